@@ -1,1 +1,66 @@
-"""Placeholder docstring until the room is built."""
+"""Pretrained backbones: what there is, what it needs, and a tf_keras model of it with the published weights.
+
+`pipeline`, `training` and `conversion` call it. Importing it, listing and looking up load no TensorFlow. A family
+is one file in this folder with `FAMILY`, `SPECS` and `assemble(spec, input_size, weights)`; it is found by being
+there.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import pkgutil
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Optional
+
+from edgetl.backbones.spec import Spec, WeightsSource
+from edgetl.backbones.weights import file_digest, find_weights
+from edgetl.errors import UnknownNameError
+
+if TYPE_CHECKING:
+    from tf_keras import Model
+
+__all__ = ["Spec", "WeightsSource", "build", "get_backbone", "list_backbones", "weights_digest"]
+
+
+def list_backbones() -> list[Spec]:
+    """Every backbone that edgetl knows, by family, then size."""
+    return [spec for family in _families().values() for spec in family.SPECS]
+
+
+def get_backbone(name: str) -> Spec:
+    """The backbone of that name; UnknownNameError with the nearest one where there is none."""
+    known = {spec.name: spec for spec in list_backbones()}
+    if name not in known:
+        raise UnknownNameError("backbone", name, known, "edgetl backbones")
+    return known[name]
+
+
+def build(
+    spec: Spec,
+    input_size: Optional[int] = None,
+    weights: Optional[Path] = None,
+    *,
+    pretrained: bool = True,
+) -> Model:
+    """The backbone as a flat tf_keras model: normalised float32 (None, h, w, 3) -> embedding (None, d).
+
+    `input_size` is in pixels, None for the default. `weights` names a file instead of the published ones;
+    `pretrained=False` leaves the weights random, for training from scratch. Raises WeightsError where the weights
+    are missing or do not fit, MissingExtraError without TensorFlow.
+    """
+    size = spec.input_size(input_size)
+    path = find_weights(spec, size, weights) if pretrained else None
+    return _families()[spec.family].assemble(spec, size, path)
+
+
+def weights_digest(spec: Spec, weights: Optional[Path] = None, input_size: Optional[int] = None) -> str:
+    """SHA-256, in hex, of the weights file that `build` would load; needs no TensorFlow."""
+    return file_digest(find_weights(spec, spec.input_size(input_size), weights))
+
+
+@functools.cache
+def _families() -> dict[str, ModuleType]:
+    modules = (importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__))
+    return {module.FAMILY: module for module in modules if hasattr(module, "SPECS")}
