@@ -1,0 +1,196 @@
+"""Hides which TFLite interpreter runs the model, and on what; Classifier and Embedder call it."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import struct
+from importlib import metadata
+from pathlib import Path
+from typing import Any, List, Optional, Tuple, Union
+
+import numpy as np
+
+from edgetl.errors import EngineError
+
+PACKAGES = {
+    "ai-edge-litert": "ai_edge_litert.interpreter",
+    "tflite-runtime": "tflite_runtime.interpreter",
+}
+"""The interpreters that edgetl runs on, the preferred one first, with the module of each."""
+
+EDGETPU_LIBRARY = "libedgetpu.so.1"
+MODEL_LIMIT_BYTES = 512 * 1024 * 1024
+
+
+def interpreters() -> List[Tuple[str, str]]:
+    """The (name, version) of every interpreter that is installed, the preferred one first.
+
+    Raises EngineError, with the line that installs one, where there is none.
+    """
+    found = [(name, version) for name in PACKAGES for version in [_version(name)] if version is not None]
+    if not found:
+        raise EngineError(_NONE_INSTALLED)
+    return found
+
+
+class Engine:
+    """One model in one interpreter: a uint8 RGB frame in, one embedding out.
+
+    `model` is the .tflite file's bytes or its path. With `edgetpu_model`, the same model compiled for the
+    Edge TPU, that one runs where the device has an Edge TPU, else `model` on the CPU, and `note` says why.
+    An engine serves one thread at a time; `invoke` releases the GIL while the model runs.
+    Raises EngineError where there is no interpreter, or the model is not one frame in, one vector out.
+    """
+
+    def __init__(
+        self,
+        model: Union[bytes, str, os.PathLike[str]],
+        threads: int = 1,
+        edgetpu_model: Optional[bytes] = None,
+    ) -> None:
+        if not isinstance(threads, int) or threads < 1:
+            raise EngineError(f"threads must be a whole number of 1 or more, received {threads!r}")
+        self.accelerator = "cpu"
+        """"edgetpu" or "cpu"."""
+        self.note = ""
+        """Why the Edge TPU is not used although there is a model for it; else empty."""
+        module, self.interpreter = _load_package()
+        if edgetpu_model is not None:
+            self._use_edgetpu(module, edgetpu_model)
+        if self.accelerator == "cpu":
+            self._interpreter = _create(module, _read(model), threads, [])
+        self._describe()
+
+    @property
+    def input_size(self) -> Tuple[int, int]:
+        """(height, width) of the frame."""
+        return self._frame_shape[0], self._frame_shape[1]
+
+    def invoke(self, frame: np.ndarray) -> np.ndarray:
+        """The raw embedding (d,) of a frame, uint8 (height, width, 3) RGB; a new array each time."""
+        if frame.shape != self._frame_shape or frame.dtype != np.uint8:
+            raise EngineError(
+                f"a frame must be uint8 {self._frame_shape}, received {frame.dtype} {frame.shape}; "
+                "bring it there with Preprocess.frame"
+            )
+        interpreter = self._interpreter
+        interpreter.set_tensor(self._input_index, frame[np.newaxis])
+        interpreter.invoke()
+        return interpreter.get_tensor(self._output_index)[0]
+
+    def require_input_size(self, size: Tuple[int, int]) -> None:
+        """Raises EngineError where the model's frame is not of this (height, width)."""
+        if self.input_size != size:
+            raise EngineError(f"the model takes frames of {self.input_size}, but preprocessing gives {size}")
+
+    def _use_edgetpu(self, module: Any, model: bytes) -> None:
+        try:
+            delegate = module.load_delegate(EDGETPU_LIBRARY)
+        except (ValueError, OSError, RuntimeError) as error:
+            self.note = f"runs on the CPU: no Edge TPU can be used ({_one_line(error) or EDGETPU_LIBRARY})"
+            return
+        try:
+            self._interpreter = _create(module, _checked(model, "the Edge TPU model"), 1, [delegate])
+        except EngineError as error:
+            self.note = f"runs on the CPU: the Edge TPU refuses the model ({error})"
+            return
+        self.accelerator = "edgetpu"
+
+    def _describe(self) -> None:
+        """Reads what the model takes and gives, once, so that `invoke` need not."""
+        inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+        if len(inputs) != 1 or len(outputs) != 1:
+            raise EngineError(
+                f"the model must have one input and one output, received {len(inputs)} and {len(outputs)}"
+            )
+        self._input_index, input_shape = inputs[0]["index"], _shape(inputs[0])
+        self._output_index, output_shape = outputs[0]["index"], _shape(outputs[0])
+        self.input_dtype = np.dtype(inputs[0]["dtype"])
+        self.output_dtype = np.dtype(outputs[0]["dtype"])
+        if len(input_shape) != 4 or input_shape[0] != 1 or input_shape[3] != 3 or min(input_shape) < 1:
+            raise EngineError(f"the model's input must be one RGB frame (1, height, width, 3), not {input_shape}")
+        if self.input_dtype != np.uint8:
+            raise EngineError(
+                f"the model's input must be uint8 RGB 0..255 with normalisation inside, not {self.input_dtype}; "
+                "convert it with edgetl build"
+            )
+        if len(output_shape) != 2 or output_shape[0] != 1 or output_shape[1] < 1:
+            raise EngineError(f"the model's output must be one embedding (1, d), not {output_shape}")
+        if self.output_dtype not in (np.dtype(np.int8), np.dtype(np.uint8), np.dtype(np.float32)):
+            raise EngineError(f"the embedding must be int8, uint8 or float32, not {self.output_dtype}")
+        self._frame_shape = input_shape[1:]
+        self.output_size = output_shape[1]
+        self.scale, self.zero_point = _quantization(outputs[0])
+
+
+_NONE_INSTALLED = (
+    "no TFLite interpreter is installed. Install one: pip install ai-edge-litert "
+    "(32-bit Raspberry Pi OS with Python 3.11: pip install tflite-runtime 'numpy<2')"
+)
+
+
+def _version(name: str) -> Optional[str]:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _load_package() -> Tuple[Any, str]:
+    """The first interpreter that imports, and its name and version."""
+    failures = []
+    for name, version in interpreters():
+        try:
+            return importlib.import_module(PACKAGES[name]), f"{name} {version}"
+        except (ImportError, OSError, AttributeError) as error:
+            failures.append(f"{name} {version}: {_one_line(error)}")
+    raise EngineError(f"no installed interpreter can be loaded ({'; '.join(failures)}). Reinstall one of them")
+
+
+def _read(model: Union[bytes, str, os.PathLike[str]]) -> bytes:
+    if isinstance(model, bytes):
+        return _checked(model, "the model")
+    try:
+        return _checked(Path(model).read_bytes(), os.fspath(model))
+    except OSError as error:
+        raise EngineError(f"cannot read the model {os.fspath(model)}: {error.strerror}") from error
+
+
+def _checked(model: bytes, name: str) -> bytes:
+    """The interpreter believes the offsets in a model, so at least the outermost ones are looked at first."""
+    if len(model) > MODEL_LIMIT_BYTES:
+        raise EngineError(f"{name} has {len(model)} bytes; at most {MODEL_LIMIT_BYTES} are accepted")
+    if len(model) < 16 or model[4:8] != b"TFL3" or not 8 <= struct.unpack_from("<I", model)[0] <= len(model) - 4:
+        raise EngineError(f"{name} is not a TFLite model (no 'TFL3' at byte 4); give a .tflite file")
+    return model
+
+
+def _create(module: Any, model: bytes, threads: int, delegates: List[Any]) -> Any:
+    try:
+        interpreter = module.Interpreter(
+            model_content=model, num_threads=threads, experimental_delegates=delegates
+        )
+        interpreter.allocate_tensors()
+    except (ValueError, RuntimeError, TypeError, MemoryError) as error:
+        raise EngineError(f"the interpreter refuses the model: {_one_line(error)}") from error
+    return interpreter
+
+
+def _shape(details: Any) -> Tuple[int, ...]:
+    return tuple(int(side) for side in details["shape"])
+
+
+def _quantization(details: Any) -> Tuple[float, int]:
+    """(scale, zero point) of an output; (1.0, 0) where it is not quantized."""
+    scales = details["quantization_parameters"]["scales"]
+    zero_points = details["quantization_parameters"]["zero_points"]
+    if len(scales) == 0:
+        return 1.0, 0
+    if len(scales) != 1:
+        raise EngineError(f"the embedding must have one scale for all its values, not {len(scales)}")
+    return float(scales[0]), int(zero_points[0])
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200]

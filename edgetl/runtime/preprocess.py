@@ -1,0 +1,284 @@
+"""Hides how a photo of any kind becomes the frame that the model takes; host and device call this one code."""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from dataclasses import asdict, dataclass, fields
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Dict, Optional, Tuple, Union
+
+import numpy as np
+from PIL import Image
+
+from edgetl.errors import ImageError, OptionError, UnknownNameError
+
+ImageSource = Union[str, "os.PathLike[str]", bytes, bytearray, memoryview, Image.Image, np.ndarray]
+
+PIXEL_LIMIT = 170_000_000
+"""Larger images are refused as decompression bombs; it lies just below the limit at which Pillow refuses too."""
+
+SIDE_LIMIT = 4096
+"""The largest height or width of a frame, in pixels."""
+
+INTERPOLATIONS = {
+    "nearest": Image.Resampling.NEAREST,
+    "box": Image.Resampling.BOX,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+"""Pillow's filters; all but "nearest" are antialiased when they shrink."""
+
+FITS = ("squash", "crop")
+"""How another aspect ratio fits: "squash" keeps all of the photo, "crop" its largest centred part."""
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """The size of a model's frame and how a photo is brought to it; it travels from backbone to device."""
+
+    height: int
+    width: int
+    fit: str = "squash"
+    interpolation: str = "bilinear"
+
+    def __post_init__(self) -> None:
+        for name in ("height", "width"):
+            side = getattr(self, name)
+            if not isinstance(side, int) or isinstance(side, bool) or not 1 <= side <= SIDE_LIMIT:
+                raise OptionError(f"preprocess {name} must be 1 to {SIDE_LIMIT} pixels, received {side!r}")
+        if self.fit not in FITS:
+            raise UnknownNameError("fit", str(self.fit), FITS, "edgetl backbones")
+        if self.interpolation not in INTERPOLATIONS:
+            raise UnknownNameError("interpolation", str(self.interpolation), INTERPOLATIONS, "edgetl backbones")
+
+    @property
+    def size(self) -> Tuple[int, int]:
+        """(height, width) of the frame."""
+        return self.height, self.width
+
+    def frame(self, source: ImageSource) -> np.ndarray:
+        """Any image as the model's frame, uint8 (height, width, 3) RGB.
+
+        An array that is already of the frame's size is returned as it is, without a copy.
+        Raises ImageError where the image cannot be read.
+        """
+        if isinstance(source, np.ndarray) and source.dtype == np.uint8 and source.shape == (*self.size, 3):
+            return source
+        return self.apply(decode(source, size_hint=self.size))
+
+    def apply(self, image: Image.Image) -> np.ndarray:
+        """An RGB image, as `decode` gives it, as the model's frame, uint8 (height, width, 3); read-only."""
+        size = (self.width, self.height)
+        box = _largest_centred_box(image.size, size) if self.fit == "crop" else (0.0, 0.0, *image.size)
+        if image.size != size:
+            image = image.resize(size, INTERPOLATIONS[self.interpolation], box=box, reducing_gap=2.0)
+        return np.asarray(image)
+
+    def to_dict(self) -> Dict[str, Any]:
+        """The fields as JSON takes them."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Any) -> Preprocess:
+        """The inverse of `to_dict`; raises OptionError on unknown or missing keys and on values out of range."""
+        known = {field.name for field in fields(cls)}
+        if not isinstance(values, dict) or set(values) != known:
+            received = sorted(map(str, values)) if isinstance(values, dict) else values
+            raise OptionError(f"preprocess must have exactly the keys {sorted(known)}, received {received!r}")
+        return cls(**values)
+
+
+def decode(source: ImageSource, size_hint: Optional[Tuple[int, int]] = None) -> Image.Image:
+    """Any image as upright RGB: EXIF orientation applied, transparency laid on white, the first frame of several.
+
+    With `size_hint` = (height, width), a JPEG that is much larger is decoded at a reduced scale (1/2, 1/4, 1/8)
+    that still covers the hint. A Pillow image is left as it was. Raises ImageError.
+    """
+    name = _describe(source)
+    try:
+        if isinstance(source, np.ndarray):
+            return _from_array(source)
+        if isinstance(source, Image.Image):
+            return _upright_rgb(source, name)
+        with _open(source, name) as image:
+            _reduce_on_load(image, size_hint)
+            return _upright_rgb(image, name)
+    except _DECODING_ERRORS as error:
+        raise ImageError(f"cannot read {name}: {_reason(error)}") from error
+
+
+_DECODING_ERRORS = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    TypeError,
+    KeyError,
+    IndexError,
+    EOFError,
+    AttributeError,
+    OverflowError,
+    MemoryError,
+    NotImplementedError,
+    RuntimeError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+    Image.DecompressionBombWarning,
+)
+"""What Pillow's decoders have been seen to raise on hostile files."""
+
+_ORIENTATION = 0x0112
+_TRANSPOSES = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_SIDES_SWAPPED = (5, 6, 7, 8)
+_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+
+
+def _describe(source: ImageSource) -> str:
+    if isinstance(source, (str, os.PathLike)):
+        return os.fspath(source)
+    if isinstance(source, np.ndarray):
+        return "the array"
+    return "the image"
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
+        return f"it has more than {PIXEL_LIMIT // 10**6} megapixels; scale it down first"
+    if isinstance(error, MemoryError):
+        return "it needs more memory than there is; scale it down first"
+    detail = " ".join(str(error).split())[:120]
+    return f"the file is broken ({detail or type(error).__name__}); replace it or leave it out"
+
+
+def _from_array(array: np.ndarray) -> Image.Image:
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
+        raise ImageError(
+            f"an image array must be uint8 RGB of shape (height, width, 3), received {array.dtype} {array.shape}; "
+            "for grey use numpy.stack([grey] * 3, -1), for 0..1 floats (255 * x).astype('uint8')"
+        )
+    return Image.fromarray(np.ascontiguousarray(array))
+
+
+def _open(source: Any, name: str) -> Image.Image:
+    if not isinstance(source, (str, os.PathLike, bytes, bytearray, memoryview)):
+        raise ImageError(
+            f"an image must be a path, bytes, a Pillow image or a uint8 array (height, width, 3), "
+            f"received {type(source).__name__}"
+        )
+    try:
+        image = Image.open(_openable(source))
+    except Image.UnidentifiedImageError:
+        image = _open_unidentified(source, name)
+    if image.width * image.height > PIXEL_LIMIT:
+        image.close()
+        raise Image.DecompressionBombError
+    return image
+
+
+def _openable(source: Any) -> Any:
+    return source if isinstance(source, (str, os.PathLike)) else BytesIO(source)
+
+
+def _open_unidentified(source: Any, name: str) -> Image.Image:
+    head = _head(source)
+    if not head:
+        raise ImageError(f"cannot read {name}: it is empty; replace it or leave it out")
+    if head[4:8] != b"ftyp" or head[8:12] not in _HEIF_BRANDS:
+        raise ImageError(f"cannot read {name}: not an image that Pillow knows; convert it to JPEG or PNG")
+    try:
+        import pillow_heif
+    except ImportError:
+        raise ImageError(
+            f"cannot read {name}: HEIC needs one more package. Install it: pip install pillow-heif "
+            "(or convert the photo to JPEG)"
+        ) from None
+    pillow_heif.register_heif_opener()
+    return Image.open(_openable(source))
+
+
+def _head(source: Any) -> bytes:
+    if not isinstance(source, (str, os.PathLike)):
+        return bytes(source[:12])
+    with Path(source).open("rb") as file:
+        return file.read(12)
+
+
+def _reduce_on_load(image: Image.Image, size_hint: Optional[Tuple[int, int]]) -> None:
+    """Pillow's draft happens before the photo is turned upright, so a turned one wants the hint's sides swapped."""
+    if size_hint is None or image.format not in ("JPEG", "MPO"):
+        return
+    height, width = size_hint
+    turned = _orientation(image) in _SIDES_SWAPPED
+    image.draft("RGB", (height, width) if turned else (width, height))
+
+
+def _upright_rgb(image: Image.Image, name: str) -> Image.Image:
+    if 0 in image.size:
+        raise ImageError(f"cannot read {name}: it is {image.width} x {image.height} pixels")
+    rgb = _rgb(image)
+    transpose = _TRANSPOSES.get(_orientation(image))
+    if transpose is not None:
+        rgb = rgb.transpose(transpose)
+        rgb.info.clear()  # or whoever reads the EXIF next would turn it once more
+    elif rgb is image:
+        rgb.load()
+    return rgb
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except _DECODING_ERRORS:
+        return 1
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode[0] in "IF":
+        return Image.fromarray(_eight_bit(np.asarray(image))).convert("RGB")
+    if image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
+        return _on_white(image.convert("RGBA"))
+    return image.convert("RGB")
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    white = Image.new("RGB", image.size, (255, 255, 255))
+    white.paste(image, mask=image.getchannel("A"))
+    return white
+
+
+def _eight_bit(values: np.ndarray) -> np.ndarray:
+    """Deep grey as uint8: integers from 0..65535, floats from 0..1 (or 0..255 where any exceeds 1)."""
+    if values.dtype.kind == "f":
+        values = np.nan_to_num(values)
+        scale = 255.0 if values.max() <= 1 else 1.0
+    else:
+        scale = 255.0 / 65535.0
+    return np.clip(np.rint(values * scale), 0, 255).astype(np.uint8)
+
+
+def _largest_centred_box(
+    available: Tuple[int, int], wanted: Tuple[int, int]
+) -> Tuple[float, float, float, float]:
+    """The (left, upper, right, lower) of the largest centred part with the wanted (width, height) ratio."""
+    scale = min(available[0] / wanted[0], available[1] / wanted[1])
+    width, height = wanted[0] * scale, wanted[1] * scale
+    left, upper = (available[0] - width) / 2, (available[1] - height) / 2
+    return left, upper, left + width, upper + height
