@@ -1,4 +1,4 @@
-"""The device: it decodes photos, runs the model and the last layer; applications, the CLI and the host call it."""
+"""The device: decodes photos, runs model and last layer; applications, the CLI and the host call it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hides that every thread needs an interpreter of its own; data loading and evaluation embed photos through it."""
+"""Hides that every thread needs an interpreter of its own; data and evaluation embed photos through it."""
 
 from __future__ import annotations
 

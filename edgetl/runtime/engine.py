@@ -109,14 +109,14 @@ class Engine:
         self.input_dtype = np.dtype(inputs[0]["dtype"])
         self.output_dtype = np.dtype(outputs[0]["dtype"])
         if len(input_shape) != 4 or input_shape[0] != 1 or input_shape[3] != 3 or min(input_shape) < 1:
-            raise EngineError(f"the model's input must be one RGB frame (1, height, width, 3), not {input_shape}")
+            raise EngineError(f"the model must take one RGB frame (1, height, width, 3), not {input_shape}")
         if self.input_dtype != np.uint8:
             raise EngineError(
-                f"the model's input must be uint8 RGB 0..255 with normalisation inside, not {self.input_dtype}; "
+                f"the model must take uint8 RGB 0..255, with normalisation inside, not {self.input_dtype}; "
                 "convert it with edgetl build"
             )
         if len(output_shape) != 2 or output_shape[0] != 1 or output_shape[1] < 1:
-            raise EngineError(f"the model's output must be one embedding (1, d), not {output_shape}")
+            raise EngineError(f"the model must give one embedding (1, d), not {output_shape}")
         if self.output_dtype not in (np.dtype(np.int8), np.dtype(np.uint8), np.dtype(np.float32)):
             raise EngineError(f"the embedding must be int8, uint8 or float32, not {self.output_dtype}")
         self._frame_shape = input_shape[1:]
@@ -145,7 +145,7 @@ def _load_package() -> Tuple[Any, str]:
             return importlib.import_module(PACKAGES[name]), f"{name} {version}"
         except (ImportError, OSError, AttributeError) as error:
             failures.append(f"{name} {version}: {_one_line(error)}")
-    raise EngineError(f"no installed interpreter can be loaded ({'; '.join(failures)}). Reinstall one of them")
+    raise EngineError(f"no installed interpreter can be loaded ({'; '.join(failures)}). Reinstall one")
 
 
 def _read(model: Union[bytes, str, os.PathLike[str]]) -> bytes:
@@ -161,7 +161,7 @@ def _checked(model: bytes, name: str) -> bytes:
     """The interpreter believes the offsets in a model, so at least the outermost ones are looked at first."""
     if len(model) > MODEL_LIMIT_BYTES:
         raise EngineError(f"{name} has {len(model)} bytes; at most {MODEL_LIMIT_BYTES} are accepted")
-    if len(model) < 16 or model[4:8] != b"TFL3" or not 8 <= struct.unpack_from("<I", model)[0] <= len(model) - 4:
+    if len(model) < 16 or model[4:8] != b"TFL3" or struct.unpack_from("<I", model)[0] > len(model) - 4:
         raise EngineError(f"{name} is not a TFLite model (no 'TFL3' at byte 4); give a .tflite file")
     return model
 

@@ -1,4 +1,4 @@
-"""Hides how a photo of any kind becomes the frame that the model takes; host and device call this one code."""
+"""Hides how a photo of any kind becomes the frame that the model takes; host and device call it alike."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from edgetl.errors import ImageError, OptionError, UnknownNameError
 ImageSource = Union[str, "os.PathLike[str]", bytes, bytearray, memoryview, Image.Image, np.ndarray]
 
 PIXEL_LIMIT = 170_000_000
-"""Larger images are refused as decompression bombs; it lies just below the limit at which Pillow refuses too."""
+"""Larger images are refused as decompression bombs; just below the limit at which Pillow refuses too."""
 
 SIDE_LIMIT = 4096
 """The largest height or width of a frame, in pixels."""
@@ -53,7 +53,7 @@ class Preprocess:
         if self.fit not in FITS:
             raise UnknownNameError("fit", str(self.fit), FITS, "edgetl backbones")
         if self.interpolation not in INTERPOLATIONS:
-            raise UnknownNameError("interpolation", str(self.interpolation), INTERPOLATIONS, "edgetl backbones")
+            raise UnknownNameError("filter", str(self.interpolation), INTERPOLATIONS, "edgetl backbones")
 
     @property
     def size(self) -> Tuple[int, int]:
@@ -84,7 +84,7 @@ class Preprocess:
 
     @classmethod
     def from_dict(cls, values: Any) -> Preprocess:
-        """The inverse of `to_dict`; raises OptionError on unknown or missing keys and on values out of range."""
+        """The inverse of `to_dict`; raises OptionError on unknown or missing keys and values out of range."""
         known = {field.name for field in fields(cls)}
         if not isinstance(values, dict) or set(values) != known:
             received = sorted(map(str, values)) if isinstance(values, dict) else values
@@ -93,10 +93,10 @@ class Preprocess:
 
 
 def decode(source: ImageSource, size_hint: Optional[Tuple[int, int]] = None) -> Image.Image:
-    """Any image as upright RGB: EXIF orientation applied, transparency laid on white, the first frame of several.
+    """Any image as upright RGB: EXIF orientation applied, transparency laid on white, the first of several.
 
-    With `size_hint` = (height, width), a JPEG that is much larger is decoded at a reduced scale (1/2, 1/4, 1/8)
-    that still covers the hint. A Pillow image is left as it was. Raises ImageError.
+    With `size_hint` = (height, width), a JPEG that is much larger is decoded at a reduced scale
+    (1/2, 1/4, 1/8) that still covers the hint. A Pillow image is left as it was. Raises ImageError.
     """
     name = _describe(source)
     try:
@@ -169,7 +169,7 @@ def _reason(error: BaseException) -> str:
 def _from_array(array: np.ndarray) -> Image.Image:
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
         raise ImageError(
-            f"an image array must be uint8 RGB of shape (height, width, 3), received {array.dtype} {array.shape}; "
+            f"an image array must be uint8 RGB (height, width, 3), received {array.dtype} {array.shape}; "
             "for grey use numpy.stack([grey] * 3, -1), for 0..1 floats (255 * x).astype('uint8')"
         )
     return Image.fromarray(np.ascontiguousarray(array))
@@ -182,7 +182,7 @@ def _open(source: Any, name: str) -> Image.Image:
             f"received {type(source).__name__}"
         )
     try:
-        image = Image.open(_openable(source))
+        image: Image.Image = Image.open(_openable(source))
     except Image.UnidentifiedImageError:
         image = _open_unidentified(source, name)
     if image.width * image.height > PIXEL_LIMIT:
@@ -220,7 +220,7 @@ def _head(source: Any) -> bytes:
 
 
 def _reduce_on_load(image: Image.Image, size_hint: Optional[Tuple[int, int]]) -> None:
-    """Pillow's draft happens before the photo is turned upright, so a turned one wants the hint's sides swapped."""
+    """The draft comes before the turn, so a photo that will be turned wants the sides of the hint swapped."""
     if size_hint is None or image.format not in ("JPEG", "MPO"):
         return
     height, width = size_hint
