@@ -1,8 +1,9 @@
-"""Pretrained backbones: what there is, what it needs, and a tf_keras model of it with the published weights.
+"""Pretrained backbones: what there is, what it needs, and a tf_keras model of it with the published
+weights.
 
-`pipeline`, `training` and `conversion` call it. Importing it, listing and looking up load no TensorFlow. A family
-is one file in this folder with `FAMILY`, `SPECS` and `assemble(spec, input_size, weights)`; it is found by being
-there.
+`pipeline`, `training` and `conversion` call it. Importing it, listing and looking up load no TensorFlow. A
+family is one file in this folder with `FAMILY`, `SPECS` and `assemble(spec, input_size, weights)`, found by
+being there.
 """
 
 from __future__ import annotations
@@ -15,17 +16,27 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Optional
 
 from edgetl.backbones.spec import Spec, WeightsSource
-from edgetl.backbones.weights import file_digest, find_weights
+from edgetl.backbones.structure import count_macs, stages
+from edgetl.backbones.weights import Progress, file_digest, find_weights
 from edgetl.errors import UnknownNameError
 
 if TYPE_CHECKING:
     from tf_keras import Model
 
-__all__ = ["Spec", "WeightsSource", "build", "get_backbone", "list_backbones", "weights_digest"]
+__all__ = [
+    "Spec",
+    "WeightsSource",
+    "build",
+    "count_macs",
+    "get_backbone",
+    "list_backbones",
+    "stages",
+    "weights_digest",
+]
 
 
 def list_backbones() -> list[Spec]:
-    """Every backbone that edgetl knows, by family, then size."""
+    """Every backbone that edgetl knows, family by family."""
     return [spec for family in _families().values() for spec in family.SPECS]
 
 
@@ -43,24 +54,33 @@ def build(
     weights: Optional[Path] = None,
     *,
     pretrained: bool = True,
+    progress: Optional[Progress] = None,
 ) -> Model:
     """The backbone as a flat tf_keras model: normalised float32 (None, h, w, 3) -> embedding (None, d).
 
     `input_size` is in pixels, None for the default. `weights` names a file instead of the published ones;
-    `pretrained=False` leaves the weights random, for training from scratch. Raises WeightsError where the weights
-    are missing or do not fit, MissingExtraError without TensorFlow.
+    `pretrained=False` leaves the weights random, for training from scratch. `progress` hears of a download.
+    Raises WeightsError where the weights are missing or do not fit, MissingExtraError without TensorFlow.
     """
     size = spec.input_size(input_size)
-    path = find_weights(spec, size, weights) if pretrained else None
+    path = find_weights(spec, size, weights, progress) if pretrained else None
     return _families()[spec.family].assemble(spec, size, path)
 
 
-def weights_digest(spec: Spec, weights: Optional[Path] = None, input_size: Optional[int] = None) -> str:
+def weights_digest(
+    spec: Spec,
+    weights: Optional[Path] = None,
+    input_size: Optional[int] = None,
+    *,
+    progress: Optional[Progress] = None,
+) -> str:
     """SHA-256, in hex, of the weights file that `build` would load; needs no TensorFlow."""
-    return file_digest(find_weights(spec, spec.input_size(input_size), weights))
+    return file_digest(find_weights(spec, spec.input_size(input_size), weights, progress))
 
 
 @functools.cache
 def _families() -> dict[str, ModuleType]:
-    modules = (importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__))
+    modules = (
+        importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)
+    )
     return {module.FAMILY: module for module in modules if hasattr(module, "SPECS")}

@@ -1,4 +1,4 @@
-"""The one door to tf_keras: imported when first needed, quiet, and with the line that installs it when missing."""
+"""The families' door to tf_keras: imported when first needed, with the line that installs it if missing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is known of a backbone before anything is loaded; every family lists its own, the other rooms read them."""
+"""What is known of a backbone before anything is loaded: the families list it, the other rooms read it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from edgetl.errors import OptionError
 
 if TYPE_CHECKING:
     from edgetl.runtime.preprocess import Preprocess
+
+KERAS_APPLICATIONS = "https://storage.googleapis.com/tensorflow/keras-applications"
+"""Where the authors of Keras publish weights."""
 
 SMALLEST_INPUT = 32
 """Pixels: the five halvings of every family here leave nothing of a smaller image."""

@@ -1,8 +1,8 @@
 """Reads the tensors of a PyTorch checkpoint without torch and without running what the pickle says.
 
-A pickle is a program. `read_checkpoint` interprets it with its own loop over the few harmless instructions that
-a dictionary of tensors needs, and refuses every other one, so a hostile file can neither import nor call
-anything. Called by the families whose weights are published for PyTorch.
+A pickle is a program. `read_checkpoint` interprets it with its own loop over the few harmless instructions
+that a dictionary of tensors needs, and refuses every other one, so a hostile file can neither import nor
+call anything. Called by the families whose weights are published for PyTorch.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 
@@ -32,8 +32,8 @@ def read_checkpoint(path: Path) -> dict[str, np.ndarray]:
     """The tensors of a checkpoint in the order they were saved, as read-only views of the file's bytes.
 
     Takes both formats of torch.save, the zip of version 1.6 and later and the plain stream before it, of a
-    state dict or of a dictionary that holds one as `state_dict`, `model_state_dict` or `model`. bfloat16 comes
-    as float32. Raises WeightsError for a file that is unreadable, truncated or anything else.
+    state dict or of a dictionary that holds one as `state_dict`, `model_state_dict` or `model`. bfloat16
+    comes as float32. Raises WeightsError for a file that is unreadable, truncated or anything else.
     """
     try:
         size = path.stat().st_size
@@ -45,14 +45,14 @@ def read_checkpoint(path: Path) -> dict[str, np.ndarray]:
     try:
         read = _read_zip if content.startswith(b"PK\x03\x04") else _read_legacy
         return _named_tensors(*read(content))
-    except _Refused as error:
+    except _RefusedError as error:
         raise WeightsError(
             f"{path} is not a PyTorch checkpoint of plain tensors: {error}; "
             "save it as torch.save(model.state_dict(), path)"
         ) from error
 
 
-class _Refused(Exception):
+class _RefusedError(Exception):
     """The file asks for something that a dictionary of tensors does not need, or ends too early."""
 
 
@@ -102,42 +102,49 @@ def _read_zip(content: bytes) -> tuple[Any, dict[str, np.ndarray]]:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             pickles = [name for name in archive.namelist() if name.endswith("data.pkl")]
             if len(pickles) != 1:
-                raise _Refused("the zip holds no single data.pkl")
+                raise _RefusedError("the zip holds no single data.pkl")
             root = pickles[0][: -len("data.pkl")]
-            if archive.namelist().count(root + "byteorder") and _entry(archive, root + "byteorder") != b"little":
-                raise _Refused("its numbers are big-endian")
+            if (
+                archive.namelist().count(root + "byteorder")
+                and _entry(archive, root + "byteorder") != b"little"
+            ):
+                raise _RefusedError("its numbers are big-endian")
             value, storages = _interpret(io.BytesIO(_entry(archive, pickles[0])))
             return value, {
                 key: _numbers(storage, _entry(archive, f"{root}data/{key}"), 0)
                 for key, storage in storages.items()
             }
     except (zipfile.BadZipFile, KeyError, NotImplementedError, RuntimeError, EOFError, OSError) as error:
-        raise _Refused(f"the zip is damaged ({error})") from error
+        raise _RefusedError(f"the zip is damaged ({error})") from error
 
 
 def _entry(archive: zipfile.ZipFile, name: str) -> bytes:
     """torch.save stores without compression, so no entry can be larger than the file."""
     if archive.getinfo(name).compress_type != zipfile.ZIP_STORED:
-        raise _Refused(f"its entry {name} is compressed")
+        raise _RefusedError(f"its entry {name} is compressed")
     return archive.read(name)
 
 
 def _read_legacy(content: bytes) -> tuple[Any, dict[str, np.ndarray]]:
     stream = io.BytesIO(content)
     if _interpret(stream)[0] != _LEGACY_MAGIC or _interpret(stream)[0] != _LEGACY_PROTOCOL:
-        raise _Refused("it does not start as torch.save starts one")
+        raise _RefusedError("it does not start as torch.save starts one")
     system = _interpret(stream)[0]
     if not isinstance(system, dict) or system.get("little_endian") is not True:
-        raise _Refused("its numbers are not little-endian")
+        raise _RefusedError("its numbers are not little-endian")
     value, storages = _interpret(stream)
     keys = _interpret(stream)[0]
-    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys) or set(keys) != set(storages):
-        raise _Refused("its list of storages does not fit its tensors")
+    if (
+        not isinstance(keys, list)
+        or not all(isinstance(key, str) for key in keys)
+        or set(keys) != set(storages)
+    ):
+        raise _RefusedError("its list of storages does not fit its tensors")
     position, arrays = stream.tell(), {}
     for key in keys:
         storage = storages[key]
         if content[position : position + 8] != struct.pack("<q", storage.elements):
-            raise _Refused(f"storage {key} is truncated or has another size than said")
+            raise _RefusedError(f"storage {key} is truncated or has another size than said")
         arrays[key] = _numbers(storage, content, position + 8)
         position += 8 + storage.elements * np.dtype(_DTYPES[storage.type_name]).itemsize
     return value, arrays
@@ -146,7 +153,7 @@ def _read_legacy(content: bytes) -> tuple[Any, dict[str, np.ndarray]]:
 def _numbers(storage: _Storage, content: bytes, position: int) -> np.ndarray:
     dtype = np.dtype(_DTYPES[storage.type_name])
     if position + storage.elements * dtype.itemsize > len(content):
-        raise _Refused(f"storage {storage.key} is truncated")
+        raise _RefusedError(f"storage {storage.key} is truncated")
     if storage.elements == 0:
         return np.empty(0, dtype)
     flat = np.frombuffer(content, dtype, storage.elements, position)
@@ -159,14 +166,14 @@ def _numbers(storage: _Storage, content: bytes, position: int) -> np.ndarray:
 
 def _named_tensors(value: Any, storages: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     if not isinstance(value, dict):
-        raise _Refused("it holds no dictionary")
+        raise _RefusedError("it holds no dictionary")
     for wrapper in _WRAPPERS:
         if isinstance(value.get(wrapper), dict):
             value = value[wrapper]
             break
     tensors = {name: item for name, item in value.items() if isinstance(item, _Tensor)}
     if not tensors or not all(isinstance(name, str) for name in tensors):
-        raise _Refused("it holds no named tensors")
+        raise _RefusedError("it holds no named tensors")
     return {name: _view(tensor, storages[tensor.storage.key]) for name, tensor in tensors.items()}
 
 
@@ -178,7 +185,7 @@ def _view(tensor: _Tensor, flat: np.ndarray) -> np.ndarray:
         return np.empty(tensor.shape, flat.dtype)
     last = tensor.offset + sum((n - 1) * stride for n, stride in zip(tensor.shape, tensor.strides))
     if elements > flat.size or last >= flat.size:
-        raise _Refused("a tensor reaches beyond its storage")
+        raise _RefusedError("a tensor reaches beyond its storage")
     return np.lib.stride_tricks.as_strided(
         flat[tensor.offset :],
         tensor.shape,
@@ -195,11 +202,11 @@ def _interpret(stream: io.BytesIO) -> tuple[Any, dict[str, _Storage]]:
             if opcode.name == "STOP":
                 return machine.result(), machine.storages
             machine.step(opcode.name, argument)
-    except _Refused:
+    except _RefusedError:
         raise
     except (ValueError, IndexError, KeyError, TypeError, struct.error) as error:
-        raise _Refused(f"its pickle is damaged or truncated ({error})") from error
-    raise _Refused("its pickle has no end")
+        raise _RefusedError(f"its pickle is damaged or truncated ({error})") from error
+    raise _RefusedError("its pickle has no end")
 
 
 _MARK = object()
@@ -223,7 +230,7 @@ class _Machine:
     def result(self) -> Any:
         """What lies on the stack when the program stops."""
         if len(self._stack) != 1:
-            raise _Refused("its pickle leaves no single value")
+            raise _RefusedError("its pickle leaves no single value")
         return self._stack[0]
 
     def step(self, name: str, argument: Any) -> None:
@@ -274,11 +281,11 @@ class _Machine:
             self._pop(1)  # the attributes of a state dict: torch's version numbers, of no use here
             _a(dict, stack[-1])
         else:
-            raise _Refused(f"its pickle uses the instruction {name}")
+            raise _RefusedError(f"its pickle uses the instruction {name}")
 
     def _top(self, count: int) -> list[Any]:
         if len(self._stack) < count:
-            raise _Refused("its pickle takes more than it has put")
+            raise _RefusedError("its pickle takes more than it has put")
         return self._stack[-count:]
 
     def _pop(self, count: int) -> list[Any]:
@@ -291,22 +298,22 @@ class _Machine:
         while mark >= 0 and stack[mark] is not _MARK:
             mark -= 1
         if mark < 0:
-            raise _Refused("its pickle closes what it has not opened")
+            raise _RefusedError("its pickle closes what it has not opened")
         items = stack[mark + 1 :]
         del stack[mark:]
         return items
 
     def _storage(self, identity: Any) -> _Storage:
         if not isinstance(identity, tuple) or len(identity) not in (5, 6) or identity[0] != "storage":
-            raise _Refused("it refers to something that is no storage")
+            raise _RefusedError("it refers to something that is no storage")
         kind, key, elements = _a(_Global, identity[1]), _a(str, identity[2]), _count(identity[4])
         if kind.module != "torch" or kind.name not in _DTYPES:
-            raise _Refused(f"it holds numbers of the type {kind.module}.{kind.name}")
+            raise _RefusedError(f"it holds numbers of the type {kind.module}.{kind.name}")
         if identity[5:] not in ((), (None,)):
-            raise _Refused("it holds a storage that is a view of another")
+            raise _RefusedError("it holds a storage that is a view of another")
         storage = _Storage(key, kind.name, elements)
         if self.storages.setdefault(key, storage) != storage:
-            raise _Refused(f"storage {key} is described in two ways")
+            raise _RefusedError(f"storage {key} is described in two ways")
         return storage
 
 
@@ -319,20 +326,20 @@ def _construct(callee: _Global, arguments: tuple[Any, ...]) -> Any:
         lengths = tuple(_count(length) for length in _a(tuple, shape))
         steps = tuple(_count(step) for step in _a(tuple, strides))
         if len(lengths) != len(steps):
-            raise _Refused("a tensor's strides do not fit its shape")
+            raise _RefusedError("a tensor's strides do not fit its shape")
         return _Tensor(_a(_Storage, storage), _count(offset), lengths, steps)
     if callee == _Global("torch._utils", "_rebuild_parameter") and len(arguments) == 3:
         return _a(_Tensor, arguments[0])
-    raise _Refused(f"it would call {callee.module}.{callee.name}")
+    raise _RefusedError(f"it would call {callee.module}.{callee.name}")
 
 
 def _a(kind: type, value: Any) -> Any:
     if not isinstance(value, kind):
-        raise _Refused(f"its pickle has a {type(value).__name__} where a {kind.__name__} belongs")
+        raise _RefusedError(f"its pickle has a {type(value).__name__} where a {kind.__name__} belongs")
     return value
 
 
-def _count(value: Any, limit: Optional[int] = MAX_FILE_BYTES) -> int:
+def _count(value: Any) -> int:
     if type(value) is not int or not 0 <= value <= MAX_FILE_BYTES:
-        raise _Refused(f"{value!r} is no size")
+        raise _RefusedError(f"{value!r} is no size")
     return value
