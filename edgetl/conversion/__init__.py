@@ -1,1 +1,22 @@
-"""Placeholder docstring until the room is built."""
+"""From a Keras backbone to a TFLite file that a target runs; `pipeline` and the CLI call it.
+
+Importing it, and getting a backbone that was compiled before, load no TensorFlow.
+"""
+
+from __future__ import annotations
+
+from edgetl.conversion.artifact import QUANTIZATIONS, Artifact, ConversionOptions
+from edgetl.conversion.compiled import compile_backbone
+from edgetl.conversion.converter import convert
+from edgetl.conversion.operators import Operator, check, list_operators
+
+__all__ = [
+    "QUANTIZATIONS",
+    "Artifact",
+    "ConversionOptions",
+    "Operator",
+    "check",
+    "compile_backbone",
+    "convert",
+    "list_operators",
+]

@@ -1,0 +1,98 @@
+"""Hides the TFLite file format: bytes to the schema's objects and back; this whole room reads through it."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import struct
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from edgetl.errors import ConversionError, MissingExtraError
+
+ALIGNMENT = 16
+"""Bytes; schema.fbs asks for it (`force_align: 16` on Buffer.data), kernels with wide loads rely on it."""
+
+
+@functools.cache
+def schema() -> ModuleType:
+    """The classes generated from schema.fbs; MissingExtraError where the package is not installed.
+
+    They come with the interpreter, so they are as new as the files that it runs.
+    """
+    return _import("ai_edge_litert.schema_py_generated")
+
+
+def new_builder() -> Any:
+    """A flatbuffers.Builder that lays bulk data at multiples of `ALIGNMENT`."""
+    return _builder_class()(1024)
+
+
+def read_model(model: bytes) -> Any:
+    """A .tflite file as the schema's `ModelT`; ConversionError where it is not one with a single graph."""
+    if model[4:8] != b"TFL3":
+        raise ConversionError("this is not a TFLite model (no 'TFL3' at byte 4); give a .tflite file")
+    try:
+        parsed = schema().ModelT.InitFromPackedBuf(model, 0)
+    except (struct.error, IndexError, ValueError, TypeError, OverflowError, MemoryError) as error:
+        raise ConversionError("the TFLite model is damaged: its tables point outside the file") from error
+    if not parsed.subgraphs or len(parsed.subgraphs) != 1:
+        raise ConversionError(f"the TFLite model must have one graph, received {len(parsed.subgraphs or ())}")
+    return parsed
+
+
+def write_model(model: Any) -> bytes:
+    """The inverse of `read_model`; weights lie where kernels expect them, at multiples of `ALIGNMENT`."""
+    builder = new_builder()
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    return bytes(builder.Output())
+
+
+def enum_names(enum: type) -> dict[int, str]:
+    """What the values of one of the schema's enums are called."""
+    return {value: name for name, value in vars(enum).items() if isinstance(value, int)}
+
+
+def tensor_type_name(tensor: Any) -> str:
+    """The element type of a tensor as numpy calls it, such as "int8"."""
+    return enum_names(schema().TensorType).get(tensor.type, f"type {tensor.type}").lower()
+
+
+def tensor_scale(tensor: Any) -> tuple[float, int] | None:
+    """(scale, zero point) of a tensor that is quantized as a whole; None for every other one."""
+    quantization = tensor.quantization
+    if quantization is None or quantization.scale is None or len(quantization.scale) != 1:
+        return None
+    zero_points = quantization.zeroPoint
+    return float(quantization.scale[0]), int(zero_points[0]) if zero_points is not None else 0
+
+
+def operator_code(code: Any) -> int:
+    """The builtin operator of an OperatorCode; files written before 2020 only fill the byte-wide field."""
+    return max(code.builtinCode, code.deprecatedBuiltinCode)
+
+
+def text(value: Any) -> str:
+    """A string of the schema, which its reader gives as bytes, str or None."""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value or ""
+
+
+@functools.cache
+def _builder_class() -> type:
+    class AligningBuilder(_import("flatbuffers").Builder):  # type: ignore[misc]
+        """The generated Python code forgets `force_align`; bulk data all goes through CreateNumpyVector."""
+
+        def CreateNumpyVector(self, x: np.ndarray) -> int:  # noqa: N802 - overrides flatbuffers
+            self.Prep(ALIGNMENT, x.nbytes)
+            return int(super().CreateNumpyVector(x))
+
+    return AligningBuilder
+
+
+def _import(module: str) -> ModuleType:
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise MissingExtraError("ai-edge-litert", "tflite", "reading or writing a .tflite file") from error

@@ -1,0 +1,79 @@
+"""Which operators a .tflite file uses, and whether a target can run them; `pipeline` checks every model."""
+
+from __future__ import annotations
+
+import functools
+import json
+from importlib import resources
+from typing import Any, NamedTuple
+
+from edgetl.conversion import flatbuffer
+from edgetl.errors import ConversionError
+from edgetl.targets import Target
+
+EDGETPU_OPERATOR = "edgetpu-custom-op"
+
+
+class Operator(NamedTuple):
+    """An operator of the file and the version of it that the interpreter must know."""
+
+    name: str
+    version: int
+
+
+class Ceilings(NamedTuple):
+    """The lowest and the highest version that an interpreter has of each operator."""
+
+    interpreter: str
+    versions: dict[str, tuple[int, int]]
+
+
+def list_operators(model: bytes) -> tuple[Operator, ...]:
+    """The distinct operators of a .tflite file, in order; a custom one has its own name."""
+    parsed = flatbuffer.read_model(model)
+    return tuple(sorted({operator_of(code) for code in parsed.operatorCodes or ()}))
+
+
+def operator_of(code: Any) -> Operator:
+    """The operator that an OperatorCode of the schema stands for."""
+    names = flatbuffer.enum_names(flatbuffer.schema().BuiltinOperator)
+    number = flatbuffer.operator_code(code)
+    builtin = names.get(number, f"builtin {number}")
+    return Operator(flatbuffer.text(code.customCode) if builtin == "CUSTOM" else builtin, code.version)
+
+
+def check(model: bytes, target: Target) -> None:
+    """Raises ConversionError, naming the operator, where an interpreter on `target` would refuse `model`.
+
+    The floor is tflite-runtime 2.14, the oldest interpreter that edgetl supports: what it takes, all take.
+    """
+    ceilings = load_ceilings()
+    for operator in list_operators(model):
+        if operator.name == EDGETPU_OPERATOR and target.edgetpu:
+            continue
+        lowest, highest = ceilings.versions.get(operator.name, (0, 0))
+        if not lowest <= operator.version <= highest:
+            raise ConversionError(_refusal(operator, highest, target, ceilings.interpreter))
+
+
+@functools.cache
+def load_ceilings() -> Ceilings:
+    """What tflite-runtime 2.14 registers, as read out of that package itself (see the file's "source")."""
+    content = json.loads(resources.files(__package__).joinpath("operator_versions.json").read_text())
+    return Ceilings(
+        content["interpreter"], {name: (low, high) for name, (low, high) in content["versions"].items()}
+    )
+
+
+def _refusal(operator: Operator, highest: int, target: Target, interpreter: str) -> str:
+    if operator.name == EDGETPU_OPERATOR:
+        return f"the model is compiled for the Edge TPU, which {target.name} has not; use the int8 file before it"
+    if not highest:
+        return (
+            f"operator {operator.name} (version {operator.version}) is unknown to {interpreter}, which is what "
+            f"{target.name} must be able to run; replace the layer that needs it, or choose another backbone"
+        )
+    return (
+        f"operator {operator.name} has version {operator.version}, but {interpreter}, which is what {target.name} "
+        f"must be able to run, takes up to {highest}; use --quantize int8, or replace the layer that needs it"
+    )
