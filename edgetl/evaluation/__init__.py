@@ -1,1 +1,72 @@
-"""Placeholder docstring until the room is built."""
+"""Hides how well a model does and how that is told; the build and `edgetl evaluate` call it.
+
+The report is a value first (`Report`, JSON), rendered second (`render_html`, `render_terminal`).
+"""
+
+from __future__ import annotations
+
+from edgetl.evaluation.figure import Figure
+from edgetl.evaluation.html import render_html, write_html
+from edgetl.evaluation.latency import (
+    Latency,
+    LatencyOptions,
+    compressed_size,
+    describe_machine,
+    measure_latency,
+)
+from edgetl.evaluation.report import (
+    SCHEMA,
+    Data,
+    DataFinding,
+    Epoch,
+    Report,
+    Stage,
+    Summary,
+    Training,
+    Variant,
+)
+from edgetl.evaluation.scoring import (
+    ClassResult,
+    Comparison,
+    Evaluation,
+    Flip,
+    ImageResult,
+    LeftOut,
+    compare,
+    evaluate,
+    proportion,
+    score,
+)
+from edgetl.evaluation.terminal import render_evaluation, render_terminal
+
+__all__ = [
+    "SCHEMA",
+    "ClassResult",
+    "Comparison",
+    "Data",
+    "DataFinding",
+    "Epoch",
+    "Evaluation",
+    "Figure",
+    "Flip",
+    "ImageResult",
+    "Latency",
+    "LatencyOptions",
+    "LeftOut",
+    "Report",
+    "Stage",
+    "Summary",
+    "Training",
+    "Variant",
+    "compare",
+    "compressed_size",
+    "describe_machine",
+    "evaluate",
+    "measure_latency",
+    "proportion",
+    "render_evaluation",
+    "render_html",
+    "render_terminal",
+    "score",
+    "write_html",
+]

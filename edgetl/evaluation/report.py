@@ -1,0 +1,190 @@
+"""Hides what a build's report holds and how it is stored; the build fills one, the renderers read it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Optional
+
+from edgetl.errors import BundleError
+from edgetl.evaluation.figure import Figure, decode, encode
+from edgetl.evaluation.latency import Latency
+from edgetl.evaluation.scoring import Comparison, Evaluation
+
+SCHEMA = 1
+"""The version of report.json; another one is refused."""
+
+SUSPECTED_LABEL = "suspected label"
+"""The kind of finding that the renderers show as pictures to look through."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What was built, in one glance: sizes in bytes, accuracy on the test photos as shipped."""
+
+    name: str
+    target: str
+    target_title: str
+    backbone: str
+    input_size: tuple[int, int]
+    """(height, width) in pixels."""
+    quantize: str
+    solver: str
+    labels: tuple[str, ...]
+    accuracy: Figure
+    float_accuracy: Optional[Figure]
+    model_bytes: int
+    bundle_bytes: Optional[int] = None
+    latency_here: Optional[Latency] = None
+    latency_on_target: Optional[Figure] = None
+
+
+@dataclass(frozen=True)
+class DataFinding:
+    """One thing the checks found: its kind, the photos it is about, and a line for people."""
+
+    kind: str
+    paths: tuple[str, ...]
+    detail: str
+
+
+@dataclass(frozen=True)
+class Data:
+    """The photos: how many of each class on each side of the split, and what the checks found.
+
+    The fields are those of `DatasetReport.to_json`; `counts` maps label -> split -> photos.
+    """
+
+    source: str
+    photos: int
+    used: int
+    counts: Mapping[str, Mapping[str, int]]
+    properties: Mapping[str, int]
+    ignored: Mapping[str, int]
+    findings: tuple[DataFinding, ...]
+    left_out: Mapping[str, str]
+    split: str
+
+    @staticmethod
+    def from_json(content: Mapping[str, Any]) -> Data:
+        """The section from `DatasetReport.to_json()`; raises BundleError where it is something else."""
+        return decode(Data, dict(content), "data")
+
+    def suspects(self) -> list[DataFinding]:
+        """The findings about labels that look wrong, as the loader ranked them."""
+        return [finding for finding in self.findings if finding.kind == SUSPECTED_LABEL]
+
+    def other_findings(self) -> list[DataFinding]:
+        """The findings that are not about a label."""
+        return [finding for finding in self.findings if finding.kind != SUSPECTED_LABEL]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One way to a model ("stage 1", "fine-tuned", "from scratch"), and what it came to."""
+
+    name: str
+    kept: bool
+    validation: Optional[Figure]
+    test: Optional[Figure]
+    seconds: Optional[float] = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One point of the learning curve; accuracies are shares (0..1), losses in nats."""
+
+    phase: str
+    epoch: int
+    accuracy: Optional[float] = None
+    loss: Optional[float] = None
+    validation_accuracy: Optional[float] = None
+    validation_loss: Optional[float] = None
+
+
+@dataclass(frozen=True)
+class Training:
+    """What transfer bought: the stages side by side, and how fine-tuning went."""
+
+    stages: tuple[Stage, ...]
+    history: tuple[Epoch, ...] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """The model in one number format: sizes in bytes, `compressed_bytes` after gzip -9."""
+
+    name: str
+    shipped: bool
+    model_bytes: int
+    compressed_bytes: int
+    accuracy: Optional[Figure] = None
+    latency: Optional[Latency] = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything known about one build. A section that was not made is None or empty.
+
+    `quantization` compares the float model with the shipped one on the same photos; `seconds` holds what
+    each step of the build took; `environment` the versions; `determinism` whether the same command
+    gives the same bundle, and if not, which step is why.
+    """
+
+    edgetl_version: str
+    summary: Summary
+    evaluation: Evaluation
+    data: Optional[Data] = None
+    training: Optional[Training] = None
+    quantization: Optional[Comparison] = None
+    variants: tuple[Variant, ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    determinism: str = ""
+    licences: tuple[str, ...] = ()
+    schema: int = SCHEMA
+
+    def to_json(self) -> str:
+        """The report as JSON text: the same report gives the same text."""
+        return json.dumps(encode(self), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+    @staticmethod
+    def from_json(text: str) -> Report:
+        """The report from what `to_json` gave; raises BundleError where the text is anything else."""
+        try:
+            content = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise BundleError(f"the report is not JSON: {error}; build the bundle again") from error
+        schema = content.get("schema") if isinstance(content, dict) else None
+        if schema != SCHEMA:
+            raise BundleError(f"the report has schema {schema!r}, this edgetl reads {SCHEMA}; update edgetl")
+        return decode(Report, content, "report")
+
+    def proof(self) -> Report:
+        """The part that goes into the bundle: the same photos and options give the same proof.
+
+        Times measured here are left out, and so are the names of photos: a bundle goes to devices.
+        """
+        return replace(
+            self,
+            summary=replace(self.summary, bundle_bytes=None, latency_here=None),
+            evaluation=replace(self.evaluation, images=(), unreadable=()),
+            data=self.data and _without_names(self.data),
+            training=self.training and _without_seconds(self.training),
+            quantization=self.quantization and replace(self.quantization, flips=()),
+            variants=tuple(replace(variant, latency=None) for variant in self.variants),
+            seconds={},
+        )
+
+
+def _without_names(data: Data) -> Data:
+    findings = tuple(DataFinding(finding.kind, (), "") for finding in data.findings)
+    return replace(data, source=Path(data.source).name, findings=findings, left_out={})
+
+
+def _without_seconds(training: Training) -> Training:
+    return replace(training, stages=tuple(replace(stage, seconds=None) for stage in training.stages))

@@ -1,0 +1,366 @@
+"""Hides how a bundle's answers on labelled photos become figures; the build and `edgetl evaluate` call it."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Optional, Union
+
+import numpy as np
+
+from edgetl.errors import DataError, ImageError, OptionError
+from edgetl.evaluation import metrics
+from edgetl.evaluation.figure import Figure
+from edgetl.evaluation.metrics import PairedDifference, ReliabilityBin
+
+if TYPE_CHECKING:
+    from edgetl.runtime import Classifier
+
+PathLike = Union[str, "os.PathLike[str]"]
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class ImageResult:
+    """What the model said about one labelled image.
+
+    `probability` is that of the predicted label, `probability_of_label` that of the right one.
+    """
+
+    source: str
+    label: str
+    predicted: str
+    probability: float
+    probability_of_label: float
+    novelty: float = 0.0
+    is_novel: bool = False
+
+    @property
+    def correct(self) -> bool:
+        """Whether the prediction is the given label."""
+        return self.predicted == self.label
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """An image that is not in the figures, and why."""
+
+    source: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ClassResult:
+    """One class: `support` images have its label, `predicted` were given it; None where there were none."""
+
+    label: str
+    support: int
+    predicted: int
+    recall: Optional[Figure]
+    precision: Optional[Figure]
+    f1: Optional[float]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a model is worth on labelled images: figures with intervals, and every answer behind them.
+
+    `confusion` has a row for each given label and a column for each predicted one, in the order of
+    `labels`; `called_novel` is the share of these images (all of known kinds) called "none of these".
+    """
+
+    n: int
+    labels: tuple[str, ...]
+    accuracy: Figure
+    balanced_accuracy: Figure
+    log_loss: Figure
+    calibration_error: Figure
+    called_novel: Figure
+    per_class: tuple[ClassResult, ...]
+    confusion: tuple[tuple[int, ...], ...]
+    reliability: tuple[ReliabilityBin, ...]
+    images: tuple[ImageResult, ...]
+    unreadable: tuple[LeftOut, ...]
+    unknown_labels: tuple[tuple[str, int], ...]
+
+    def mistakes(self) -> list[ImageResult]:
+        """The images that were wrong, the surest mistake first."""
+        wrong = [image for image in self.images if not image.correct]
+        return sorted(wrong, key=lambda image: (-image.probability, image.source))
+
+    def confusions(self) -> list[tuple[str, str, int]]:
+        """(given, predicted, how many) for every pair that was mistaken, the most frequent first."""
+        pairs = [
+            (self.labels[row], self.labels[column], count)
+            for row, counts in enumerate(self.confusion)
+            for column, count in enumerate(counts)
+            if row != column and count
+        ]
+        return sorted(pairs, key=lambda pair: (-pair[2], pair[:2]))
+
+    def worst_classes(self) -> list[tuple[ClassResult, Figure]]:
+        """The classes that have images, each with its recall, the worst first."""
+        known = [(entry, entry.recall) for entry in self.per_class if entry.recall is not None]
+        return sorted(known, key=lambda pair: (pair[1].value, -pair[0].support, pair[0].label))
+
+    def summary(self) -> dict[str, Any]:
+        """The figures without the images, flat: what `edgetl evaluate --json` prints."""
+        return {
+            "accuracy": self.accuracy.value,
+            "accuracy_interval": [self.accuracy.low, self.accuracy.high],
+            "n": self.n,
+            "balanced_accuracy": self.balanced_accuracy.value,
+            "balanced_accuracy_interval": [self.balanced_accuracy.low, self.balanced_accuracy.high],
+            "calibration_error": self.calibration_error.value,
+            "log_loss": self.log_loss.value,
+            "called_novel": self.called_novel.value,
+            "per_class": {entry.label: _flat(entry) for entry in self.per_class},
+            "labels": list(self.labels),
+            "confusion": [list(row) for row in self.confusion],
+            "unreadable": [entry.source for entry in self.unreadable],
+            "unknown_labels": dict(self.unknown_labels),
+        }
+
+
+@dataclass(frozen=True)
+class Flip:
+    """An image on which two sets of predictions disagree."""
+
+    source: str
+    label: str
+    first: str
+    second: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two sets of predictions on the same images: the difference, and the images that flipped."""
+
+    first: str
+    second: str
+    first_accuracy: Figure
+    second_accuracy: Figure
+    difference: PairedDifference
+    flips: tuple[Flip, ...]
+    how: str
+
+
+def evaluate(
+    classifier: Classifier,
+    images: Sequence[PathLike],
+    labels: Sequence[str],
+    *,
+    root: Optional[Path] = None,
+    leave_out_unknown: bool = False,
+    workers: Optional[int] = None,
+    seed: int = 0,
+    progress: Optional[Progress] = None,
+) -> Evaluation:
+    """Runs the bundle's own classifier on every image and holds its answers against the labels.
+
+    Images that cannot be read are named in `unreadable` and not counted. Labels may be a subset of the
+    model's. With `root`, images under it are named relative to it. The same seed gives the same intervals.
+
+    Raises:
+        DataError: no image is left, or the model does not know a label and `leave_out_unknown` is off.
+        OptionError: there are not as many labels as images.
+    """
+    if len(images) != len(labels):
+        raise OptionError(
+            f"each image needs one label, received {len(images)} images and {len(labels)} labels"
+        )
+    unknown = Counter(label for label in labels if label not in set(classifier.labels))
+    if unknown and not leave_out_unknown:
+        raise DataError(_unknown_message(unknown, classifier.labels))
+    known = [(path, label) for path, label in zip(images, labels) if label not in unknown]
+    results: list[ImageResult] = []
+    unreadable: list[LeftOut] = []
+    for done, result in enumerate(_results(classifier, known, root, workers), start=1):
+        (results if isinstance(result, ImageResult) else unreadable).append(result)  # type: ignore[arg-type]
+        if progress:
+            progress("evaluate", done, len(known))
+    evaluation = score(results, classifier.labels, how=_how(classifier), seed=seed)
+    return replace(evaluation, unreadable=tuple(unreadable), unknown_labels=tuple(sorted(unknown.items())))
+
+
+def score(images: Sequence[ImageResult], labels: Sequence[str], how: str, seed: int = 0) -> Evaluation:
+    """The figures for answers that are already there; `how` says what gave them ("float32 in Keras").
+
+    Raises DataError where there are no images, or a label is none of `labels`.
+    """
+    if not images:
+        raise DataError("no image is left to evaluate on; give labelled photos that can be read")
+    slots = {label: slot for slot, label in enumerate(labels)}
+    stray = Counter(name for image in images for name in (image.label, image.predicted) if name not in slots)
+    if stray:
+        raise DataError(_unknown_message(stray, labels))
+    confusion = metrics.confusion_matrix(
+        np.array([slots[image.label] for image in images]),
+        np.array([slots[image.predicted] for image in images]),
+        len(labels),
+    )
+    correct = np.array([image.correct for image in images])
+    confidence = np.array([image.probability for image in images])
+    of_label = np.array([image.probability_of_label for image in images])
+    n = len(images)
+    return Evaluation(
+        n=n,
+        labels=tuple(labels),
+        accuracy=proportion(int(correct.sum()), n, f"{how}, {n} images"),
+        balanced_accuracy=Figure(
+            metrics.balanced_accuracy(confusion),
+            "share",
+            f"Mean recall of the classes; {how}, {n} images, bootstrap interval (seed {seed})",
+            *metrics.balanced_accuracy_interval(confusion, seed),
+        ),
+        log_loss=Figure(
+            metrics.log_loss(of_label),
+            "nats",
+            f"Mean -ln(probability of the label); {how}, {n} images, bootstrap interval (seed {seed})",
+            *metrics.log_loss_interval(of_label, seed),
+        ),
+        calibration_error=Figure(
+            metrics.expected_calibration_error(confidence, correct),
+            "share",
+            f"Expected calibration error, {metrics.BINS} equal-width bins; {how}, {n} images, "
+            f"bootstrap interval (seed {seed})",
+            *metrics.calibration_error_interval(confidence, correct, seed=seed),
+        ),
+        called_novel=proportion(
+            sum(image.is_novel for image in images),
+            n,
+            f"Known images called none of these; {how}, {n} images",
+        ),
+        per_class=_per_class(confusion, labels, how),
+        confusion=tuple(tuple(int(count) for count in row) for row in confusion),
+        reliability=metrics.reliability(confidence, correct),
+        images=tuple(images),
+        unreadable=(),
+        unknown_labels=(),
+    )
+
+
+def compare(
+    first: Sequence[ImageResult], second: Sequence[ImageResult], names: tuple[str, str], how: str
+) -> Comparison:
+    """What changes from the first predictions to the second, image by image, on those that both have.
+
+    Raises DataError where they share no image, or disagree about a label.
+    """
+    others = {image.source: image for image in second}
+    pairs = [(image, others[image.source]) for image in first if image.source in others]
+    if not pairs:
+        raise DataError(f"{names[0]} and {names[1]} have no image in common; compare them on the same photos")
+    for a, b in pairs:
+        if a.label != b.label:
+            raise DataError(f"{a.source} is labelled '{a.label}' and '{b.label}'; compare on the same labels")
+    first_correct = np.array([a.correct for a, _ in pairs])
+    second_correct = np.array([b.correct for _, b in pairs])
+    n = len(pairs)
+    return Comparison(
+        first=names[0],
+        second=names[1],
+        first_accuracy=proportion(int(first_correct.sum()), n, f"{names[0]}, {how}, {n} images"),
+        second_accuracy=proportion(int(second_correct.sum()), n, f"{names[1]}, {how}, {n} images"),
+        difference=metrics.paired_difference(first_correct, second_correct),
+        flips=tuple(
+            Flip(a.source, a.label, a.predicted, b.predicted) for a, b in pairs if a.predicted != b.predicted
+        ),
+        how=f"{how}: the same {n} images, paired; adjusted Wald interval, exact McNemar test",
+    )
+
+
+def proportion(successes: int, n: int, how: str) -> Figure:
+    """A share of n images with its Wilson interval at 95 percent."""
+    return Figure(successes / n, "share", f"{how}, Wilson interval", *metrics.wilson(successes, n))
+
+
+def _results(
+    classifier: Classifier,
+    known: Sequence[tuple[PathLike, str]],
+    root: Optional[Path],
+    workers: Optional[int],
+) -> Iterator[Union[ImageResult, LeftOut]]:
+    """One result an image, in order; threads decode and run the model beside each other."""
+    executor = ThreadPoolExecutor(workers or os.cpu_count() or 1, thread_name_prefix="evaluate")
+    try:
+        yield from executor.map(lambda pair: _result(classifier, pair[0], pair[1], root), known)
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+def _result(
+    classifier: Classifier, path: PathLike, label: str, root: Optional[Path]
+) -> Union[ImageResult, LeftOut]:
+    source = _name(path, root)
+    try:
+        prediction = classifier.predict(path)
+    except ImageError as error:
+        return LeftOut(source, str(error))
+    probabilities = np.asarray(prediction.probabilities, np.float64)
+    return ImageResult(
+        source=source,
+        label=label,
+        predicted=prediction.label,
+        probability=float(prediction.probability),
+        probability_of_label=float(probabilities[classifier.labels.index(label)]),
+        novelty=float(prediction.novelty),
+        is_novel=bool(prediction.is_novel),
+    )
+
+
+def _name(path: PathLike, root: Optional[Path]) -> str:
+    """The image's name in the report; bytes that are not UTF-8 become question marks."""
+    if root is not None and Path(path).is_relative_to(root):
+        path = Path(path).relative_to(root)
+    return os.fspath(path).encode("utf-8", "replace").decode("utf-8")
+
+
+def _per_class(confusion: np.ndarray, labels: Sequence[str], how: str) -> tuple[ClassResult, ...]:
+    hits, support, predicted = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
+    scores = metrics.f1(confusion)
+
+    def share(slot: int, whole: np.ndarray, name: str) -> Optional[Figure]:
+        n = int(whole[slot])
+        return proportion(int(hits[slot]), n, f"{name}; {how}, {n} images") if n else None
+
+    return tuple(
+        ClassResult(
+            label=label,
+            support=int(support[slot]),
+            predicted=int(predicted[slot]),
+            recall=share(slot, support, "Recall"),
+            precision=share(slot, predicted, "Precision"),
+            f1=None if np.isnan(scores[slot]) else float(scores[slot]),
+        )
+        for slot, label in enumerate(labels)
+    )
+
+
+def _flat(entry: ClassResult) -> dict[str, Any]:
+    recall, precision = entry.recall, entry.precision
+    return {
+        "support": entry.support,
+        "recall": recall and recall.value,
+        "recall_interval": recall and [recall.low, recall.high],
+        "precision": precision and precision.value,
+        "precision_interval": precision and [precision.low, precision.high],
+        "f1": entry.f1,
+    }
+
+
+def _unknown_message(unknown: Counter[str], labels: Sequence[str]) -> str:
+    names = ", ".join(f"'{label}' ({count})" for label, count in unknown.most_common(5))
+    more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
+    return (
+        f"the model does not know the labels {names}{more}; it knows {', '.join(labels)}. "
+        "Rename the folders, or leave those images out: --leave-out-unknown"
+    )
+
+
+def _how(classifier: Classifier) -> str:
+    return f"The bundle run by the device runtime ({classifier.interpreter})"
