@@ -46,8 +46,9 @@ def read_checkpoint(path: Path) -> dict[str, np.ndarray]:
         read = _read_zip if content.startswith(b"PK\x03\x04") else _read_legacy
         return _named_tensors(*read(content))
     except _RefusedError as error:
+        reason = " ".join(str(error).split())  # it may quote the file
         raise WeightsError(
-            f"{path} is not a PyTorch checkpoint of plain tensors: {error}; "
+            f"{path} is not a PyTorch checkpoint of plain tensors: {reason}; "
             "save it as torch.save(model.state_dict(), path)"
         ) from error
 
@@ -97,6 +98,9 @@ _DTYPES = {
 }
 
 
+_ZIP_ERRORS = (zipfile.BadZipFile, KeyError, ValueError, RuntimeError, EOFError, OSError, struct.error)
+
+
 def _read_zip(content: bytes) -> tuple[Any, dict[str, np.ndarray]]:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
@@ -114,7 +118,7 @@ def _read_zip(content: bytes) -> tuple[Any, dict[str, np.ndarray]]:
                 key: _numbers(storage, _entry(archive, f"{root}data/{key}"), 0)
                 for key, storage in storages.items()
             }
-    except (zipfile.BadZipFile, KeyError, NotImplementedError, RuntimeError, EOFError, OSError) as error:
+    except _ZIP_ERRORS as error:
         raise _RefusedError(f"the zip is damaged ({error})") from error
 
 
