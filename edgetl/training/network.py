@@ -1,0 +1,137 @@
+"""Hides what is trained: backbone, head, augmentation and loss as one compiled step; `fine_tuning` drives it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Optional, Protocol
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+
+from edgetl.training import augmentation
+from edgetl.training.folding import trainable_copy
+from edgetl.training.optimizer import RelativeAdam
+from edgetl.training.options import FineTuneOptions
+
+_SIDE_STEP = 32  # the stride of the usual backbones: sizes that it divides lose no row at the edge
+
+
+class LastLayer(Protocol):
+    """What stage 1 solved: scores = L2-normalised embedding @ weights (d, K) + bias (K,), softmax at temperature."""
+
+    weights: np.ndarray
+    bias: np.ndarray
+    temperature: float
+
+
+class Network:
+    """A backbone under training with the head that tells it what to change."""
+
+    def __init__(
+        self,
+        backbone: tf_keras.Model,
+        normalization: tuple[float, float],
+        start: LastLayer,
+        options: FineTuneOptions,
+        strategy: tf.distribute.Strategy,
+        precision: Optional[str],
+        train_depthwise: bool,
+    ) -> None:
+        self._normalization = normalization
+        self._options = options
+        self._strategy = strategy
+        self.size: tuple[int, int] = backbone.input_shape[1:3]
+        with strategy.scope():
+            self.backbone, self.train_size = _copy_for_training(backbone, options.train_scale, precision)
+            weights, bias = start.weights / start.temperature, start.bias / start.temperature
+            self.head = [tf.Variable(np.float32(weights), name="head"), tf.Variable(np.float32(bias), name="bias")]
+            self._layers = _trained_variables(self.backbone, train_depthwise)
+            variables, rates = self._rates()
+            self.optimizer = RelativeAdam(variables, rates, options.weight_decay)
+
+    @property
+    def state(self) -> list[tf.Variable]:
+        """Every variable that a later step depends on."""
+        return [*self.backbone.weights, *self.head, *self.optimizer.variables]
+
+    def train_step(self, upper_only: bool) -> Any:
+        """Compiled: one batch (frames, labels, weights, positions, colours) at a learning rate -> loss, hits."""
+        first = int(len(self._layers) * (1 - self._options.upper_share)) if upper_only else 0
+        variables = [*self.head, *(variable for layer in self._layers[first:] for variable in layer)]
+
+        def replica(frames: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor, *change: tf.Tensor) -> tuple:
+            images = augmentation.apply(frames, *change, self.train_size)
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch(variables)
+                logits = self._logits(images)
+                loss = tf.reduce_sum(weights * self._losses(logits, labels)) / self._options.batch_size
+            self.optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables))
+            return loss, tf.reduce_sum(_hits(logits, labels))
+
+        @tf.function(reduce_retracing=True)
+        def step(batch: tuple, learning_rate: tf.Tensor) -> tuple:
+            self.optimizer.learning_rate.assign(learning_rate)
+            loss, hits = self._strategy.run(replica, args=batch)
+            add = tf.distribute.ReduceOp.SUM
+            return self._strategy.reduce(add, loss, None), self._strategy.reduce(add, hits, None)
+
+        return step
+
+    @tf.function(reduce_retracing=True)
+    def evaluate(self, frames: tf.Tensor, labels: tf.Tensor, mirrored: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Loss and hit of every frame, (m,) each, at the backbone's own size and as the device will see it."""
+        images = tf.cast(tf.cond(mirrored, lambda: tf.reverse(frames, [2]), lambda: frames), tf.float32)
+        logits = self._logits(images)
+        return self._losses(logits, labels), _hits(logits, labels)
+
+    def _logits(self, images: tf.Tensor) -> tf.Tensor:
+        offset, scale = self._normalization
+        embeddings = tf.cast(self.backbone((images - offset) / scale, training=False), tf.float32)
+        weights, bias = self.head
+        return tf.math.l2_normalize(embeddings, axis=1) @ weights + bias
+
+    def _losses(self, logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        classes, smoothing = logits.shape[1], self._options.label_smoothing
+        wanted = tf.one_hot(labels, classes) * (1 - smoothing) + smoothing / classes
+        return tf.nn.softmax_cross_entropy_with_logits(wanted, logits)
+
+    def _rates(self) -> tuple[list[tf.Variable], list[float]]:
+        """All trained variables, and how far each may go beside the top layer of the backbone."""
+        options = self._options
+        head_rate = options.head_learning_rate / options.learning_rate
+        layer_rates = np.geomspace(options.lowest_rate, 1.0, len(self._layers))
+        pairs = [(variable, head_rate) for variable in self.head]
+        pairs += [(variable, rate) for layer, rate in zip(self._layers, layer_rates) for variable in layer]
+        return [variable for variable, _ in pairs], [float(rate) for _, rate in pairs]
+
+
+def _hits(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    return tf.cast(tf.equal(tf.argmax(logits, axis=1, output_type=labels.dtype), labels), tf.float32)
+
+
+def _copy_for_training(
+    backbone: tf_keras.Model, scale: float, precision: Optional[str]
+) -> tuple[tf_keras.Model, tuple[int, int]]:
+    """A copy and the size to train it at: the scaled one where the layers allow another size than the own."""
+    own = backbone.input_shape[1:3]
+    scaled = tuple(max(1, round(side * scale / _SIDE_STEP)) * _SIDE_STEP for side in own)
+    try:
+        return trainable_copy(backbone, any_size=True, precision=precision), min(own, scaled)
+    except (ValueError, TypeError):
+        return trainable_copy(backbone, any_size=False, precision=precision), own
+
+
+def _trained_variables(backbone: tf_keras.Model, train_depthwise: bool) -> list[list[tf.Variable]]:
+    """Per layer from input to embedding, what is trained of it: kernels and biases, never a BatchNorm."""
+    layers = [layer for layer in backbone.layers if layer.trainable_weights]
+    trained = [_trained_of(layer, train_depthwise) for layer in layers]
+    return [variables for variables in trained if variables]
+
+
+def _trained_of(layer: tf_keras.layers.Layer, train_depthwise: bool) -> Sequence[tf.Variable]:
+    if isinstance(layer, tf_keras.layers.BatchNormalization):
+        return []
+    if isinstance(layer, tf_keras.layers.DepthwiseConv2D) and not train_depthwise:
+        return [layer.bias] if layer.use_bias else []
+    return layer.trainable_weights

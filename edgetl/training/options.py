@@ -1,0 +1,91 @@
+"""What a user may choose about fine-tuning, as values with units; imports no TensorFlow, so the CLI can fill them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Optional
+
+from edgetl.errors import OptionError
+
+
+@dataclass(frozen=True)
+class AugmentationOptions:
+    """How far a training image may be moved, zoomed and recoloured each time it is seen; 0 switches a part off.
+
+    `flip` mirrors half of the images left to right; None lets the validation images say whether a mirrored one
+    still means the same (it does not for text and many hand signs). `smallest_area` is the smallest share of the
+    image that a random crop keeps, `stretch` the largest change of its aspect ratio, `rotation_degrees` the
+    largest turn; `brightness`, `contrast`, `saturation` and `tint` (each colour channel by itself) are the
+    largest relative changes.
+    """
+
+    flip: Optional[bool] = None
+    smallest_area: float = 0.4
+    stretch: float = 0.2
+    rotation_degrees: float = 10.0
+    brightness: float = 0.2
+    contrast: float = 0.2
+    saturation: float = 0.2
+    tint: float = 0.05
+
+    def __post_init__(self) -> None:
+        _between(self, "smallest_area", 0.05, 1.0)
+        _between(self, "rotation_degrees", 0.0, 180.0)
+        for name in ("stretch", "brightness", "contrast", "saturation", "tint"):
+            _between(self, name, 0.0, 0.9)
+
+
+@dataclass(frozen=True)
+class FineTuneOptions:
+    """How the backbone is fine-tuned; the defaults suit hundreds to thousands of photos on two cores.
+
+    `epochs_upper` epochs train the upper `upper_share` of the layers, then `epochs_all` train all.
+    `learning_rate` is the largest step of the top layer, relative to the size of what it changes; the first layer
+    takes `lowest_rate` times that, those between in geometric steps; the head takes `head_learning_rate`. All of
+    them warm up over `warmup_share` of the steps and then fall along a cosine. Training runs at `train_scale` of
+    the backbone's input size: random crops show objects larger, smaller images smaller again (Touvron et al. 2019,
+    arXiv 1906.06423), in half the time. `patience` is the number of epochs without a better validation loss
+    after which it stops. `checkpoint` names the file from which an interrupted run goes on.
+    """
+
+    epochs_upper: int = 2
+    epochs_all: int = 8
+    upper_share: float = 0.4
+    learning_rate: float = 3e-3
+    head_learning_rate: float = 1e-2
+    lowest_rate: float = 0.1
+    warmup_share: float = 0.1
+    weight_decay: float = 1e-2
+    label_smoothing: float = 0.1
+    batch_size: int = 32
+    train_scale: float = 0.75
+    patience: int = 4
+    seed: int = 0
+    checkpoint: Optional[Path] = None
+    augmentation: AugmentationOptions = field(default_factory=AugmentationOptions)
+
+    def __post_init__(self) -> None:
+        _between(self, "epochs_upper", 0, 10_000)
+        _between(self, "epochs_all", 0, 10_000)
+        if self.epochs == 0:
+            raise OptionError("fine-tuning needs an epoch, received epochs_upper=0 and epochs_all=0; give one of them")
+        _between(self, "batch_size", 1, 65_536)
+        _between(self, "patience", 1, 10_000)
+        _between(self, "train_scale", 0.25, 1.0)
+        for name in ("upper_share", "warmup_share", "label_smoothing"):
+            _between(self, name, 0.0, 0.99)
+        for name in ("learning_rate", "head_learning_rate", "lowest_rate"):
+            _between(self, name, 1e-9, 1.0)
+        _between(self, "weight_decay", 0.0, 1.0)
+
+    @property
+    def epochs(self) -> int:
+        """Of both phases together."""
+        return self.epochs_upper + self.epochs_all
+
+
+def _between(options: Any, name: str, lowest: float, highest: float) -> None:
+    value = getattr(options, name)
+    if not lowest <= value <= highest:
+        raise OptionError(f"{name} is {value}; choose {lowest} to {highest}")
