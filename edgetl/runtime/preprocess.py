@@ -8,10 +8,13 @@ import zlib
 from dataclasses import asdict, dataclass, fields
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Dict, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Any, Dict, Optional, Tuple, Union
 
 import numpy as np
 from PIL import Image
+
+if TYPE_CHECKING:
+    from typing import TypeGuard
 
 from edgetl.errors import ImageError, OptionError, UnknownNameError
 
@@ -66,9 +69,17 @@ class Preprocess:
         An array that is already of the frame's size is returned as it is, without a copy.
         Raises ImageError where the image cannot be read.
         """
-        if isinstance(source, np.ndarray) and source.dtype == np.uint8 and source.shape == (*self.size, 3):
+        if self.is_frame(source):
             return source
         return self.apply(decode(source, size_hint=self.size))
+
+    def is_frame(self, source: Any) -> TypeGuard[np.ndarray]:
+        """Whether `source` is the model's frame already, uint8 (height, width, 3)."""
+        return (
+            isinstance(source, np.ndarray)
+            and source.dtype == np.uint8
+            and source.shape == (self.height, self.width, 3)
+        )
 
     def apply(self, image: Image.Image) -> np.ndarray:
         """An RGB image, as `decode` gives it, as the model's frame, uint8 (height, width, 3); read-only."""

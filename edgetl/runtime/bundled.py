@@ -1,0 +1,94 @@
+"""Hides how a last layer lies in a bundle; the host's build packs it so, the Classifier reads it back."""
+
+from __future__ import annotations
+
+import io
+import math
+from typing import Any, Dict, Mapping, Tuple
+
+import numpy as np
+
+from edgetl.bundle import Bundle
+from edgetl.errors import IntegrityError
+from edgetl.learners import LastLayer
+
+MODEL = "model.tflite"
+EDGETPU_MODEL = "model_edgetpu.tflite"
+LAST_LAYER_FOLDER = "last_layer/"
+
+
+def last_layer_entries(
+    last_layer: LastLayer, parameters: Mapping[str, Any]
+) -> Tuple[Dict[str, Any], Dict[str, bytes]]:
+    """What the manifest says of a last layer, and its arrays as entries {name: .npy bytes}.
+
+    `parameters` are those that its solver was given.
+    """
+    described = {
+        "solver": last_layer.solver,
+        "parameters": dict(parameters),
+        "temperature": float(np.float32(last_layer.temperature)),
+        "novelty_threshold": float(np.float32(last_layer.novelty_threshold)),
+    }
+    entries = {
+        f"{LAST_LAYER_FOLDER}{name}.npy": _npy_bytes(array) for name, array in last_layer.to_arrays().items()
+    }
+    return described, entries
+
+
+def read_last_layer(bundle: Bundle) -> LastLayer:
+    """The last layer of a bundle. Raises IntegrityError where it is not what the manifest says."""
+    described = bundle.manifest.last_layer
+    if set(described) != {"solver", "parameters", "temperature", "novelty_threshold"}:
+        raise IntegrityError(f"{bundle.path}: the manifest describes its last layer by {sorted(described)}")
+    arrays = {
+        name[len(LAST_LAYER_FOLDER) :].rpartition(".npy")[0]: _read_npy(name, bundle.read(name))
+        for name in bundle.names
+        if name.startswith(LAST_LAYER_FOLDER)
+    }
+    last_layer = LastLayer.from_arrays(arrays, bundle.manifest.labels, str(described["solver"]))
+    claimed, actual = bundle.manifest.embedding["size"], last_layer.weights.shape[0]
+    if claimed != actual:
+        raise IntegrityError(f"{bundle.path}: the last layer takes {actual} numbers, not {claimed}")
+    for name in ("temperature", "novelty_threshold"):
+        if not _is_close(described[name], getattr(last_layer, name)):
+            raise IntegrityError(f"{bundle.path}: the manifest's {name} is not that of the last layer")
+    return last_layer
+
+
+def _is_close(claimed: Any, actual: float) -> bool:
+    return isinstance(claimed, (int, float)) and math.isclose(claimed, actual, rel_tol=1e-6)
+
+
+def _npy_bytes(array: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    np.lib.format.write_array(stream, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)
+    return stream.getvalue()
+
+
+def _read_npy(name: str, data: bytes) -> np.ndarray:
+    """A float32 array that shares `data`'s memory; a header that claims another size allocates nothing."""
+    stream = io.BytesIO(data)
+    try:
+        if np.lib.format.read_magic(stream) != (1, 0):
+            raise ValueError("not version 1.0")
+        shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(stream)
+        if fortran_order or dtype != np.dtype("<f4"):
+            raise ValueError(f"{dtype}, fortran_order={fortran_order}")
+        return np.frombuffer(data, dtype, offset=stream.tell()).reshape(shape)
+    except _NPY_FAULTS as error:
+        reason = " ".join(str(error).split())[:80]
+        raise IntegrityError(f"'{name}' is not a float32 .npy array ({reason}); build it again") from error
+
+
+_NPY_FAULTS = (
+    ValueError,
+    TypeError,
+    KeyError,
+    SyntaxError,
+    OverflowError,
+    MemoryError,
+    RecursionError,
+    EOFError,
+)
+"""What numpy's header reader raises on broken files."""

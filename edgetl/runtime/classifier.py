@@ -1,0 +1,204 @@
+"""Hides all that lies between a photo and its label: applications and `edgetl run` call the Classifier."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Deque, Dict, Iterable, Iterator, List, Optional, Tuple, Union
+
+import numpy as np
+
+from edgetl.bundle import Bundle, Manifest, open_bundle
+from edgetl.errors import IntegrityError, OptionError
+from edgetl.learners import to_grid
+from edgetl.runtime.bundled import EDGETPU_MODEL, MODEL, read_last_layer
+from edgetl.runtime.engine import Engine
+from edgetl.runtime.preprocess import ImageSource, Preprocess, decode
+
+THREADS_LIMIT = 4
+"""What `threads` is at most unless it is asked for: small models hardly gain from more."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the classifier says about one image."""
+
+    label: str
+    """The most probable label."""
+    probability: float
+    """Of `label`, 0..1, calibrated on images that the last layer was not solved from."""
+    probabilities: Dict[str, float]
+    """Of every label, in the order of the classifier's labels; they sum to one."""
+    novelty: float
+    """0..1: the share of known images that look less unusual than this one."""
+    is_novel: bool
+    """Whether the image is none of the labels: its novelty is over the bundle's threshold."""
+    milliseconds: Dict[str, float]
+    """Of each stage: "decode", "preprocess", "invoke", "last_layer", and of all, "total"."""
+
+    def top(self, count: int = 5) -> List[Tuple[str, float]]:
+        """The most probable labels with their probabilities, the best first."""
+        return sorted(self.probabilities.items(), key=lambda item: -item[1])[:count]
+
+
+class Classifier:
+    """A bundle, ready to predict.
+
+    Any thread may call any method at any time: decoding runs at once, the model runs for one call after the
+    other (a lock guards the interpreter, which spreads one image over `threads` cores). For many images at
+    the full rate of all cores use one Classifier with threads=1 per thread.
+
+    `threads` is the number of cores for one image: those there are, up to 4, unless it is given.
+    Raises BundleError where the bundle is not whole or its manifest does not tell the truth about the model
+    and the last layer, EngineError where the model cannot run here.
+    """
+
+    def __init__(
+        self, bundle: Union[Bundle, str, os.PathLike[str]], threads: Optional[int] = None
+    ) -> None:
+        self._bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
+        self._preprocess = _preprocess_of(self._bundle)
+        self._last_layer = read_last_layer(self._bundle)
+        self._engine = _engine_of(self._bundle, _available_cores() if threads is None else threads)
+        _check_claims(self._bundle, self._engine, self._preprocess)
+        self._lock = threading.Lock()
+        self._engine.invoke(np.zeros((*self._preprocess.size, 3), np.uint8))  # the first run is a slow one
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the bundle says about itself."""
+        return self._bundle.manifest
+
+    @property
+    def labels(self) -> Tuple[str, ...]:
+        """The labels that a prediction chooses from."""
+        return self._last_layer.labels
+
+    @property
+    def interpreter(self) -> str:
+        """The interpreter's name and version."""
+        return self._engine.interpreter
+
+    @property
+    def accelerator(self) -> str:
+        """What runs the model: "edgetpu" or "cpu"."""
+        return self._engine.accelerator
+
+    @property
+    def note(self) -> str:
+        """Why the model runs on the CPU although the bundle has one for the Edge TPU; else empty."""
+        return self._engine.note
+
+    def predict(self, image: ImageSource) -> Prediction:
+        """The prediction for a path, a file's bytes, a Pillow image or a uint8 RGB array (height, width, 3).
+
+        An array of the model's size takes no copy. Raises ImageError where the image cannot be read.
+        """
+        return self._classify(self._prepare(image))
+
+    def predict_many(self, images: Iterable[ImageSource]) -> Iterator[Prediction]:
+        """Predictions in the order of the images, taken lazily; the next ones are decoded meanwhile.
+
+        Raises ImageError at the first image that cannot be read; to go on after one, call `predict` on each.
+        """
+        ahead: Deque[Future[_Prepared]] = deque()
+        with ThreadPoolExecutor(_DECODERS, thread_name_prefix="edgetl-decode") as decoders:
+            for image in images:
+                ahead.append(decoders.submit(self._prepare, image))
+                if len(ahead) > _DECODERS:
+                    yield self._classify(ahead.popleft().result())
+            while ahead:
+                yield self._classify(ahead.popleft().result())
+
+    def embed(self, image: ImageSource) -> np.ndarray:
+        """The raw embedding (d,) of an image, in the dtype of the model's output."""
+        return self._invoke(self._prepare(image).frame)
+
+    def _prepare(self, source: ImageSource) -> _Prepared:
+        if self._preprocess.is_frame(source):
+            return _Prepared(source, 0.0, 0.0)
+        start = perf_counter()
+        image = decode(source, size_hint=self._preprocess.size)
+        decoded = perf_counter()
+        frame = self._preprocess.apply(image)
+        return _Prepared(frame, decoded - start, perf_counter() - decoded)
+
+    def _invoke(self, frame: np.ndarray) -> np.ndarray:
+        with self._lock:
+            return self._engine.invoke(frame)
+
+    def _classify(self, prepared: _Prepared) -> Prediction:
+        start = perf_counter()
+        raw = self._invoke(prepared.frame)
+        invoked = perf_counter()
+        last_layer = self._last_layer
+        grid = to_grid(raw, self._engine.zero_point)
+        probabilities = last_layer.probabilities(grid)[0].tolist()
+        novelty = float(last_layer.novelty(grid)[0])
+        done = perf_counter()
+        probability = max(probabilities)
+        seconds = {
+            "decode": prepared.decode_seconds,
+            "preprocess": prepared.preprocess_seconds,
+            "invoke": invoked - start,
+            "last_layer": done - invoked,
+        }
+        milliseconds = {stage: 1000 * value for stage, value in seconds.items()}
+        return Prediction(
+            label=last_layer.labels[probabilities.index(probability)],
+            probability=probability,
+            probabilities=dict(zip(last_layer.labels, probabilities)),
+            novelty=novelty,
+            is_novel=novelty > last_layer.novelty_threshold,
+            milliseconds={**milliseconds, "total": sum(milliseconds.values())},
+        )
+
+
+_DECODERS = 2
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A frame for the model, and what it took to make it."""
+
+    frame: np.ndarray
+    decode_seconds: float
+    preprocess_seconds: float
+
+
+def _available_cores() -> int:
+    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    return min(THREADS_LIMIT, len(allowed))
+
+
+def _preprocess_of(bundle: Bundle) -> Preprocess:
+    try:
+        return Preprocess.from_dict(bundle.manifest.preprocess)
+    except OptionError as error:
+        raise IntegrityError(f"{bundle.path}: the manifest's {error}") from error
+
+
+def _engine_of(bundle: Bundle, threads: int) -> Engine:
+    edgetpu_model = bundle.read(EDGETPU_MODEL) if EDGETPU_MODEL in bundle else None
+    return Engine(bundle.read(MODEL), threads=threads, edgetpu_model=edgetpu_model)
+
+
+def _check_claims(bundle: Bundle, engine: Engine, preprocess: Preprocess) -> None:
+    """Holds what the manifest says about the model against the model itself."""
+    embedding = bundle.manifest.embedding
+    claims = {
+        "input size": (preprocess.size, engine.input_size),
+        "embedding size": (embedding["size"], engine.output_size),
+        "embedding dtype": (embedding["dtype"], engine.output_dtype.name),
+        "embedding zero point": (embedding["zero_point"], engine.zero_point),
+        "embedding scale": (np.float32(embedding["scale"]), np.float32(engine.scale)),
+    }
+    for name, (claimed, actual) in claims.items():
+        if claimed != actual:
+            raise IntegrityError(
+                f"{bundle.path}: the manifest says {name} {claimed}, the model has {actual}; build it again"
+            )

@@ -1,0 +1,71 @@
+"""Hides where images come from (a file, a folder, paths on standard input); `edgetl run` iterates over it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Iterable, Iterator, NamedTuple, Optional, TextIO
+
+from edgetl.errors import DataError
+
+IMAGE_EXTENSIONS = frozenset(
+    [".avif", ".bmp", ".gif", ".heic", ".heif", ".jp2", ".jpe", ".jpeg", ".jpg", ".mpo", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"]
+)
+"""The file names that a folder is searched for, in lower case."""
+
+STANDARD_INPUT = "-"
+
+
+class Source(NamedTuple):
+    """One image to classify: how to call it, and what `Classifier.predict` takes."""
+
+    name: str
+    image: Path
+
+
+def iterate(source: str, stdin: Optional[TextIO] = None) -> Iterator[Source]:
+    """The images of a source, one at a time, unopened: one that cannot be read fails when it is predicted.
+
+    `source` is a file, a folder (all images below it, sorted by path, without hidden ones) or "-": paths on
+    standard input, one a line, taken as they come. Raises DataError where there is no such source, or nothing
+    in it.
+    """
+    if source == STANDARD_INPUT:
+        return _from_lines(sys.stdin if stdin is None else stdin)
+    path = Path(source)
+    if path.is_dir():
+        return _from_folder(path)
+    if not path.exists():
+        raise DataError(f"there is no source '{source}'; give an image, a folder, or - for paths on stdin")
+    return iter([Source(source, path)])
+
+
+def _from_lines(lines: Iterable[str]) -> Iterator[Source]:
+    for line in lines:
+        name = line.rstrip("\r\n")
+        if name:
+            yield Source(name, Path(name))
+
+
+def _from_folder(folder: Path) -> Iterator[Source]:
+    """Sorted within each folder, so that the first image comes at once, however many there are."""
+    found = _walk(folder)
+    first = next(found, None)
+    if first is None:
+        raise DataError(f"no images in '{folder}'; it is searched for {', '.join(sorted(IMAGE_EXTENSIONS))}")
+    return _chain(first, found)
+
+
+def _chain(first: Path, rest: Iterator[Path]) -> Iterator[Source]:
+    yield Source(str(first), first)
+    for path in rest:
+        yield Source(str(path), path)
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for parent, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_EXTENSIONS:
+                yield Path(parent, name)

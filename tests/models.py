@@ -1,0 +1,116 @@
+"""Real .tflite models, small enough for every test: made once with TensorFlow, then kept in the user's cache.
+
+`tiny_models` is the fixture; `python tests/models.py FOLDER` makes the files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+TINY_SIZE = (32, 32)
+TINY_DIMENSION = 16
+CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "edgetl-tests"
+
+
+@pytest.fixture(scope="session")
+def tiny_models() -> dict[str, bytes]:
+    """Models of two convolutions and a mean, with random weights, by name.
+
+    "int8": uint8 (1, 32, 32, 3) in, int8 (1, 16) out, as a build makes it; "float32": with float32 out.
+    "float-input", "two-outputs", "map-output": what the engine must refuse.
+    """
+    folder = CACHE / f"tiny-{_recipe_digest()}"
+    if not folder.exists():
+        pytest.importorskip("tensorflow", reason="tiny models are made with TensorFlow, once")
+        _build_in_own_process(folder)
+    return {path.stem: path.read_bytes() for path in sorted(folder.glob("*.tflite"))}
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_models: dict[str, bytes]) -> bytes:
+    """The "int8" one of `tiny_models`: 32 x 32 pixels to 16 numbers that tell colours and edges."""
+    return tiny_models["int8"]
+
+
+def _recipe_digest() -> str:
+    recipe = Path(__file__).read_bytes() + _version("tensorflow").encode() + _version("tf_keras").encode()
+    return hashlib.sha256(recipe).hexdigest()[:16]
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "none"
+
+
+def _build_in_own_process(folder: Path) -> None:
+    """TensorFlow stays out of the test process; the folder appears complete or not at all."""
+    beside = folder.with_name(f"{folder.name}.{os.getpid()}")
+    beside.mkdir(parents=True)
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"}
+    subprocess.run(
+        [sys.executable, __file__, str(beside)], check=True, env=environment, capture_output=True, timeout=300
+    )
+    try:
+        beside.rename(folder)
+    except OSError:
+        assert folder.exists(), "another process must have made the models meanwhile"
+
+
+def _build_all(folder: Path) -> None:
+    import tf_keras
+
+    tf_keras.utils.set_random_seed(7)
+    height, width = TINY_SIZE
+    image = tf_keras.Input((height, width, 3))
+    features = tf_keras.layers.Conv2D(16, 3, strides=2, activation="relu6")(image)
+    features = tf_keras.layers.Conv2D(TINY_DIMENSION, 3, strides=2, activation="relu6")(features)
+    embedding = tf_keras.layers.GlobalAveragePooling2D()(features)
+    backbone = tf_keras.Model(image, embedding)
+    both = tf_keras.Model(image, [embedding, tf_keras.layers.Dense(3)(embedding)])
+    models = {
+        "int8": _convert(backbone, int8=True),
+        "float32": _convert(backbone, uint8_input=True),
+        "float-input": _convert(backbone),
+        "two-outputs": _convert(both, uint8_input=True),
+        "map-output": _convert(tf_keras.Model(image, features), uint8_input=True),
+    }
+    for name, model in models.items():
+        (folder / f"{name}.tflite").write_bytes(model)
+
+
+def _convert(model, int8: bool = False, uint8_input: bool = False) -> bytes:  # type: ignore[no-untyped-def]
+    import numpy as np
+    import tensorflow as tf
+
+    shape = (1, *TINY_SIZE, 3)
+    dtype = tf.uint8 if uint8_input else tf.float32
+
+    @tf.function(input_signature=[tf.TensorSpec(shape, dtype)])
+    def forward(frame):  # type: ignore[no-untyped-def]
+        return model((tf.cast(frame, tf.float32) - 127.0) / 128.0)
+
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([forward.get_concrete_function()], model)
+    converter.experimental_lower_to_saved_model = False
+    if int8:
+        random = np.random.default_rng(7)
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.representative_dataset = lambda: (
+            [random.integers(0, 256, shape).astype(np.float32)] for _ in range(20)
+        )
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.inference_input_type = tf.uint8
+        converter.inference_output_type = tf.int8
+    return converter.convert()
+
+
+if __name__ == "__main__":
+    _build_all(Path(sys.argv[1]))
