@@ -1,0 +1,233 @@
+"""Hides where facts and embeddings of photos already seen are kept (SQLite); the loader and embed_all call it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Optional
+
+from edgetl.errors import StorageError
+
+THUMBNAIL_SIDE = 16
+"""Photos are compared by grey thumbnails of so many pixels a side."""
+
+
+class Traits(NamedTuple):
+    """What one look at a photo told: its size in pixels, upright, and what the checks need."""
+
+    width: int
+    height: int
+    rotated: bool
+    grey: bool
+    alpha: bool
+    blank: bool
+    thumbnail: bytes
+
+
+class Stamp(NamedTuple):
+    """A file that has the same stamp as last time has the same content."""
+
+    path: bytes
+    size: int
+    mtime_ns: int
+
+
+class Record(NamedTuple):
+    """One photo's rows."""
+
+    stamp: Stamp
+    digest: bytes
+    traits: Traits
+    embedding: Optional[bytes]
+
+
+def open_folder(folder: Optional[Path] = None) -> Path:
+    """The cache folder, made where there is none; raises StorageError.
+
+    By default EDGETL_CACHE, else edgetl under XDG_CACHE_HOME, else ~/.cache/edgetl.
+    """
+    folder = folder or _default_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(
+            f"cannot make the cache folder {folder}: {error.strerror}; {_ELSEWHERE}"
+        ) from error
+    return folder
+
+
+def stamp_of(path: Path) -> Stamp:
+    """The stamp of a file; raises OSError."""
+    status = os.stat(path)
+    return Stamp(os.fsencode(os.path.abspath(path)), status.st_size, status.st_mtime_ns)
+
+
+class CacheReader:
+    """Look-ups; what is missing, damaged or locked away is simply not found. One instance per thread."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.damaged = False
+        self._connection = sqlite3.connect(path, timeout=_PATIENCE_SECONDS)
+
+    def digest(self, stamp: Stamp) -> Optional[bytes]:
+        """The content digest of the file that had this stamp."""
+        row = self._row("SELECT digest FROM files WHERE path = ? AND size = ? AND mtime_ns = ?", stamp)
+        return row[0] if row and isinstance(row[0], bytes) else None
+
+    def traits(self, digest: bytes, frame_key: bytes) -> Optional[Traits]:
+        """The traits of a photo with this content, as this way of decoding shows it."""
+        row = self._row(
+            "SELECT width, height, flags, thumbnail FROM photos WHERE digest = ? AND frame_key = ?",
+            (digest, frame_key),
+        )
+        thumbnail = _unseal(row[3], THUMBNAIL_SIDE**2) if row else None
+        return None if thumbnail is None else Traits(row[0], row[1], *_flags(row[2]), thumbnail)
+
+    def embedding(self, digest: bytes, embedder_key: bytes, size: int) -> Optional[bytes]:
+        """The embedding of a photo with this content, `size` bytes."""
+        row = self._row(
+            "SELECT embedding FROM embeddings WHERE digest = ? AND embedder_key = ?", (digest, embedder_key)
+        )
+        return _unseal(row[0], size) if row else None
+
+    def close(self) -> None:
+        """Ends the connection."""
+        self._connection.close()
+
+    def _row(self, query: str, values: Sequence[Any]) -> Any:
+        try:
+            return self._connection.execute(query, values).fetchone()
+        except sqlite3.OperationalError:
+            return None
+        except sqlite3.DatabaseError:
+            self.damaged = True
+            return None
+
+
+class Cache(CacheReader):
+    """Digests by file stamp, traits by content and way of decoding, embeddings by content and embedder.
+
+    A damaged file is thrown away and begun anew, and `rebuilt` says so. Several processes may use one file.
+    Raises StorageError where the folder cannot be written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(_file(folder))
+        self.rebuilt = False
+        try:
+            self._prepare()
+        except sqlite3.OperationalError as error:
+            raise self._storage_error(error) from error
+        except sqlite3.DatabaseError:
+            self._rebuild()
+
+    def reader(self) -> CacheReader:
+        """Look-ups for the thread that calls this."""
+        return CacheReader(self.path)
+
+    def store(self, records: Sequence[Record], frame_key: bytes, embedder_key: Optional[bytes]) -> None:
+        """Keeps all of the records or none; raises StorageError where the disk is full."""
+        try:
+            if self.damaged:
+                self._rebuild()
+            try:
+                self._insert(records, frame_key, embedder_key)
+            except sqlite3.OperationalError:
+                raise
+            except sqlite3.DatabaseError:
+                self._rebuild()
+                self._insert(records, frame_key, embedder_key)
+        except sqlite3.OperationalError as error:
+            raise self._storage_error(error) from error
+
+    def _prepare(self) -> None:
+        with contextlib.suppress(sqlite3.OperationalError):  # network drives cannot do it, and work without
+            self._connection.execute("PRAGMA journal_mode = WAL")
+        self._connection.execute("PRAGMA synchronous = NORMAL")
+        self._connection.executescript(_TABLES)
+
+    def _rebuild(self) -> None:
+        self._connection.close()
+        for suffix in ("", "-wal", "-shm"):
+            self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+        self._connection = sqlite3.connect(self.path, timeout=_PATIENCE_SECONDS)
+        self._prepare()
+        self.damaged, self.rebuilt = False, True
+
+    def _insert(self, records: Sequence[Record], frame_key: bytes, embedder_key: Optional[bytes]) -> None:
+        with self._connection as connection:
+            connection.executemany(
+                "REPLACE INTO files VALUES (?, ?, ?, ?)",
+                [(*record.stamp, record.digest) for record in records],
+            )
+            connection.executemany(
+                "REPLACE INTO photos VALUES (?, ?, ?, ?, ?, ?)",
+                [_photo_row(record, frame_key) for record in records],
+            )
+            connection.executemany(
+                "REPLACE INTO embeddings VALUES (?, ?, ?)",
+                [
+                    (record.digest, embedder_key, _seal(record.embedding))
+                    for record in records
+                    if record.embedding is not None
+                ],
+            )
+
+    def _storage_error(self, error: sqlite3.Error) -> StorageError:
+        return StorageError(
+            f"cannot use the cache {self.path}: {error}; free some space there, or {_ELSEWHERE}"
+        )
+
+
+_ELSEWHERE = "set EDGETL_CACHE to a folder on another disk"
+_PATIENCE_SECONDS = 60
+_TABLES = """
+CREATE TABLE IF NOT EXISTS files (
+    path BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, digest BLOB
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS photos (
+    digest BLOB, frame_key BLOB, width INTEGER, height INTEGER, flags INTEGER, thumbnail BLOB,
+    PRIMARY KEY (digest, frame_key)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS embeddings (
+    digest BLOB, embedder_key BLOB, embedding BLOB, PRIMARY KEY (digest, embedder_key)
+);
+"""
+
+
+def _file(folder: Path) -> Path:
+    """The name tells the format, so that a later one never meets an older file."""
+    return folder / "photos-1.sqlite"
+
+
+def _default_folder() -> Path:
+    if chosen := os.environ.get("EDGETL_CACHE"):
+        return Path(chosen).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgetl"
+
+
+def _photo_row(record: Record, frame_key: bytes) -> tuple[Any, ...]:
+    traits = record.traits
+    flags = traits.rotated | traits.grey << 1 | traits.alpha << 2 | traits.blank << 3
+    return record.digest, frame_key, traits.width, traits.height, flags, _seal(traits.thumbnail)
+
+
+def _flags(packed: int) -> tuple[bool, bool, bool, bool]:
+    return bool(packed & 1), bool(packed & 2), bool(packed & 4), bool(packed & 8)
+
+
+def _seal(data: bytes) -> bytes:
+    """Data with its checksum: SQLite does not notice a flipped bit inside a value."""
+    return data + zlib.crc32(data).to_bytes(4, "little")
+
+
+def _unseal(sealed: Any, size: int) -> Optional[bytes]:
+    if not isinstance(sealed, bytes) or len(sealed) != size + 4:
+        return None
+    data = sealed[:size]
+    return data if _seal(data) == sealed else None

@@ -1,0 +1,118 @@
+"""Hides how photos are dealt out to splits and folds without near duplicates on both sides; Dataset and loader call it.
+
+The outcome depends on the photos' contents and the seed alone: not on names, order, file system or platform.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+FEWEST_TO_SPLIT = 3
+"""A class with so many independent photos has at least one in each split; one with fewer is all for training."""
+
+
+def deal_splits(
+    labels: Sequence[str],
+    groups: Sequence[int],
+    digests: Sequence[str],
+    shares: Mapping[str, float],
+    seed: int,
+) -> list[str]:
+    """The split of each photo: a name in `shares`, for about that share of each class, else "train".
+
+    A group stays together, and every class keeps at least one photo in "train".
+    """
+    chosen = dict.fromkeys(groups, "train")
+    for units in _units_by_label(labels, groups, digests, seed).values():
+        chosen.update(_deal(units, {name: share for name, share in shares.items() if share > 0}))
+    _give_every_class_training_photos(chosen, labels, groups)
+    return [chosen[group] for group in groups]
+
+
+def deal_folds(
+    labels: Sequence[str], groups: Sequence[int], digests: Sequence[str], count: int, seed: int
+) -> np.ndarray:
+    """The fold (n,) int64 of each photo, 0..count-1, classes spread evenly and groups kept together.
+
+    A class that is one single group gets -1: without it in training there is nothing to predict it from.
+    """
+    chosen: dict[int, int] = {}
+    totals = [0] * count
+    for units in _units_by_label(labels, groups, digests, seed).values():
+        filled = [0] * count
+        for unit in sorted(units, key=lambda unit: -unit.size):
+            fold = min(range(count), key=lambda fold: (filled[fold], totals[fold])) if len(units) > 1 else -1
+            chosen[unit.group] = fold
+            filled[fold] += unit.size
+            totals[fold] += unit.size
+    return np.array([chosen[group] for group in groups], np.int64)
+
+
+class _Unit(NamedTuple):
+    """A group of photos as a whole."""
+
+    order: bytes
+    group: int
+    size: int
+
+
+def _units_by_label(
+    labels: Sequence[str], groups: Sequence[int], digests: Sequence[str], seed: int
+) -> dict[str, list[_Unit]]:
+    """The groups of each class in an order shuffled by seed and content; a mixed group goes with its main class."""
+    members: dict[int, list[int]] = defaultdict(list)
+    for row, group in enumerate(groups):
+        members[group].append(row)
+    units: dict[str, list[_Unit]] = {label: [] for label in sorted(set(labels))}
+    for group, rows in members.items():
+        votes = Counter(labels[row] for row in rows)
+        label = min(votes, key=lambda label: (-votes[label], label))
+        order = hashlib.sha256(f"{seed} {min(digests[row] for row in rows)}".encode()).digest()
+        units[label].append(_Unit(order, group, len(rows)))
+    return {label: sorted(unsorted) for label, unsorted in units.items()}
+
+
+def _deal(units: Sequence[_Unit], shares: Mapping[str, float]) -> dict[int, str]:
+    """The split of those groups that leave "train": the largest never does, each split gets one, then by need."""
+    if len(units) < FEWEST_TO_SPLIT:
+        return {}
+    total = sum(unit.size for unit in units)
+    room = {name: max(1, round(total * share)) for name, share in shares.items()}
+    wanted = dict(room)
+    chosen: dict[int, str] = {}
+
+    def give(unit: _Unit, name: str) -> None:
+        chosen[unit.group] = name
+        room[name] -= unit.size
+        left.remove(unit)
+
+    left = list(units)
+    left.remove(max(units, key=lambda unit: unit.size))
+    for name in shares:
+        fitting = [unit for unit in left if unit.size <= room[name]]
+        give(fitting[0] if fitting else min(left, key=lambda unit: unit.size), name)
+    for unit in list(left):
+        neediest = max(shares, key=lambda name: room[name] / wanted[name], default=None)
+        if neediest is not None and unit.size <= room[neediest]:
+            give(unit, neediest)
+    return chosen
+
+
+def _give_every_class_training_photos(
+    chosen: dict[int, str], labels: Sequence[str], groups: Sequence[int]
+) -> None:
+    """A class whose photos all lie in groups of other classes may have been dealt away."""
+    trained = {label for label, group in zip(labels, groups) if chosen[group] == "train"}
+    for label, group in zip(labels, groups):
+        if label not in trained:
+            chosen[group] = "train"
+            trained.update(_labels_of(group, labels, groups))
+
+
+def _labels_of(group: int, labels: Sequence[str], groups: Sequence[int]) -> Iterable[str]:
+    return (label for label, other in zip(labels, groups) if other == group)

@@ -1,0 +1,92 @@
+"""Hides the threads that do one job per photo while the caller's thread collects; every pass over photos uses it."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from queue import SimpleQueue
+from typing import Any, Optional, TypeVar
+
+from edgetl.errors import OptionError
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+_HANDOVER_SECONDS = 0.2
+"""Workers hand results over in lots, so that the collecting thread rarely takes the interpreter from them."""
+
+_DONE = object()
+
+
+def cores() -> int:
+    """The processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def work(
+    jobs: Iterable[Job],
+    equip: Callable[[], AbstractContextManager[Callable[[Job], Result]]],
+    workers: Optional[int] = None,
+) -> Iterator[list[Result]]:
+    """Yields results in lots, in any order, as they come; `equip` gives each thread the function that does a job.
+
+    The first exception in a thread is raised here. When the caller stops early (Ctrl-C too), every thread ends with
+    the job at hand. By default there are as many workers as cores.
+    """
+    if workers is not None and workers < 1:
+        raise OptionError(f"workers must be 1 or more, received {workers}")
+    crew = _Crew(jobs, equip)
+    threads = [threading.Thread(target=crew.run, daemon=True) for _ in range(workers or cores())]
+    for thread in threads:
+        thread.start()
+    try:
+        running = len(threads)
+        while running:
+            message = crew.results.get()
+            if message is _DONE:
+                running -= 1
+            elif isinstance(message, BaseException):
+                raise message
+            else:
+                yield message
+    finally:
+        crew.stop.set()
+        for thread in threads:
+            thread.join()
+
+
+class _Crew:
+    """What the threads of one pass share."""
+
+    def __init__(
+        self, jobs: Iterable[Any], equip: Callable[[], AbstractContextManager[Callable[[Any], Any]]]
+    ) -> None:
+        self.results: SimpleQueue[Any] = SimpleQueue()
+        self.stop = threading.Event()
+        self._jobs = iter(jobs)
+        self._turn = threading.Lock()
+        self._equip = equip
+
+    def run(self) -> None:
+        try:
+            with self._equip() as do:
+                while lot := self._lot(do):
+                    self.results.put(lot)
+            self.results.put(_DONE)
+        except BaseException as error:
+            self.results.put(error)
+
+    def _lot(self, do: Callable[[Any], Any]) -> list[Any]:
+        """The results of a moment's work; empty when there is no more to do."""
+        lot: list[Any] = []
+        handover = time.monotonic() + _HANDOVER_SECONDS
+        while time.monotonic() < handover and not self.stop.is_set():
+            with self._turn:
+                job = next(self._jobs, _DONE)
+            if job is _DONE:
+                break
+            lot.append(do(job))
+        return lot
