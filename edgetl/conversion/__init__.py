@@ -8,7 +8,9 @@ from __future__ import annotations
 from edgetl.conversion.artifact import QUANTIZATIONS, Artifact, ConversionOptions
 from edgetl.conversion.compiled import compile_backbone
 from edgetl.conversion.converter import convert
+from edgetl.conversion.description import describe
 from edgetl.conversion.operators import Operator, check, list_operators
+from edgetl.conversion.standalone import export
 
 __all__ = [
     "QUANTIZATIONS",
@@ -18,5 +20,7 @@ __all__ = [
     "check",
     "compile_backbone",
     "convert",
+    "describe",
+    "export",
     "list_operators",
 ]

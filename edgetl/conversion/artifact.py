@@ -13,7 +13,7 @@ from edgetl.errors import ConversionError, IntegrityError, OptionError, UnknownN
 from edgetl.runtime.preprocess import Preprocess
 
 QUANTIZATIONS = ("int8", "float32", "float16", "dynamic")
-"""int8: all in integers, weights per channel. float16, dynamic: weights in float16 or int8, the rest float32."""
+"""int8: integers throughout, weights per channel. float16, dynamic: weights so or as int8, the rest float32."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Artifact:
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Artifact:
-        """The inverse of `to_bytes`; does not parse the model. IntegrityError where anything is not as written."""
+        """The inverse of `to_bytes`, without parsing the model; IntegrityError where a byte is not as written."""
         line, _, model = content.partition(b"\n")
         try:
             header = json.loads(line)

@@ -1,4 +1,4 @@
-"""Frames, made by recipe, to calibrate a pretrained backbone on before any photo is there; `compiled` calls it."""
+"""Frames made by recipe, to calibrate a pretrained backbone on when no photo is at hand; for `compiled`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from edgetl.errors import MissingExtraError
 RECIPE_VERSION = 1
 """Part of the compiled backbones' cache key: raise it with any change that changes the frames."""
 
-RECIPE_IMAGES = 96
+RECIPE_IMAGES = 32
 
 
 def recipe_frames(height: int, width: int, count: int = RECIPE_IMAGES, seed: int = 0) -> list[np.ndarray]:

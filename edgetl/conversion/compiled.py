@@ -1,4 +1,4 @@
-"""Hides that pretrained backbones are compiled once and kept; `pipeline` gets one in milliseconds from then on."""
+"""Hides that pretrained backbones are compiled once and kept; `pipeline` asks, and mostly waits milliseconds."""
 
 from __future__ import annotations
 
@@ -64,10 +64,7 @@ def _compile(spec: Spec, size: int, weights: Optional[Path], kinds: list[str]) -
         model = backbones.build(spec, size, weights)
     frames = recipe_frames(size, size) if "int8" in kinds else []
     options = {kind: ConversionOptions(kind, RECIPE_IMAGES) for kind in kinds}
-    return {
-        kind: convert(model, spec.normalization, spec.preprocess(size), options[kind], frames)
-        for kind in kinds
-    }
+    return {kind: convert(model, spec.normalization, spec.preprocess(size), options[kind], frames) for kind in kinds}
 
 
 def _entry(cache: Path, spec: Spec, size: int, weights_digest: str, quantize: str) -> Path:
@@ -101,9 +98,7 @@ def _load(path: Path) -> Optional[Artifact]:
     except (FileNotFoundError, IntegrityError):
         return None
     except OSError as error:
-        raise StorageError(
-            f"cannot read {path}: {error.strerror}; choose another folder with --cache"
-        ) from error
+        raise StorageError(f"cannot read {path}: {error.strerror}; choose another folder with --cache") from error
 
 
 def _store(path: Path, content: bytes) -> None:
@@ -121,6 +116,4 @@ def _store(path: Path, content: bytes) -> None:
             Path(beside).unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise StorageError(
-            f"cannot write {path}: {error.strerror}; choose another folder with --cache"
-        ) from error
+        raise StorageError(f"cannot write {path}: {error.strerror}; choose another folder with --cache") from error

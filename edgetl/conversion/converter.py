@@ -45,9 +45,7 @@ def convert(
     artifact = Artifact.from_model(compiled, options.quantize, preprocess)
     expected = "int8" if options.quantize == "int8" else "float32"
     if artifact.embedding["dtype"] != expected:
-        raise ConversionError(
-            f"the embedding came out as {artifact.embedding['dtype']} instead of {expected}"
-        )
+        raise ConversionError(f"the embedding came out as {artifact.embedding['dtype']} instead of {expected}")
     return artifact
 
 
@@ -137,9 +135,7 @@ def _check_normalization(normalization: tuple[float, float]) -> None:
         )
 
 
-def _calibration_frames(
-    calibration: Iterable[np.ndarray], preprocess: Preprocess, limit: int
-) -> list[np.ndarray]:
+def _calibration_frames(calibration: Iterable[np.ndarray], preprocess: Preprocess, limit: int) -> list[np.ndarray]:
     """At most `limit` frames, the first with a black and a white pixel in its corner.
 
     Those fix the calibrated range of the input at [(0 - offset) / scale, (255 - offset) / scale]. So the
@@ -151,7 +147,7 @@ def _calibration_frames(
     for frame in frames:
         if frame.shape != (*preprocess.size, 3) or frame.dtype != np.uint8:
             raise ConversionError(
-                f"a calibration frame must be uint8 {(*preprocess.size, 3)}, received {frame.dtype} {frame.shape}"
+                f"calibration frames must be uint8 {(*preprocess.size, 3)}, received {frame.dtype} {frame.shape}"
             )
     first = frames[0].copy()
     first[0, 0], first[-1, -1] = BLACK, WHITE

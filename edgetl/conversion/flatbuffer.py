@@ -40,6 +40,9 @@ def read_model(model: bytes) -> Any:
         raise ConversionError("the TFLite model is damaged: its tables point outside the file") from error
     if not parsed.subgraphs or len(parsed.subgraphs) != 1:
         raise ConversionError(f"the TFLite model must have one graph, received {len(parsed.subgraphs or ())}")
+    _complete(parsed)
+    if not _references_hold(parsed):
+        raise ConversionError("the TFLite model is damaged: it refers to tensors or buffers that are not there")
     return parsed
 
 
@@ -77,6 +80,32 @@ def operator_code(code: Any) -> int:
 def text(value: Any) -> str:
     """A string of the schema, which its reader gives as bytes, str or None."""
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value or ""
+
+
+def _complete(parsed: Any) -> None:
+    """Empty lists where the schema's reader leaves None, so that callers need not tell the two apart."""
+    graph = parsed.subgraphs[0]
+    for owner, names in (
+        (parsed, ("operatorCodes", "buffers", "metadata")),
+        (graph, ("tensors", "inputs", "outputs", "operators")),
+        *((step, ("inputs", "outputs")) for step in graph.operators or ()),
+    ):
+        for name in names:
+            if getattr(owner, name) is None:
+                setattr(owner, name, [])
+
+
+def _references_hold(parsed: Any) -> bool:
+    graph = parsed.subgraphs[0]
+    tensors, buffers = range(len(graph.tensors)), range(len(parsed.buffers))
+    optional = range(-1, len(graph.tensors))
+    return (
+        all(index in tensors for index in (*graph.inputs, *graph.outputs))
+        and all(step.opcodeIndex in range(len(parsed.operatorCodes)) for step in graph.operators)
+        and all(index in optional for step in graph.operators for index in step.inputs)
+        and all(index in tensors for step in graph.operators for index in step.outputs)
+        and all(entry.buffer in buffers for entry in (*graph.tensors, *parsed.metadata))
+    )
 
 
 @functools.cache

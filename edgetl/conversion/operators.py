@@ -31,7 +31,7 @@ class Ceilings(NamedTuple):
 def list_operators(model: bytes) -> tuple[Operator, ...]:
     """The distinct operators of a .tflite file, in order; a custom one has its own name."""
     parsed = flatbuffer.read_model(model)
-    return tuple(sorted({operator_of(code) for code in parsed.operatorCodes or ()}))
+    return tuple(sorted({operator_of(code) for code in parsed.operatorCodes}))
 
 
 def operator_of(code: Any) -> Operator:
@@ -60,20 +60,18 @@ def check(model: bytes, target: Target) -> None:
 def load_ceilings() -> Ceilings:
     """What tflite-runtime 2.14 registers, as read out of that package itself (see the file's "source")."""
     content = json.loads(resources.files(__package__).joinpath("operator_versions.json").read_text())
-    return Ceilings(
-        content["interpreter"], {name: (low, high) for name, (low, high) in content["versions"].items()}
-    )
+    return Ceilings(content["interpreter"], {name: (low, high) for name, (low, high) in content["versions"].items()})
 
 
 def _refusal(operator: Operator, highest: int, target: Target, interpreter: str) -> str:
     if operator.name == EDGETPU_OPERATOR:
-        return f"the model is compiled for the Edge TPU, which {target.name} has not; use the int8 file before it"
+        return f"{target.name} has no Edge TPU, and the model is compiled for one; use the int8 file before that"
     if not highest:
         return (
-            f"operator {operator.name} (version {operator.version}) is unknown to {interpreter}, which is what "
-            f"{target.name} must be able to run; replace the layer that needs it, or choose another backbone"
+            f"{interpreter}, which {target.name} must be able to run, does not know operator {operator.name} "
+            f"(version {operator.version}); replace the layer that needs it, or choose another backbone"
         )
     return (
-        f"operator {operator.name} has version {operator.version}, but {interpreter}, which is what {target.name} "
-        f"must be able to run, takes up to {highest}; use --quantize int8, or replace the layer that needs it"
+        f"{interpreter}, which {target.name} must be able to run, takes operator {operator.name} up to version "
+        f"{highest}, received {operator.version}; convert with --quantize int8, or replace the layer"
     )

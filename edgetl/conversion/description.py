@@ -1,0 +1,87 @@
+"""Reads out what a .tflite file is: tensors, operators, size, work and labels; `edgetl show` and reports print it."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from typing import Any
+
+from edgetl.conversion import flatbuffer, metadata
+from edgetl.conversion.operators import EDGETPU_OPERATOR, Operator, operator_of
+
+
+def describe(model: bytes) -> dict[str, Any]:
+    """A .tflite file as JSON takes it; ConversionError where it is not one with a single graph.
+
+    Keys: "bytes"; "inputs", "outputs" (each "name", "shape", "dtype", "scale" and "zero_point" or None);
+    "operators" (each "name", "version", "count"); "parameter_bytes" of the constant tensors, and "macs", the
+    multiply-accumulates of one run (None where the Edge TPU compiler has hidden the layers); "edgetpu"; "labels"
+    and "metadata", None without them.
+    """
+    parsed = flatbuffer.read_model(model)
+    graph = parsed.subgraphs[0]
+    operators = [operator_of(code) for code in parsed.operatorCodes]
+    used = Counter(operators[step.opcodeIndex] for step in graph.operators)
+    edgetpu = any(operator.name == EDGETPU_OPERATOR for operator in used)
+    return {
+        "bytes": len(model),
+        "inputs": [_tensor(graph.tensors[index]) for index in graph.inputs],
+        "outputs": [_tensor(graph.tensors[index]) for index in graph.outputs],
+        "operators": [
+            {"name": operator.name, "version": operator.version, "count": count}
+            for operator, count in sorted(used.items())
+        ],
+        "parameter_bytes": _parameter_bytes(parsed),
+        "macs": None if edgetpu else sum(_macs(graph, step, operators) for step in graph.operators),
+        "edgetpu": edgetpu,
+        "labels": list(metadata.read_labels(model)) or None,
+        "metadata": _metadata(parsed),
+    }
+
+
+_MULTIPLYING = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+
+
+def _tensor(tensor: Any) -> dict[str, Any]:
+    scale, zero_point = flatbuffer.tensor_scale(tensor) or (None, None)
+    return {
+        "name": flatbuffer.text(tensor.name),
+        "shape": _shape(tensor),
+        "dtype": flatbuffer.tensor_type_name(tensor),
+        "scale": scale,
+        "zero_point": zero_point,
+    }
+
+
+def _shape(tensor: Any) -> list[int]:
+    return [int(side) for side in tensor.shape] if tensor.shape is not None else []
+
+
+def _parameter_bytes(parsed: Any) -> int:
+    """Constants that several tensors share count once."""
+    buffers = {tensor.buffer for tensor in parsed.subgraphs[0].tensors}
+    return sum(len(parsed.buffers[index].data) for index in buffers if parsed.buffers[index].data is not None)
+
+
+def _macs(graph: Any, step: Any, operators: list[Operator]) -> int:
+    """Every output value of a convolution or dense layer costs as many as one of its filters has weights."""
+    name = operators[step.opcodeIndex].name
+    if name not in _MULTIPLYING or len(step.inputs) < 2 or not len(step.outputs):
+        return 0
+    values = math.prod(_shape(graph.tensors[step.outputs[0]]))
+    weights = _shape(graph.tensors[step.inputs[1]])
+    return values * math.prod(weights[1:3] if name == "DEPTHWISE_CONV_2D" else weights[1:])
+
+
+def _metadata(parsed: Any) -> dict[str, Any] | None:
+    entries = [entry for entry in parsed.metadata if flatbuffer.text(entry.name) == metadata.ENTRY_NAME]
+    if not entries or parsed.buffers[entries[0].buffer].data is None:
+        return None
+    found = metadata.decode(bytes(parsed.buffers[entries[0].buffer].data))
+    return {
+        "name": found.name,
+        "description": found.description,
+        "version": found.version,
+        "licence": found.licence,
+        "normalization": list(found.normalization),
+    }
