@@ -1,0 +1,318 @@
+"""Hides how the compiler's limits are written down and looked up; the analysis calls it.
+
+The limits are data (rules.toml). This module knows a fixed set of predicates that the data may name and
+nothing about any operator. A predicate answers with the tensor that breaks it, so that a reason can name it.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any, Optional
+
+import numpy as np
+
+from edgetl.conversion.edgetpu.reader import Model, Operator, Tensor
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:  # pragma: no cover - hosts with Python 3.10
+    import tomli as tomllib
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Why an operator, or the whole model, stays on the CPU.
+
+    `rule` is the condition's name in rules.toml, `reason` the compiler's own wording and then ours, `fix`
+    what mends it.
+    """
+
+    rule: str
+    reason: str
+    fix: str
+
+
+@dataclass(frozen=True)
+class _Breach:
+    """That a condition does not hold, and for which tensor where it is about one."""
+
+    tensor: Optional[Tensor] = None
+
+
+_Predicate = Callable[[Model, Operator, Mapping[str, Any]], Optional[_Breach]]
+
+
+class Rules:
+    """The table of rules.toml, and what it says of one operator."""
+
+    def __init__(self, table: Mapping[str, Any]) -> None:
+        self.table = table
+        self.chip: Mapping[str, Any] = table["chip"]
+        self.statuses: Mapping[str, str] = table["statuses"]
+
+    def obstacle(self, model: Model, operator: Operator) -> Optional[Verdict]:
+        """Why the Edge TPU cannot take the operator, wherever it stands; None where it can."""
+        entry = self.table["operators"].get(operator.name)
+        if entry is None:
+            return self._unsupported(operator)
+        for condition in (*self.table["every"], *entry.get("conditions", ())):
+            breach = _PREDICATES[condition["predicate"]](model, operator, condition)
+            if breach is not None:
+                return self._verdict(condition, breach)
+        return None
+
+    def refusal(self, model: Model) -> Optional[Verdict]:
+        """Why the compiler refuses the model before it looks at single operators; None where it does not."""
+        for operator in model.operators:
+            verdict = self._version_refusal(operator) or self._dynamic_refusal(model, operator)
+            if verdict is not None:
+                return verdict
+        if not any(_is_quantized(model, operator) for operator in model.operators):
+            return self._named("not_quantized", "no operator computes on 8-bit integers")
+        return None
+
+    def status_of(self, name: str) -> Verdict:
+        """A verdict that is nothing but one of the compiler's statuses."""
+        return self._named(name)
+
+    def refused_activations(self, size_bytes: int) -> Verdict:
+        """The verdict on a model whose largest moment cannot be cut to fit the chip."""
+        held = self.chip["activation_bytes"]
+        return self._named("activations", f"{size_bytes} bytes at once, the chip holds {held}")
+
+    def runtime(self, name: str) -> int:
+        """The oldest Edge TPU runtime that runs an operator of this name."""
+        return self.table["operators"][name]["runtime"]
+
+    def _unsupported(self, operator: Operator) -> Verdict:
+        entry = self.table["unsupported"].get(operator.name, {})
+        status = self.statuses[entry.get("status", "unsupported")]
+        return Verdict(
+            "unsupported", f"{status}: {operator.name}", entry.get("fix", self.table["fixes"]["unsupported"])
+        )
+
+    def _version_refusal(self, operator: Operator) -> Optional[Verdict]:
+        newest = self.table["builtin_code"]["max"]
+        if operator.code > newest:
+            return self._named(
+                "code_range", f"operator {operator.index} {operator.name} is {operator.code} of {newest}", "version"
+            )
+        ceiling = self.table["versions"].get(operator.name)
+        if ceiling is not None and operator.version > ceiling["max"]:
+            what = f"operator {operator.index} {operator.name} has version {operator.version}"
+            return self._named("not_parsed", f"{what}, the compiler knows up to {ceiling['max']}", "version")
+        return None
+
+    def _dynamic_refusal(self, model: Model, operator: Operator) -> Optional[Verdict]:
+        for position in self.table["shape_inputs"].get(operator.name, ()):
+            tensor = model.input(operator, position)
+            if tensor is not None and not tensor.constant and tensor.elements:
+                what = f"operator {operator.index} {operator.name} takes its shape from {_called(tensor)}"
+                return self._named("dynamic", f"{what}, which is computed while the model runs")
+        return None
+
+    def _named(self, status: str, why: str = "", fix: str = "") -> Verdict:
+        reason = self.statuses[status]
+        return Verdict(status, f"{reason}: {why}" if why else reason, self.table["fixes"].get(fix or status, ""))
+
+    def _verdict(self, condition: Mapping[str, Any], breach: _Breach) -> Verdict:
+        why = condition["why"]
+        if breach.tensor is not None:
+            shape = "x".join(map(str, breach.tensor.shape))
+            why = why.format(tensor=_called(breach.tensor), shape=shape, type=breach.tensor.type)
+        return Verdict(condition["id"], f"{self.statuses[condition['status']]}: {why}", condition["fix"])
+
+
+@functools.cache
+def load_rules() -> Rules:
+    """The rules of compiler 16.0, which is the last one."""
+    text = resources.files(__package__).joinpath("rules.toml").read_text(encoding="utf-8")
+    return Rules(tomllib.loads(text))
+
+
+def _called(tensor: Tensor) -> str:
+    return f"tensor {tensor.index}"
+
+
+def _is_quantized(model: Model, operator: Operator) -> bool:
+    return any(tensor.type in ("INT8", "UINT8") for tensor in model.activations(operator))
+
+
+def _named_tensor(model: Model, operator: Operator, condition: Mapping[str, Any]) -> Optional[Tensor]:
+    """The tensor that a condition is about: one input or one output, by position."""
+    if "output" in condition:
+        return model.output(operator, condition["output"])
+    return model.input(operator, condition["input"])
+
+
+def _numbers(tensor: Optional[Tensor]) -> Optional[np.ndarray]:
+    return tensor.values() if tensor is not None and tensor.constant else None
+
+
+def _batch_axis(tensor: Tensor) -> Optional[int]:
+    """The axis that counts images: the outermost of four or more, or a leading 1."""
+    return 0 if len(tensor.shape) > 3 or (len(tensor.shape) > 1 and tensor.shape[0] == 1) else None
+
+
+def _axes(model: Model, operator: Operator, condition: Mapping[str, Any], rank: int) -> Optional[set[int]]:
+    """The axes that an operator works along, counted from 0; None where they are not constant."""
+    if "axis_option" in condition:
+        named = [operator.options[condition["axis_option"]]]
+    else:
+        numbers = _numbers(model.input(operator, condition["axis_input"]))
+        if numbers is None:
+            return None
+        named = numbers.reshape(-1).tolist()
+    return {axis + rank if axis < 0 else axis for axis in named}
+
+
+def _static_shapes(model: Model, operator: Operator, condition: Mapping[str, Any]) -> Optional[_Breach]:
+    broken = (tensor for tensor in model.activations(operator) if not tensor.elements)
+    return next(map(_Breach, broken), None)
+
+
+def _types(model: Model, operator: Operator, condition: Mapping[str, Any]) -> Optional[_Breach]:
+    inputs = (model.tensors[index] for index in operator.inputs if index >= 0)
+    for tensor in (*inputs, *(model.tensors[index] for index in operator.outputs)):
+        kind = "constants" if tensor.constant else "variables" if tensor.variable else "activations"
+        if tensor.type not in condition[kind]:
+            return _Breach(tensor)
+    return None
+
+
+def _inner_dimensions(model: Model, operator: Operator, condition: Mapping[str, Any]) -> Optional[_Breach]:
+    for tensor in model.activations(operator):
+        outer = max(0, len(tensor.shape) - condition["count"])
+        if any(size > 1 for size in tensor.shape[:outer]):
+            return _Breach(tensor)
+    return None
+
+
+def _dimensions(model: Model, operator: Operator, condition: Mapping[str, Any]) -> Optional[_Breach]:
+    tensor = _named_tensor(model, operator, condition)
+    if tensor is None:
+        return None
+    outer = tensor.shape[: -condition["count"]]
+    enough = len(tensor.shape) >= condition["count"]
+    return None if enough and all(size == 1 for size in outer) else _Breach(tensor)
+
+
+def _max_rank(model: Model, operator: Operator, condition: Mapping[str, Any]) -> Optional[_Breach]:
+    broken = (tensor for tensor in model.activations(operator) if len(tensor.shape) > condition["limit"])
+    return next(map(_Breach, broken), None)
+
+
+def _vector(model: Model, operator: Operator, condition: Mapping[str, Any]) -> Optional[_Breach]:
+    tensor = _named_tensor(model, operator, condition)
+    broken = tensor is not None and any(size != 1 for size in tensor.shape[:-1])
+    return _Breach(tensor) if broken else None
+
+
+def _max_elements(model: Model, operator: Operator, condition: Mapping[str, Any]) -> Optional[_Breach]:
+    tensor = _named_tensor(model, operator, condition)
+    return _Breach(tensor) if tensor is not None and tensor.elements > condition["limit"] else None
+
+
+def _max_positions(model: Model, operator: Operator, condition: Mapping[str, Any]) -> Optional[_Breach]:
+    tensor = model.input(operator, 0)
+    if tensor is None or not tensor.shape:
+        return None
+    return _Breach(tensor) if tensor.elements // tensor.shape[-1] > condition["limit"] else None
+
+
+def _option_in(model: Model, operator: Operator, condition: Mapping[str, Any]) -> Optional[_Breach]:
+    return None if operator.options[condition["option"]] in condition["allowed"] else _Breach()
+
+
+def _equal_dilation(model: Model, operator: Operator, condition: Mapping[str, Any]) -> Optional[_Breach]:
+    weights = model.input(operator, 1)
+    if weights is None or len(weights.shape) != 4:
+        return None
+    _, height, width, _ = weights.shape
+    broken = height > 1 and width > 1 and operator.options["dilation_h"] != operator.options["dilation_w"]
+    return _Breach() if broken else None
+
+
+def _constant_inputs(model: Model, operator: Operator, condition: Mapping[str, Any]) -> Optional[_Breach]:
+    tensors = (model.input(operator, position) for position in condition["inputs"])
+    broken = (tensor for tensor in tensors if tensor is not None and not tensor.constant)
+    return next(map(_Breach, broken), None)
+
+
+def _constant_values(model: Model, operator: Operator, condition: Mapping[str, Any]) -> Optional[_Breach]:
+    tensor = model.input(operator, condition["input"])
+    numbers = _numbers(tensor)
+    return None if numbers is None or (numbers == condition["value"]).all() else _Breach(tensor)
+
+
+def _constant_pads_with_zeros(
+    model: Model, operator: Operator, condition: Mapping[str, Any]
+) -> Optional[_Breach]:
+    inputs = [model.tensors[index] for index in operator.inputs if index >= 0]
+    constants = [tensor for tensor in inputs if tensor.constant]
+    if constants and len(inputs) != condition["inputs"]:
+        return _Breach(constants[0])
+    for tensor in constants:
+        zero = tensor.quantization.zero_points[0] if tensor.quantization and tensor.quantization.zero_points else 0
+        if (tensor.values() != zero).any():
+            return _Breach(tensor)
+    return None
+
+
+def _keeps_batch(model: Model, operator: Operator, condition: Mapping[str, Any]) -> Optional[_Breach]:
+    tensor = model.input(operator, condition.get("of_input", 0))
+    if tensor is None:
+        return None
+    axes, batch = _axes(model, operator, condition, len(tensor.shape)), _batch_axis(tensor)
+    return _Breach(tensor) if axes and batch is not None and batch in axes else None
+
+
+def _depth_multiple(model: Model, operator: Operator, condition: Mapping[str, Any]) -> Optional[_Breach]:
+    tensor = model.input(operator, 0)
+    if tensor is None or not tensor.shape:
+        return None
+    axes = _axes(model, operator, condition, len(tensor.shape)) or set()
+    broken = len(tensor.shape) - 1 in axes and tensor.shape[-1] % condition["multiple"]
+    return _Breach(tensor) if broken else None
+
+
+def _unpadded_batch(model: Model, operator: Operator, condition: Mapping[str, Any]) -> Optional[_Breach]:
+    tensor, padding = model.input(operator, 0), _numbers(model.input(operator, condition["padding_input"]))
+    if tensor is None or padding is None or _batch_axis(tensor) is None:
+        return None
+    return _Breach(tensor) if padding.reshape(-1)[:2].any() else None
+
+
+def _max_enlargement(model: Model, operator: Operator, condition: Mapping[str, Any]) -> Optional[_Breach]:
+    source, result = model.input(operator, 0), model.output(operator)
+    if source is None or result is None or len(source.shape) < 3 or len(result.shape) < 3:
+        return None
+    for before, after in zip(source.shape[-3:-1], result.shape[-3:-1]):
+        if after > before and (after > condition["ratio"] * before or after > condition["side"]):
+            return _Breach(source)
+    return None
+
+
+_PREDICATES: Mapping[str, _Predicate] = {
+    "static_shapes": _static_shapes,
+    "types": _types,
+    "inner_dimensions": _inner_dimensions,
+    "dimensions": _dimensions,
+    "max_rank": _max_rank,
+    "vector": _vector,
+    "max_elements": _max_elements,
+    "max_positions": _max_positions,
+    "option_in": _option_in,
+    "equal_dilation": _equal_dilation,
+    "constant_inputs": _constant_inputs,
+    "constant_values": _constant_values,
+    "constant_pads_with_zeros": _constant_pads_with_zeros,
+    "keeps_batch": _keeps_batch,
+    "depth_multiple": _depth_multiple,
+    "unpadded_batch": _unpadded_batch,
+    "max_enlargement": _max_enlargement,
+}
