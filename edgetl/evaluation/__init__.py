@@ -13,6 +13,7 @@ from edgetl.evaluation.latency import (
     compressed_size,
     describe_machine,
     measure_latency,
+    measure_model,
 )
 from edgetl.evaluation.report import (
     SCHEMA,
@@ -63,6 +64,7 @@ __all__ = [
     "describe_machine",
     "evaluate",
     "measure_latency",
+    "measure_model",
     "proportion",
     "render_evaluation",
     "render_html",

@@ -119,8 +119,7 @@ def learning_curve(history: Sequence[Epoch]) -> Optional[Curve]:
         tuple(Tick(y(level), percent(level, 0)) for level in levels if level >= lowest - 1e-9),
         tuple(Tick(x(i), str(i + 1)) for i in range(0, len(history), every)),
         tuple(
-            (x(max(0, start - 0.5)), x(min(len(history) - 1, end - 0.5)), name)
-            for start, end, name in _phases(history)
+            (x(max(0, start - 0.5)), x(min(len(history) - 1, end - 0.5)), name) for start, end, name in _phases(history)
         ),
     )
 

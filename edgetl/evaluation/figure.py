@@ -80,9 +80,7 @@ def _decode_dataclass(kind: Any, content: dict[str, Any], where: str) -> Any:
         (names - content.keys(), "lacks the"),
     ):
         if wrong:
-            raise BundleError(
-                f"{where} {problem} key '{min(wrong)}'; it was not written by this edgetl version"
-            )
+            raise BundleError(f"{where} {problem} key '{min(wrong)}'; it was not written by this edgetl version")
     return kind(**{name: _decode(hints[name], content[name], f"{where}.{name}") for name in content})
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
@@ -12,7 +12,7 @@ from edgetl.errors import MissingExtraError, StorageError
 from edgetl.evaluation import charts, wording
 from edgetl.evaluation.album import Album, AlbumOptions
 from edgetl.evaluation.report import DataFinding, Report
-from edgetl.evaluation.scoring import Flip, ImageResult
+from edgetl.evaluation.scoring import ClassResult, Evaluation, Flip, ImageResult
 
 MISTAKES = 24
 """Worst mistakes shown as pictures."""
@@ -60,9 +60,7 @@ def render_html(report: Report, root: Optional[Path] = None, album: Optional[Alb
     return _template().render(_page(report, Album(root, album or AlbumOptions())))
 
 
-def write_html(
-    report: Report, path: Path, root: Optional[Path] = None, album: Optional[AlbumOptions] = None
-) -> Path:
+def write_html(report: Report, path: Path, root: Optional[Path] = None, album: Optional[AlbumOptions] = None) -> Path:
     """Writes the page beside `path` and moves it there; raises StorageError where that cannot be done."""
     text = render_html(report, root, album)
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -70,9 +68,7 @@ def write_html(
         partial.write_text(text, encoding="utf-8")
         os.replace(partial, path)
     except OSError as error:
-        raise StorageError(
-            f"cannot write {path}: {error.strerror}; free space or choose another place"
-        ) from error
+        raise StorageError(f"cannot write {path}: {error.strerror}; free space or choose another place") from error
     finally:
         partial.unlink(missing_ok=True)
     return path
@@ -90,18 +86,24 @@ def _template() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for function in (
-        wording.percent,
-        wording.interval,
-        wording.points,
-        wording.size,
-        wording.milliseconds,
-        wording.seconds,
-        wording.listing,
-        wording.count,
-    ):
-        environment.filters[function.__name__] = function
+    environment.filters.update({phrase.__name__: _unbroken(phrase) for phrase in _PHRASES})
     return environment.get_template("report.html.j2")
+
+
+_PHRASES: tuple[Callable[..., str], ...] = (
+    wording.percent,
+    wording.size,
+    wording.milliseconds,
+    wording.seconds,
+    wording.interval,
+    wording.points,
+    wording.count,
+)
+
+
+def _unbroken(phrase: Callable[..., str]) -> Callable[..., str]:
+    """The same words with no line break between a number and its unit."""
+    return lambda *arguments: phrase(*arguments).replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _page(report: Report, album: Album) -> dict[str, Any]:
@@ -124,23 +126,26 @@ def _page(report: Report, album: Album) -> dict[str, Any]:
         "flips": [_flip(album, flip) for flip in flips[:FLIPS]],
         "findings": _findings(album, data.other_findings()) if data else [],
         "findings_total": len(data.other_findings()) if data else 0,
+        "classes": _classes(evaluation),
         "confusions": evaluation.confusions()[:CONFUSIONS],
         "confusion_map": None if small else charts.confusion_map(evaluation),
         "cell": charts.CELL,
         "curve": charts.learning_curve(report.training.history) if report.training else None,
         "reliability": charts.reliability_dots(evaluation.reliability),
         "splits": [
-            split
-            for split in ("train", "val", "test")
-            if data and any(split in n for n in data.counts.values())
+            split for split in ("train", "val", "test") if data and any(split in n for n in data.counts.values())
         ],
-        "largest_class": max((sum(counts.values()) for counts in data.counts.values()), default=1)
-        if data
-        else 1,
+        "largest_class": max((sum(counts.values()) for counts in data.counts.values()), default=1) if data else 1,
         "largest_variant": max((variant.model_bytes for variant in report.variants), default=1),
         "slowest_variant": max((v.latency.p50_ms for v in report.variants if v.latency), default=1.0),
         "total_seconds": sum(report.seconds.values()),
     }
+
+
+def _classes(evaluation: Evaluation) -> list[ClassResult]:
+    """The worst first, those without test images last."""
+    ranked = [entry for entry, _ in evaluation.worst_classes()]
+    return ranked + [entry for entry in evaluation.per_class if entry.recall is None]
 
 
 def _most_common_share(report: Report) -> float:
@@ -168,9 +173,7 @@ def _suspect(album: Album, finding: DataFinding) -> Photo:
 
 def _flip(album: Album, flip: Flip) -> Photo:
     better = True if flip.second == flip.label else False if flip.first == flip.label else None
-    return Photo(
-        flip.source, album.picture(flip.source), flip.label, f"{flip.first} → {flip.second}", better=better
-    )
+    return Photo(flip.source, album.picture(flip.source), flip.label, f"{flip.first} → {flip.second}", better=better)
 
 
 def _findings(album: Album, findings: Sequence[DataFinding]) -> list[tuple[DataFinding, list[str]]]:

@@ -7,17 +7,17 @@ import itertools
 import os
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Optional, Union
 
 import numpy as np
 
+from edgetl.bundle import Bundle
 from edgetl.errors import OptionError
-
-if TYPE_CHECKING:
-    from edgetl.runtime import Classifier
+from edgetl.runtime.classifier import THREADS_LIMIT, Classifier
+from edgetl.runtime.engine import Engine
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,7 @@ class LatencyOptions:
 
     def __post_init__(self) -> None:
         if self.runs < 1 or self.warm_up < 0 or not self.limit_s > 0:
-            raise OptionError(
-                f"measure at least 1 run, for more than 0 s; received {self.runs} and {self.limit_s}"
-            )
+            raise OptionError(f"measure at least 1 run, for more than 0 s; received {self.runs} and {self.limit_s}")
 
 
 @dataclass(frozen=True)
@@ -42,6 +40,7 @@ class Latency:
 
     p50_ms: float
     p99_ms: float
+    what: str
     runs: int
     warm_up: int
     threads: int
@@ -53,27 +52,34 @@ class Latency:
         """How it was measured, in one sentence."""
         threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
         return (
-            f"Measured on this machine ({self.machine}): frame to answer, {self.runs} runs "
+            f"Measured on this machine ({self.machine}): {self.what}, {self.runs} runs "
             f"after {self.warm_up} for warm-up, {threads}, {self.interpreter}."
         )
 
 
-def measure_latency(classifier: Classifier, options: LatencyOptions = LatencyOptions()) -> Latency:
-    """How long `classifier.predict` takes for a frame of the model's size; decoding photos is not in it."""
-    frames = _frames(classifier, options.seed)
-    for frame in itertools.islice(frames, options.warm_up):
-        classifier.predict(frame)
-    times = list(itertools.islice(_timed(classifier, frames, options.limit_s), options.runs))
-    p50, p99 = np.percentile(times, [50, 99])
-    return Latency(
-        p50_ms=round(float(p50), 4),
-        p99_ms=round(float(p99), 4),
-        runs=len(times),
-        warm_up=options.warm_up,
-        threads=classifier.threads,
-        interpreter=classifier.interpreter,
-        machine=describe_machine(),
-    )
+def measure_latency(
+    bundle: Union[Bundle, str, os.PathLike[str]],
+    threads: Optional[int] = None,
+    options: LatencyOptions = LatencyOptions(),
+) -> Latency:
+    """How long a bundle's classifier takes from a frame of the model's size to the answer.
+
+    Decoding a photo is not in it. `threads` is the number of cores, as for the Classifier.
+    """
+    threads = threads or _default_threads()
+    classifier = Classifier(bundle, threads=threads)
+    preprocess = classifier.manifest.preprocess
+    size = int(preprocess["height"]), int(preprocess["width"])
+    interpreter = f"{classifier.interpreter} on {classifier.accelerator}"
+    return _measure(classifier.predict, size, "frame to answer", threads, interpreter, options)
+
+
+def measure_model(model: bytes, threads: Optional[int] = None, options: LatencyOptions = LatencyOptions()) -> Latency:
+    """How long a compiled backbone alone takes from frame to embedding: what variants are compared by."""
+    threads = threads or _default_threads()
+    engine = Engine(model, threads=threads)
+    interpreter = f"{engine.interpreter} on {engine.accelerator}"
+    return _measure(engine.invoke, engine.input_size, "the backbone alone", threads, interpreter, options)
 
 
 def compressed_size(model: bytes) -> int:
@@ -83,26 +89,56 @@ def compressed_size(model: bytes) -> int:
 
 def describe_machine() -> str:
     """The board or processor, and its cores: "Raspberry Pi 4 Model B Rev 1.4, 4 cores"."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = _cores()
     return f"{_board() or _processor()}, {cores} core{'s' if cores != 1 else ''}"
 
 
-def _frames(classifier: Classifier, seed: int) -> Iterator[np.ndarray]:
-    """Frames of noise, over and over: what is in a picture does not change how long it takes."""
-    shape = (8, *classifier.manifest_size, 3)
-    return itertools.cycle(np.random.default_rng(seed).integers(0, 256, shape, np.uint8))
+def _measure(
+    call: Callable[[np.ndarray], object],
+    size: tuple[int, int],
+    what: str,
+    threads: int,
+    interpreter: str,
+    options: LatencyOptions,
+) -> Latency:
+    # Noise will do: what is in a picture does not change how long it takes.
+    noise = np.random.default_rng(options.seed).integers(0, 256, (8, *size, 3), np.uint8)
+    frames = itertools.cycle(noise)
+    for frame in itertools.islice(frames, options.warm_up):
+        call(frame)
+    times = list(itertools.islice(_timed(call, frames, options.limit_s), options.runs))
+    p50, p99 = np.percentile(times, [50, 99])
+    return Latency(
+        p50_ms=round(float(p50), 4),
+        p99_ms=round(float(p99), 4),
+        what=what,
+        runs=len(times),
+        warm_up=options.warm_up,
+        threads=threads,
+        interpreter=interpreter,
+        machine=describe_machine(),
+    )
 
 
-def _timed(classifier: Classifier, frames: Iterator[np.ndarray], limit_s: float) -> Iterator[float]:
-    """Milliseconds of one prediction after another, at least one, until the time is over."""
+def _timed(call: Callable[[np.ndarray], object], frames: Iterator[np.ndarray], limit_s: float) -> Iterator[float]:
+    """Milliseconds of one call after another, at least one, until the time is over."""
     end = time.perf_counter() + limit_s
     for frame in frames:
         start = time.perf_counter()
-        classifier.predict(frame)
+        call(frame)
         finish = time.perf_counter()
         yield 1000 * (finish - start)
         if finish > end:
             return
+
+
+def _default_threads() -> int:
+    return min(THREADS_LIMIT, _cores())
+
+
+def _cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _board() -> str:

@@ -204,9 +204,7 @@ def _shares(parts: np.ndarray, wholes: np.ndarray) -> np.ndarray:
     return np.divide(parts, wholes, out=np.full(len(parts), math.nan), where=wholes > 0)
 
 
-def _binned(
-    confidence: np.ndarray, correct: np.ndarray, bins: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _binned(confidence: np.ndarray, correct: np.ndarray, bins: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Per bin: how many images, the sum of their confidence, how many were right; 1.0 is in the last."""
     confidence = np.asarray(confidence, np.float64)
     slots = np.clip((confidence * bins).astype(np.int64), 0, bins - 1)

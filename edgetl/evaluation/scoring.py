@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional, Union
+from typing import Any, Optional, Union
 
 import numpy as np
 
@@ -16,9 +16,7 @@ from edgetl.errors import DataError, ImageError, OptionError
 from edgetl.evaluation import metrics
 from edgetl.evaluation.figure import Figure
 from edgetl.evaluation.metrics import PairedDifference, ReliabilityBin
-
-if TYPE_CHECKING:
-    from edgetl.runtime import Classifier
+from edgetl.runtime.classifier import Classifier
 
 PathLike = Union[str, "os.PathLike[str]"]
 Progress = Callable[[str, int, int], None]
@@ -170,10 +168,9 @@ def evaluate(
         OptionError: there are not as many labels as images.
     """
     if len(images) != len(labels):
-        raise OptionError(
-            f"each image needs one label, received {len(images)} images and {len(labels)} labels"
-        )
-    unknown = Counter(label for label in labels if label not in set(classifier.labels))
+        raise OptionError(f"each image needs one label, received {len(images)} images and {len(labels)} labels")
+    model_labels = frozenset(classifier.labels)
+    unknown = Counter(label for label in labels if label not in model_labels)
     if unknown and not leave_out_unknown:
         raise DataError(_unknown_message(unknown, classifier.labels))
     known = [(path, label) for path, label in zip(images, labels) if label not in unknown]
@@ -267,15 +264,15 @@ def compare(
         first_accuracy=proportion(int(first_correct.sum()), n, f"{names[0]}, {how}, {n} images"),
         second_accuracy=proportion(int(second_correct.sum()), n, f"{names[1]}, {how}, {n} images"),
         difference=metrics.paired_difference(first_correct, second_correct),
-        flips=tuple(
-            Flip(a.source, a.label, a.predicted, b.predicted) for a, b in pairs if a.predicted != b.predicted
-        ),
+        flips=tuple(Flip(a.source, a.label, a.predicted, b.predicted) for a, b in pairs if a.predicted != b.predicted),
         how=f"{how}: the same {n} images, paired; adjusted Wald interval, exact McNemar test",
     )
 
 
 def proportion(successes: int, n: int, how: str) -> Figure:
-    """A share of n images with its Wilson interval at 95 percent."""
+    """A share of n images with its Wilson interval at 95 percent; raises DataError where n is 0."""
+    if n == 0:
+        raise DataError(f"there is no image to take a share of ({how}); give labelled photos that can be read")
     return Figure(successes / n, "share", f"{how}, Wilson interval", *metrics.wilson(successes, n))
 
 
@@ -293,21 +290,18 @@ def _results(
         executor.shutdown(cancel_futures=True)
 
 
-def _result(
-    classifier: Classifier, path: PathLike, label: str, root: Optional[Path]
-) -> Union[ImageResult, LeftOut]:
+def _result(classifier: Classifier, path: PathLike, label: str, root: Optional[Path]) -> Union[ImageResult, LeftOut]:
     source = _name(path, root)
     try:
         prediction = classifier.predict(path)
     except ImageError as error:
         return LeftOut(source, str(error))
-    probabilities = np.asarray(prediction.probabilities, np.float64)
     return ImageResult(
         source=source,
         label=label,
         predicted=prediction.label,
         probability=float(prediction.probability),
-        probability_of_label=float(probabilities[classifier.labels.index(label)]),
+        probability_of_label=float(prediction.probabilities[label]),
         novelty=float(prediction.novelty),
         is_novel=bool(prediction.is_novel),
     )

@@ -24,7 +24,7 @@ def render_terminal(report: Report, console: Optional[Console] = None) -> None:
     console = console or _console()
     summary, comparison = report.summary, report.quantization
     console.print()
-    console.print(Text(wording.headline(report), style="bold"))
+    console.print(Text(_visible(wording.headline(report)), style="bold"))
     console.print()
     table = _table()
     _row(table, "accuracy", wording.percent(report.evaluation.accuracy.value), _within(report.evaluation))
@@ -48,7 +48,7 @@ def render_terminal(report: Report, console: Optional[Console] = None) -> None:
     console.print()
     console.print(Text("What to do next", style="bold"))
     for number, line in enumerate(wording.advice(report), start=1):
-        console.print(Text(f"{number}. {line}"))
+        console.print(Text(_visible(f"{number}. {line}")))
 
 
 def render_evaluation(evaluation: Evaluation, console: Optional[Console] = None) -> None:
@@ -105,7 +105,6 @@ def _bundle_note(bundle_bytes: Optional[int]) -> str:
 def _worst(evaluation: Evaluation) -> tuple[str, str]:
     """The worst class, and the next ones beside it."""
     worst = [
-        f"{entry.label} {wording.percent(recall.value, 0)}"
-        for entry, recall in evaluation.worst_classes()[:WORST]
+        f"{entry.label} {wording.percent(recall.value, 0)}" for entry, recall in evaluation.worst_classes()[:WORST]
     ]
     return worst[0], ", ".join(worst[1:])

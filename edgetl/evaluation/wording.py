@@ -85,9 +85,10 @@ def headline(report: Report) -> str:
     """What the reader has got, in one sentence."""
     evaluation = report.evaluation
     right = sum(row[slot] for slot, row in enumerate(evaluation.confusion))
+    score = "all of them" if right == evaluation.n else f"{right:,}"
     return (
         f"It tells {listing(report.summary.labels)} apart. Shown {count(evaluation.n, 'photo')} "
-        f"it had never seen, it was right on {right:,}."
+        f"it had never seen, it was right on {score}."
     )
 
 
@@ -134,8 +135,7 @@ def _few_images(report: Report) -> str:
     if n >= FEW_IMAGES:
         return ""
     return (
-        f"{count(n, 'test photo')} leave the accuracy anywhere from {interval(figure)}. "
-        "More photos narrow that down."
+        f"{count(n, 'test photo')} leave the accuracy anywhere from {interval(figure)}. More photos narrow that down."
     )
 
 
