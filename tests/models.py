@@ -1,21 +1,24 @@
 """Real .tflite models, small enough for every test: made once with TensorFlow, then kept in the user's cache.
 
-`tiny_models` is the fixture; `python tests/models.py FOLDER` makes the files.
+`tiny_models`, `tiny_model` and `tiny_bundle` are fixtures; `python tests/models.py FOLDER` makes the files.
 """
 
 from __future__ import annotations
 
 import hashlib
+import inspect
 import os
 import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 TINY_SIZE = (32, 32)
 TINY_DIMENSION = 16
+COLOURS = ("red", "green", "blue")
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "edgetl-tests"
 
 
@@ -39,9 +42,57 @@ def tiny_model(tiny_models: dict[str, bytes]) -> bytes:
     return tiny_models["int8"]
 
 
+@pytest.fixture(scope="session")
+def tiny_bundle(tiny_model: bytes, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of `tiny_model` that tells "red", "green" and "blue" images apart; do not write to it."""
+    return pack_tiny_bundle(tmp_path_factory.mktemp("bundle") / "colours.edgetl", tiny_model)
+
+
+def pack_tiny_bundle(path: Path, model: bytes) -> Path:
+    """What a build does, on generated colours: embeddings of the model, the last layer chosen, all packed."""
+    from edgetl.bundle import Manifest, pack
+    from edgetl.learners import choose, to_grid
+    from edgetl.runtime.bundled import last_layer_entries
+    from edgetl.runtime.embedder import Embedder
+    from edgetl.runtime.preprocess import Preprocess
+
+    preprocess = Preprocess(*TINY_SIZE)
+    embedder = Embedder(model, preprocess)
+    labels = [label for label in COLOURS for _ in range(20)]
+    raw = np.stack([embedder.embed(colour_frame(label, seed)) for seed, label in enumerate(labels)])
+    selection = choose(to_grid(raw, embedder.zero_point), labels, np.arange(len(labels)) % 4)
+    described, entries = last_layer_entries(selection.last_layer, selection.parameters)
+    manifest = Manifest(
+        name="colours",
+        edgetl_version="0.1.0",
+        backbone={"name": "tiny"},
+        preprocess=preprocess.to_dict(),
+        target="generic",
+        quantize="int8",
+        labels=list(selection.last_layer.labels),
+        embedding={
+            "size": embedder.dimension,
+            "dtype": embedder.dtype.name,
+            "scale": embedder.scale,
+            "zero_point": embedder.zero_point,
+        },
+        last_layer=described,
+        accuracy={},
+    )
+    return pack(path, manifest, {**entries, "model.tflite": model})
+
+
+def colour_frame(label: str, seed: int) -> np.ndarray:
+    """A noisy frame, uint8 (32, 32, 3), in which one of COLOURS prevails."""
+    noise = np.random.default_rng(seed).integers(0, 90, (*TINY_SIZE, 3))
+    noise[..., COLOURS.index(label)] += 150
+    return noise.astype(np.uint8)
+
+
 def _recipe_digest() -> str:
-    recipe = Path(__file__).read_bytes() + _version("tensorflow").encode() + _version("tf_keras").encode()
-    return hashlib.sha256(recipe).hexdigest()[:16]
+    recipe = inspect.getsource(_build_all) + inspect.getsource(_convert)
+    versions = _version("tensorflow") + _version("tf_keras")
+    return hashlib.sha256((recipe + versions).encode()).hexdigest()[:16]
 
 
 def _version(package: str) -> str:
@@ -88,7 +139,6 @@ def _build_all(folder: Path) -> None:
 
 
 def _convert(model, int8: bool = False, uint8_input: bool = False) -> bytes:  # type: ignore[no-untyped-def]
-    import numpy as np
     import tensorflow as tf
 
     shape = (1, *TINY_SIZE, 3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import os
 import struct
@@ -86,8 +87,9 @@ class Engine:
 
     def _use_edgetpu(self, module: Any, model: bytes) -> None:
         try:
+            ctypes.CDLL(EDGETPU_LIBRARY)  # where it is missing, load_delegate leaves an object that complains
             delegate = module.load_delegate(EDGETPU_LIBRARY)
-        except (ValueError, OSError, RuntimeError) as error:
+        except (ValueError, OSError, RuntimeError, AttributeError) as error:
             self.note = f"runs on the CPU: no Edge TPU can be used ({_one_line(error) or EDGETPU_LIBRARY})"
             return
         try:

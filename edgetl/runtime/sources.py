@@ -9,9 +9,10 @@ from typing import Iterable, Iterator, NamedTuple, Optional, TextIO
 
 from edgetl.errors import DataError
 
-IMAGE_EXTENSIONS = frozenset(
-    [".avif", ".bmp", ".gif", ".heic", ".heif", ".jp2", ".jpe", ".jpeg", ".jpg", ".mpo", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"]
-)
+IMAGE_EXTENSIONS = frozenset({
+    ".avif", ".bmp", ".gif", ".heic", ".heif", ".jp2", ".jpe", ".jpeg",
+    ".jpg", ".mpo", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp",
+})
 """The file names that a folder is searched for, in lower case."""
 
 STANDARD_INPUT = "-"
