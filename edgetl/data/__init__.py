@@ -1,4 +1,4 @@
-"""Hides how a folder of photos becomes a checked, split, embedded Dataset; training and the pipeline call it."""
+"""Hides how a folder of photos becomes a checked and split Dataset; training and the pipeline call it."""
 
 from edgetl.data.dataset import DataOptions, Dataset, Sample
 from edgetl.data.embedding import embed_all

@@ -1,4 +1,4 @@
-"""Hides where facts and embeddings of photos already seen are kept (SQLite); the loader and embed_all call it."""
+"""Hides where facts and embeddings of photos already seen are kept; the pass over photos calls it."""
 
 from __future__ import annotations
 
@@ -54,9 +54,7 @@ def open_folder(folder: Optional[Path] = None) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StorageError(
-            f"cannot make the cache folder {folder}: {error.strerror}; {_ELSEWHERE}"
-        ) from error
+        raise StorageError(f"cannot make the cache folder {folder}: {error.strerror}; {_ELSEWHERE}") from error
     return folder
 
 
@@ -179,9 +177,7 @@ class Cache(CacheReader):
             )
 
     def _storage_error(self, error: sqlite3.Error) -> StorageError:
-        return StorageError(
-            f"cannot use the cache {self.path}: {error}; free some space there, or {_ELSEWHERE}"
-        )
+        return StorageError(f"cannot use the cache {self.path}: {error}; free some space there, or {_ELSEWHERE}")
 
 
 _ELSEWHERE = "set EDGETL_CACHE to a folder on another disk"

@@ -1,4 +1,4 @@
-"""Hides what makes a photo, a class or a split doubtful, and which photos are left out for it; the loader calls it."""
+"""Hides what makes photos, classes or splits doubtful, and what is left out for it; the loader calls it."""
 
 from __future__ import annotations
 
@@ -46,9 +46,7 @@ def check_photos(photos: Sequence[Photo], reading: Reading, zero_point: int, exc
     return inspection.verdict
 
 
-def check_listed_classes(
-    photos: Sequence[Photo], empty_labels: Sequence[str], source: object
-) -> list[Finding]:
+def check_listed_classes(photos: Sequence[Photo], empty_labels: Sequence[str], source: object) -> list[Finding]:
     """What class names and counts tell before any photo is opened; raises DataError."""
     counts = Counter(photo.label for photo in photos)
     _require_classes(counts, source)
@@ -59,16 +57,14 @@ def check_listed_classes(
     for alike in spellings.values():
         if len(alike) > 1:
             names = ", ".join(f"'{label}'" for label in alike)
-            findings.append(
-                Finding("similar class names", (), f"{names} count as different classes; merge if not")
-            )
+            findings.append(Finding("similar class names", (), f"{names} count as different classes; merge if not"))
     return findings
 
 
 def require_usable_classes(
     photos: Sequence[Photo], rows: Sequence[int], digests: Sequence[bytes], source: object
 ) -> list[Finding]:
-    """Findings for classes that lost all their photos; raises DataError where too few classes or photos are left."""
+    """Findings for classes that lost all their photos; raises DataError where too little is left."""
     contents = {(photos[row].label, digests[row]) for row in rows}
     counts = Counter(label for label, _ in contents)
     _require_classes(counts, source)
@@ -77,7 +73,7 @@ def require_usable_classes(
 
 
 def check_counts(counts: Mapping[str, Mapping[str, int]]) -> list[Finding]:
-    """What the photos in use per class and split tell; raises DataError for a class that cannot be trained."""
+    """What the photos in use per class and split tell; raises DataError for a class without training."""
     findings = []
     totals = {label: sum(per_split.values()) for label, per_split in counts.items()}
     for label, per_split in counts.items():
@@ -87,9 +83,7 @@ def check_counts(counts: Mapping[str, Mapping[str, int]]) -> list[Finding]:
             findings.append(Finding("few photos", (), f"class '{label}' has {totals[label]} photos"))
         for split, purpose in (("val", "chosen by"), ("test", "measured on")):
             if not per_split[split]:
-                findings.append(
-                    Finding("not measured", (), f"class '{label}' is not {purpose} any {split} photo")
-                )
+                findings.append(Finding("not measured", (), f"class '{label}' is not {purpose} any {split} photo"))
     smallest, largest = min(totals, key=totals.__getitem__), max(totals, key=totals.__getitem__)
     if totals[largest] >= IMBALANCE * totals[smallest]:
         detail = f"class '{largest}' has {totals[largest]} photos, '{smallest}' {totals[smallest]}"
@@ -101,14 +95,10 @@ def _require_classes(counts: Mapping[str, int], source: object) -> None:
     if not counts:
         raise DataError(f"no photo in {source} can be used; the findings are: all unreadable or left out")
     if len(counts) == 1:
-        raise DataError(
-            f"{source} has one class only ('{next(iter(counts))}'); add a folder for each other class"
-        )
+        raise DataError(f"{source} has one class only ('{next(iter(counts))}'); add a folder for each other class")
     for label in sorted(counts):
         if counts[label] == 1:
-            raise DataError(
-                f"class '{label}' in {source} has a single usable photo; add more or remove the class"
-            )
+            raise DataError(f"class '{label}' in {source} has a single usable photo; add more or remove the class")
 
 
 class _Inspection:
@@ -153,9 +143,7 @@ class _Inspection:
     def check_near_duplicates(self, zero_point: int) -> None:
         rows = self._in_use()
         copies = exact_groups([self._reading.digests[row] for row in rows])
-        distinct = np.array(
-            sorted(set(range(len(rows))) - {row for group in copies for row in group[1:]}), np.int64
-        )
+        distinct = np.array(sorted(set(range(len(rows))) - {row for group in copies for row in group[1:]}), np.int64)
         pairs = distinct[self._near_pairs([rows[row] for row in distinct], zero_point)]
         local = union(len(rows), [*copies, *pairs.tolist()])
         self.verdict.groups[rows] = np.array(rows, np.int64)[local]
@@ -172,18 +160,14 @@ class _Inspection:
                 continue
             self._find("leakage", members, f"nearly the same photo is in {' and '.join(splits)}")
             kept = min(members, key=self._held_back_first)
-            self._exclude(
-                [row for row in members if self._photos[row].split != self._photos[kept].split], "leakage"
-            )
+            self._exclude([row for row in members if self._photos[row].split != self._photos[kept].split], "leakage")
 
     def _near_pairs(self, rows: Sequence[int], zero_point: int) -> np.ndarray:
         labels = np.array([self._photos[row].label for row in rows])
         if len(set(labels)) < 2:
             return np.empty((0, 2), np.int64)
         traits = [self._reading.traits[row] for row in rows]
-        thumbnails = np.frombuffer(b"".join(one.thumbnail for one in traits if one), np.uint8).reshape(
-            len(rows), -1
-        )
+        thumbnails = np.frombuffer(b"".join(one.thumbnail for one in traits if one), np.uint8).reshape(len(rows), -1)
         embeddings = self._reading.embeddings
         return near_pairs(thumbnails, labels, None if embeddings is None else embeddings[rows], zero_point)
 

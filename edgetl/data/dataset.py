@@ -29,7 +29,7 @@ class DataOptions:
     """Share of each class for the final figure."""
     seed: int = 0
     exclude_bad: bool = False
-    """Leave out tiny and blank photos, extra copies, contradictions, and training photos that leak into the test."""
+    """Leave out tiny and blank photos, extra copies, contradictions, and training photos like test photos."""
     workers: Optional[int] = None
     """Threads that read photos; None means one per core."""
 
@@ -57,7 +57,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Dataset:
-    """The photos in use, sorted by label and content: the same photos give the same order on every machine."""
+    """The photos in use, sorted by label and content: the same photos come in the same order everywhere."""
 
     samples: tuple[Sample, ...]
     labels: tuple[str, ...]
@@ -82,9 +82,7 @@ class Dataset:
         """The samples of a split, int64 (m,)."""
         if split not in SPLITS:
             raise OptionError(f"unknown split '{split}'; choose {', '.join(SPLITS)}")
-        return np.array(
-            [index for index, sample in enumerate(self.samples) if sample.split == split], np.int64
-        )
+        return np.array([index for index, sample in enumerate(self.samples) if sample.split == split], np.int64)
 
     def labels_of(self, indices: np.ndarray) -> list[str]:
         """The label of each of these samples."""
@@ -107,7 +105,7 @@ class Dataset:
         )
 
     def frame(self, index: int) -> np.ndarray:
-        """The frame of a sample, uint8 (h, w, 3), from the store or else from the photo; raises ImageError."""
+        """The frame of a sample, uint8 (h, w, 3), from the store or from the photo; raises ImageError."""
         if self.frames is not None:
             return self.frames[index]
         return self.preprocess.frame(self.samples[index].path)

@@ -1,4 +1,4 @@
-"""Hides the second pass over photos already loaded, for another embedder; the pipeline and evaluation call it."""
+"""Hides the second pass over loaded photos, for another embedder; the pipeline and evaluation call it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def embed_all(
     progress: Optional[Progress] = None,
     indices: Optional[np.ndarray] = None,
 ) -> np.ndarray:
-    """Raw embeddings (m, d) of all samples, or of `indices`, in threads; frames come from the dataset where it has them.
+    """Raw embeddings (m, d) of all samples, or of `indices`, from the dataset's frames where they fit.
 
     Raises ImageError where a photo cannot be read any more, OptionError where workers is less than 1.
     """

@@ -16,13 +16,11 @@ from edgetl.errors import StorageError
 class FrameStore:
     """Frames of one size, uint8 (height, width, 3), kept in a file and read in any order by any thread.
 
-    The file has no name: the system frees it when the store is closed or collected, or its process dies. A frame that
-    nobody has put yet is made by `missing(slot)` when it is first asked for, and kept.
+    The file has no name: the system frees it when the store is closed or collected, or its process dies.
+    A frame that nobody has put yet is made by `missing(slot)` when it is first asked for, and kept.
     """
 
-    def __init__(
-        self, folder: Path, size: tuple[int, int], slots: int, missing: Callable[[int], np.ndarray]
-    ) -> None:
+    def __init__(self, folder: Path, size: tuple[int, int], slots: int, missing: Callable[[int], np.ndarray]) -> None:
         self.shape = (*size, 3)
         """(height, width, 3) of every frame."""
         self._frame_bytes = size[0] * size[1] * 3
@@ -31,7 +29,7 @@ class FrameStore:
         self._present = np.zeros(slots, bool)
         self._slots = np.arange(slots)
         try:
-            self._file = tempfile.TemporaryFile(dir=folder, buffering=0)
+            self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115
         except OSError as error:
             raise self._storage_error(error) from error
 
@@ -39,7 +37,7 @@ class FrameStore:
         return len(self._slots)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        """The frame, uint8 (height, width, 3); raises ImageError where it has to be made and the photo is gone."""
+        """The frame, uint8 (height, width, 3); raises ImageError where it must be made and the photo is gone."""
         frame = np.empty(self.shape, np.uint8)
         self._read(int(self._slots[index]), frame)
         return frame
@@ -75,13 +73,11 @@ class FrameStore:
             self.put(slot, self._missing(slot))
         read = os.preadv(self._file.fileno(), [frame.data], slot * self._frame_bytes)
         if read < self._frame_bytes:
-            raise StorageError(
-                f"a frame in {self._folder} could not be read back; check that disk, then run again"
-            )
+            raise StorageError(f"a frame in {self._folder} could not be read back; check that disk, then run again")
 
     def _storage_error(self, error: OSError) -> StorageError:
         needed = len(self._slots) * self._frame_bytes / 1e9
         return StorageError(
-            f"cannot keep frames in {self._folder}: {(error.strerror or str(error)).lower()}; free {needed:.1f} GB "
-            "there, or set EDGETL_CACHE to a folder on another disk"
+            f"cannot keep frames in {self._folder}: {(error.strerror or str(error)).lower()}; "
+            f"free {needed:.1f} GB there, or set EDGETL_CACHE to a folder on another disk"
         )

@@ -1,4 +1,4 @@
-"""Hides how photos lie on disk (class folders, split folders, CSV files); the loader calls it for what to read."""
+"""Hides how photos lie on disk (folders per class and split, CSV files); the loader calls it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,7 @@ from pathlib import Path
 from typing import Optional
 
 from edgetl.errors import DataError
-
-SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .mpo .png .bmp .dib .gif .webp .avif .tif .tiff .ppm .pgm .heic .heif".split()
-)
-"""Files whose names end so are taken for photos; reading them decides whether they can be used."""
+from edgetl.runtime.sources import IMAGE_EXTENSIONS
 
 SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 """Folder names (and CSV values) that name a split, in lower case."""
@@ -27,7 +23,7 @@ BESIDE = "beside the class folders"
 
 @dataclass(frozen=True)
 class Photo:
-    """One photo as listed: where it is, what it shows, and the split its owner put it in (None: nobody did)."""
+    """One photo as listed: where it is, what it shows, and the split that its owner put it in, if any."""
 
     path: Path
     name: str
@@ -48,25 +44,20 @@ class Listing:
 def list_photos(source: Path) -> Listing:
     """Lists the photos of a folder per class, of such folders below train/ val/ test/, or of a CSV file.
 
-    Class folders may have folders inside. A CSV has columns path, label and, if wanted, split; paths are relative
-    to the file; a header is optional. No photo is opened. Raises DataError where the layout makes no sense.
+    Class folders may have folders inside. A CSV has columns path, label and, if wanted, split; paths are
+    relative to the file; a header is optional. No photo is opened.
+    Raises DataError where the layout makes no sense.
     """
     try:
         if source.is_dir():
             return _list_folder(source)
         if not source.is_file():
-            raise DataError(
-                f"no such folder or CSV file: {source}; name a folder that holds one folder per class"
-            )
-        if source.suffix.lower() in SUFFIXES:
-            raise DataError(
-                f"{source} is a single photo; name a folder that holds one folder of photos per class"
-            )
+            raise DataError(f"no such folder or CSV file: {source}; name a folder that holds one folder per class")
+        if source.suffix.lower() in IMAGE_EXTENSIONS:
+            raise DataError(f"{source} is a single photo; name a folder that holds one folder of photos per class")
         return _list_csv(source)
     except OSError as error:
-        raise DataError(
-            f"cannot list {error.filename or source}: {(error.strerror or str(error)).lower()}"
-        ) from error
+        raise DataError(f"cannot list {error.filename or source}: {(error.strerror or str(error)).lower()}") from error
 
 
 _CLUTTER = frozenset({"__macosx", "thumbs.db", "desktop.ini", "@eadir"})
@@ -97,8 +88,8 @@ def _list_folder(root: Path) -> Listing:
     others = sorted(by_top.keys() - set(splits))
     if splits and others:
         raise DataError(
-            f"{root} mixes split folders ({', '.join(splits)}) with other folders of photos ({_some(others)}); "
-            "either all classes lie below the split folders, or there are none"
+            f"{root} mixes split folders ({', '.join(splits)}) with other folders of photos "
+            f"({_some(others)}); either all classes lie below the split folders, or there are none"
         )
     depth = 1 if splits else 0
     photos = [_photo(root, parts, depth) for parts in tree.photos if len(parts) > depth + 1]
@@ -132,7 +123,7 @@ def _walk(root: Path) -> _Tree:
                 tree.ignored["hidden or system file"] += 1
             elif entry.is_dir():
                 deeper.append((*parts, entry.name))
-            elif _suffix(entry.name) not in SUFFIXES:
+            elif _suffix(entry.name) not in IMAGE_EXTENSIONS:
                 tree.ignored[_suffix(entry.name) or "no suffix"] += 1
             elif entry.is_file():
                 tree.photos.append((*parts, entry.name))
@@ -193,9 +184,7 @@ def _list_csv(source: Path) -> Listing:
         raise DataError(f"no photos in {source}; each line is path,label or path,label,split")
     unsplit = [photo for photo in photos.values() if photo.split is None]
     if unsplit and len(unsplit) < len(photos):
-        raise DataError(
-            f"{source} gives a split for some photos but none for {unsplit[0].name}; give all or none"
-        )
+        raise DataError(f"{source} gives a split for some photos but none for {unsplit[0].name}; give all or none")
     repeated = len(rows) - len(photos)
     return Listing(
         tuple(sorted(photos.values(), key=lambda photo: (photo.name, photo.label))),
@@ -205,7 +194,7 @@ def _list_csv(source: Path) -> Listing:
 
 
 def _csv_rows(source: Path) -> list[tuple[int, list[str]]]:
-    """The filled lines with their numbers, cells stripped; comma, semicolon or tab, whichever the first line has."""
+    """The filled lines with their numbers, cells stripped; the first line shows which delimiter it is."""
     try:
         with source.open(encoding="utf-8-sig", newline="") as file:
             first = file.readline()

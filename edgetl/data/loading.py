@@ -1,4 +1,4 @@
-"""Hides the way from a folder of photos to a checked Dataset; the pipeline and evaluation call load_folder."""
+"""Hides the way from a folder of photos to a checked Dataset; the pipeline and evaluation call it."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def load_folder(
 ) -> Dataset:
     """Lists, checks, embeds and splits photos: a folder per class, split folders above them, or a CSV file.
 
-    Each photo is opened once, by a worker thread; one that has not changed since an earlier call is not opened
-    at all, and an interrupted call goes on where it stopped. Without an embedder photos are only checked.
+    Each photo is opened once, by a worker thread; one that has not changed since an earlier call is not
+    opened at all, and an interrupted call goes on where it stopped. Without an embedder photos are only checked.
     Raises DataError where the photos as a whole cannot be used, StorageError where the cache folder cannot.
     """
     source, options = Path(source), options or DataOptions()
@@ -49,18 +49,12 @@ def load_folder(
     findings = check_listed_classes(listing.photos, listing.empty_labels, source)
     folder = open_folder(cache)
     paths = [photo.path for photo in listing.photos]
-    frames = (
-        FrameStore(folder, preprocess.size, len(paths), _maker(paths, preprocess)) if keep_frames else None
-    )
+    frames = FrameStore(folder, preprocess.size, len(paths), _maker(paths, preprocess)) if keep_frames else None
     with contextlib.closing(Cache(folder)) as known:
         reading = read_photos(paths, known, preprocess, embedder, frames, options.workers, progress)
     if known.rebuilt:
-        findings.append(
-            Finding("cache rebuilt", (known.path,), "the cache was damaged and has been begun anew")
-        )
-    verdict = check_photos(
-        listing.photos, reading, embedder.zero_point if embedder else 0, options.exclude_bad
-    )
+        findings.append(Finding("cache rebuilt", (known.path,), "the cache was damaged and has been begun anew"))
+    verdict = check_photos(listing.photos, reading, embedder.zero_point if embedder else 0, options.exclude_bad)
     findings += verdict.findings
     rows = _in_order(listing.photos, reading, verdict)
     findings += require_usable_classes(listing.photos, rows, reading.digests, source)
@@ -96,9 +90,7 @@ def _agreed_preprocess(preprocess: Optional[Preprocess], embedder: Optional[Embe
     if embedder is None:
         return preprocess or _DEFAULT_PREPROCESS
     if preprocess is not None and preprocess != embedder.preprocess:
-        raise OptionError(
-            f"preprocess {preprocess} differs from the embedder's {embedder.preprocess}; leave it out"
-        )
+        raise OptionError(f"preprocess {preprocess} differs from the embedder's {embedder.preprocess}; leave it out")
     return embedder.preprocess
 
 
@@ -107,7 +99,7 @@ def _maker(paths: Sequence[Path], preprocess: Preprocess) -> Callable[[int], np.
 
 
 def _in_order(photos: Sequence[Photo], reading: Reading, verdict: Verdict) -> list[int]:
-    """The rows in use by label, content and name, so that the same photos come in the same order everywhere."""
+    """The rows in use by label, content and name: the same photos come in the same order everywhere."""
     rows = (row for row in range(len(photos)) if row not in verdict.left_out)
     return sorted(rows, key=lambda row: (photos[row].label, reading.digests[row], photos[row].name))
 
@@ -146,20 +138,18 @@ def _split(
 def _plan(
     given: set[Optional[str]], options: DataOptions, source: Path
 ) -> tuple[dict[str, float], dict[str, str], str]:
-    """What to deal out of the training photos, which given splits change their name, and the same in words."""
+    """What to deal out of the training photos, which given splits change their name, and that in words."""
     validation = {"val": options.validation_fraction}
     both = {"test": options.test_fraction, **validation}
     seed = f"seed {options.seed}"
     if given <= {None, "train"}:
         return both, {}, f"test and val dealt out by class and near-duplicate group ({seed})"
     if "train" not in given:
-        raise DataError(
-            f"{source} has {' and '.join(sorted(map(str, given)))} photos but no train; add a train folder"
-        )
+        raise DataError(f"{source} has {' and '.join(sorted(map(str, given)))} photos but no train; add a train folder")
     if given == {"train", "test"}:
         return validation, {}, f"test as given; val dealt out of train ({seed})"
     if given == {"train", "val"}:
-        how = f"the given val is the test, because nothing is trained on it; a new val dealt out of train ({seed})"
+        how = f"the given val serves as test, a figure needs one; a new val dealt out of train ({seed})"
         return validation, {"val": "test"}, how
     return {}, {}, "train, val and test as given"
 

@@ -1,4 +1,4 @@
-"""Hides the one pass over the photos: worker threads read, check, shrink and embed each; the loader calls it."""
+"""Hides the one pass over the photos, in which threads read, check and embed each; the loader calls it."""
 
 from __future__ import annotations
 
@@ -151,9 +151,7 @@ class _Pass:
             return _Result(index, None, Fault("truncated" if header else "unreadable", str(error)), False)
         embedding = self._use_frame(index, image)
         header = header or _Header(image.size, image.mode, False, 1)
-        return _Result(
-            index, Record(stamp, digest, _traits(header, image), embedding), None, embedding is not None
-        )
+        return _Result(index, Record(stamp, digest, _traits(header, image), embedding), None, embedding is not None)
 
     def _use_frame(self, index: int, image: Image.Image) -> Optional[bytes]:
         if self._embedder is None and self._frames is None:
@@ -184,9 +182,7 @@ def frame_key(preprocess: Preprocess) -> bytes:
 
 def embedder_key(embedder: Embedder) -> bytes:
     """What an embedding depends on besides the photo."""
-    return _key(
-        "embedding", embedder.preprocess.to_dict(), PIL.__version__, embedder.digest, interpreters()[0]
-    )
+    return _key("embedding", embedder.preprocess.to_dict(), PIL.__version__, embedder.digest, interpreters()[0])
 
 
 def _key(*parts: object) -> bytes:
@@ -229,9 +225,8 @@ def _orientation(image: Image.Image) -> int:
 
 def _traits(header: _Header, image: Image.Image) -> Traits:
     width, height = header.size[::-1] if header.orientation in _TURNED_BY_90 else header.size
-    small = image.convert("L").resize(
-        (THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BILINEAR, reducing_gap=2.0
-    )
+    side = (THUMBNAIL_SIDE, THUMBNAIL_SIDE)
+    small = image.resize(side, Image.Resampling.BILINEAR, reducing_gap=2.0).convert("L")
     return Traits(
         width,
         height,

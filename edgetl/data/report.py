@@ -12,8 +12,9 @@ from typing import Any
 class Finding:
     """One thing worth knowing about the photos: its kind, the photos it is about, and a line for people.
 
-    Kinds: unreadable, truncated, tiny, blank, exact duplicates, near duplicates, contradicting labels, leakage,
-    similar class names, empty class, few photos, class imbalance, not measured, cache rebuilt, suspected label.
+    Kinds: unreadable, truncated, tiny, blank, exact duplicates, near duplicates, contradicting labels,
+    leakage, similar class names, empty class, few photos, class imbalance, not measured, cache rebuilt,
+    suspected label.
     """
 
     kind: str

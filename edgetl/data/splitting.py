@@ -1,4 +1,4 @@
-"""Hides how photos are dealt out to splits and folds without near duplicates on both sides; Dataset and loader call it.
+"""Hides how photos are dealt out to splits and folds, groups together; Dataset and the loader call it.
 
 The outcome depends on the photos' contents and the seed alone: not on names, order, file system or platform.
 """
@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 FEWEST_TO_SPLIT = 3
-"""A class with so many independent photos has at least one in each split; one with fewer is all for training."""
+"""A class with so many independent photos has one in each split; one with fewer is all for training."""
 
 
 def deal_splits(
@@ -64,7 +64,7 @@ class _Unit(NamedTuple):
 def _units_by_label(
     labels: Sequence[str], groups: Sequence[int], digests: Sequence[str], seed: int
 ) -> dict[str, list[_Unit]]:
-    """The groups of each class in an order shuffled by seed and content; a mixed group goes with its main class."""
+    """The groups of each class, shuffled by seed and content; a mixed group goes with its main class."""
     members: dict[int, list[int]] = defaultdict(list)
     for row, group in enumerate(groups):
         members[group].append(row)
@@ -78,7 +78,7 @@ def _units_by_label(
 
 
 def _deal(units: Sequence[_Unit], shares: Mapping[str, float]) -> dict[int, str]:
-    """The split of those groups that leave "train": the largest never does, each split gets one, then by need."""
+    """The split of the groups that leave "train": the largest never does, each split gets one, then by need."""
     if len(units) < FEWEST_TO_SPLIT:
         return {}
     total = sum(unit.size for unit in units)
@@ -103,9 +103,7 @@ def _deal(units: Sequence[_Unit], shares: Mapping[str, float]) -> dict[int, str]
     return chosen
 
 
-def _give_every_class_training_photos(
-    chosen: dict[int, str], labels: Sequence[str], groups: Sequence[int]
-) -> None:
+def _give_every_class_training_photos(chosen: dict[int, str], labels: Sequence[str], groups: Sequence[int]) -> None:
     """A class whose photos all lie in groups of other classes may have been dealt away."""
     trained = {label for label, group in zip(labels, groups) if chosen[group] == "train"}
     for label, group in zip(labels, groups):

@@ -1,4 +1,4 @@
-"""Hides how photos with doubtful labels are told from their out-of-fold probabilities; the pipeline calls it."""
+"""Hides how doubtful labels are told from out-of-fold probabilities; the pipeline calls it."""
 
 from __future__ import annotations
 
@@ -16,16 +16,14 @@ def suspect_labels(
 ) -> list[Finding]:
     """Samples whose given label is doubtful, the most doubtful first.
 
-    `probabilities` (m, K) are out-of-fold, one row per index, columns in the order of `labels`. A photo is suspected
-    when some other class gets at least the mean probability that this class gives to its own photos, and more than
-    the given label gets (confident learning: Northcutt, Jiang, Chuang 2021, section 3.1).
+    `probabilities` (m, K) are out-of-fold, one row per index, columns in the order of `labels`. A photo is
+    suspected when another class gets at least the mean probability that this class gives its own photos, and
+    more than the given label gets (confident learning: Northcutt, Jiang, Chuang 2021, section 3.1).
     """
     column = {label: number for number, label in enumerate(labels)}
     given = np.array([column[label] for label in dataset.labels_of(indices)], np.int64)
     if probabilities.shape != (len(indices), len(labels)):
-        raise DataError(
-            f"expected probabilities {(len(indices), len(labels))}, received {probabilities.shape}"
-        )
+        raise DataError(f"expected probabilities {(len(indices), len(labels))}, received {probabilities.shape}")
     confidence = _self_confidence(probabilities, given)
     own = probabilities[np.arange(len(given)), given]
     likely = np.where(probabilities >= confidence, probabilities, -1)
@@ -45,7 +43,7 @@ def suspect_labels(
 
 
 def _self_confidence(probabilities: np.ndarray, given: np.ndarray) -> np.ndarray:
-    """The mean probability (K,) of each class over the photos that bear its label; infinite where there are none."""
+    """The mean probability (K,) of each class over its own photos; infinite where it has none."""
     counts = np.bincount(given, minlength=probabilities.shape[1])
     own = probabilities[np.arange(len(given)), given]
     sums = np.bincount(given, weights=own, minlength=probabilities.shape[1])

@@ -1,4 +1,4 @@
-"""Hides the threads that do one job per photo while the caller's thread collects; every pass over photos uses it."""
+"""Hides the threads that do one job per photo while the caller collects; each pass over photos uses it."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def work(
     equip: Callable[[], AbstractContextManager[Callable[[Job], Result]]],
     workers: Optional[int] = None,
 ) -> Iterator[list[Result]]:
-    """Yields results in lots, in any order, as they come; `equip` gives each thread the function that does a job.
+    """Yields results in lots, in any order, as they come; `equip` gives each thread what does a job.
 
-    The first exception in a thread is raised here. When the caller stops early (Ctrl-C too), every thread ends with
-    the job at hand. By default there are as many workers as cores.
+    The first exception in a thread is raised here. When the caller stops early (Ctrl-C too), every thread ends
+    with the job at hand. By default there are as many workers as cores.
     """
     if workers is not None and workers < 1:
         raise OptionError(f"workers must be 1 or more, received {workers}")
@@ -61,9 +61,7 @@ def work(
 class _Crew:
     """What the threads of one pass share."""
 
-    def __init__(
-        self, jobs: Iterable[Any], equip: Callable[[], AbstractContextManager[Callable[[Any], Any]]]
-    ) -> None:
+    def __init__(self, jobs: Iterable[Any], equip: Callable[[], AbstractContextManager[Callable[[Any], Any]]]) -> None:
         self.results: SimpleQueue[Any] = SimpleQueue()
         self.stop = threading.Event()
         self._jobs = iter(jobs)
