@@ -62,9 +62,7 @@ class Analysis:
     def to_json(self) -> dict[str, Any]:
         """The object that `edgetl check --json` prints."""
         return {
-            "ops": [
-                {"index": op.index, "op": op.op, "placed": op.placed, "reason": op.reason} for op in self.ops
-            ],
+            "ops": [{"index": op.index, "op": op.op, "placed": op.placed, "reason": op.reason} for op in self.ops],
             "refused": self.refused,
             "parameter_bytes": {
                 "cached": self.parameter_bytes.cached,
@@ -128,9 +126,7 @@ def _runtime(graph: Model, mapped: Collection[int], rules: Rules) -> int:
     return needed
 
 
-def _notes(
-    graph: Model, parameters: Parameters, peak: int, runtime: int, rules: Rules, limits: Limits
-) -> list[str]:
+def _notes(graph: Model, parameters: Parameters, peak: int, runtime: int, rules: Rules, limits: Limits) -> list[str]:
     notes = []
     if graph.subgraphs > 1:
         notes.append(f"the file has {graph.subgraphs} subgraphs; only the first is compiled")

@@ -65,17 +65,22 @@ class Buffer:
         Raises:
             ConversionError: they are not all inside the file.
         """
-        if not (0 <= position and 0 <= size and position + size <= len(self.data)):
+        if position < 0 or size < 0 or position + size > len(self.data):
             raise self.fault(f"it points to bytes {position} to {position + size} of {len(self.data)}")
         return self.data[position : position + size]
 
-    def root(self, identifier: bytes) -> Table:
+    def nested(self, content: memoryview, subject: str) -> Buffer:
+        """A file within this one, whose bytes count as read."""
+        self.spend(len(content))
+        return Buffer(content, subject)
+
+    def root(self, identifier: bytes = b"") -> Table:
         """The table that the file starts with.
 
         Raises:
-            ConversionError: the file does not carry the four bytes of the identifier.
+            ConversionError: the file does not carry the four bytes of the identifier, where one is given.
         """
-        if bytes(self.data[4:8]) != identifier:
+        if identifier and bytes(self.data[4:8]) != identifier:
             raise self.fault(f"it has no '{identifier.decode()}' mark at byte 4")
         return Table(self, self.scalar(UINT32, 0))
 

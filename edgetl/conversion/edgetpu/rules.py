@@ -249,9 +249,7 @@ def _constant_values(model: Model, operator: Operator, condition: Mapping[str, A
     return None if numbers is None or (numbers == condition["value"]).all() else _Breach(tensor)
 
 
-def _constant_pads_with_zeros(
-    model: Model, operator: Operator, condition: Mapping[str, Any]
-) -> Optional[_Breach]:
+def _constant_pads_with_zeros(model: Model, operator: Operator, condition: Mapping[str, Any]) -> Optional[_Breach]:
     inputs = [model.tensors[index] for index in operator.inputs if index >= 0]
     constants = [tensor for tensor in inputs if tensor.constant]
     if constants and len(inputs) != condition["inputs"]:

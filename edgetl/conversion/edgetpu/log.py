@@ -1,0 +1,70 @@
+"""Hides the format of what edgetpu_compiler prints; the compile step calls it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Optional
+
+_ROW = re.compile(r"^(?P<op>[A-Za-z][\w:.\-]*)\s+(?P<count>\d{1,9})\s+(?P<status>\S.*)$")
+_VERSION = re.compile(r"^Edge TPU Compiler version (\S+)")
+_SIZE = re.compile(r"^(?P<what>O\w+-chip memory [^:]+): (?P<size>\d+(?:\.\d+)?)(?P<unit>\w+)$")
+_UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+_FAILURES = (
+    "Invalid model:",
+    "Model not quantized",
+    "Model could not be parsed",
+    "Op builtin_code out of range",
+    "Compilation failed",
+    "Compilation timeout",
+    "Internal compiler error",
+    "Attempting to use a delegate that only supports static-sized tensors",
+    "Could not read file",
+)
+
+
+@dataclass(frozen=True)
+class LogRow:
+    """One line of the compiler's table: so many operators of one name met one fate."""
+
+    op: str
+    count: int
+    status: str
+
+    @property
+    def mapped(self) -> bool:
+        """Whether they run on the Edge TPU."""
+        return self.status == "Mapped to Edge TPU"
+
+
+@dataclass(frozen=True)
+class CompilerLog:
+    """What the compiler said: its version, its table, the memory it planned (bytes, rounded by the compiler)
+    and the lines that tell why it failed.
+    """
+
+    version: str
+    rows: tuple[LogRow, ...]
+    cached_bytes: Optional[int]
+    remaining_bytes: Optional[int]
+    streamed_bytes: Optional[int]
+    failures: tuple[str, ...]
+
+
+def parse_log(text: str) -> CompilerLog:
+    """The log as a value; lines that mean nothing to it are passed over."""
+    lines = [line.strip() for line in text.splitlines()]
+    version = next((found.group(1) for found in map(_VERSION.match, lines) if found), "unknown")
+    memory = {found.group("what"): _bytes(found) for found in map(_SIZE.match, lines) if found}
+    return CompilerLog(
+        version=version,
+        rows=tuple(LogRow(row["op"], int(row["count"]), row["status"]) for row in map(_ROW.match, lines) if row),
+        cached_bytes=memory.get("On-chip memory used for caching model parameters"),
+        remaining_bytes=memory.get("On-chip memory remaining for caching model parameters"),
+        streamed_bytes=memory.get("Off-chip memory used for streaming uncached model parameters"),
+        failures=tuple(line for line in lines if any(failure in line for failure in _FAILURES)),
+    )
+
+
+def _bytes(found: re.Match[str]) -> int:
+    return round(float(found["size"]) * _UNITS.get(found["unit"], 1))
