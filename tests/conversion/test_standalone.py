@@ -1,0 +1,178 @@
+"""A bundle's classifier as one .tflite file that any client runs."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+
+import numpy as np
+import pytest
+
+from edgetl.conversion import QUANTIZATIONS, check, describe, export, flatbuffer, metadata
+from edgetl.errors import ConversionError
+from edgetl.learners import LastLayer, to_grid
+from edgetl.runtime.embedder import Embedder
+from edgetl.targets import list_targets, load_target
+
+LABELS = ("cardboard", "glas", "été", "rock, paper")
+
+
+@pytest.fixture(scope="module")
+def last_layer(converted):
+    rng = np.random.default_rng(3)
+    d = converted("int8").embedding["size"]
+    return LastLayer(
+        labels=LABELS,
+        weights=rng.normal(0, 20, (d, len(LABELS))).astype(np.float32),
+        bias=rng.normal(0, 5, len(LABELS)).astype(np.float32),
+        temperature=2.5,
+        means=np.full((d, len(LABELS)), 1 / np.sqrt(d), np.float32),
+        novelty_quantiles=np.array([0.0, 1.0], np.float32),
+        novelty_threshold=0.95,
+        solver="discriminant",
+    )
+
+
+def exported(artifact, layer, **options):
+    return export(artifact.model, layer.weights, layer.bias, layer.labels, temperature=layer.temperature, **options)
+
+
+def run(model: bytes, frames) -> np.ndarray:
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_content=model)
+    interpreter.allocate_tensors()
+    (image,), (output,) = interpreter.get_input_details(), interpreter.get_output_details()
+    rows = []
+    for frame in frames:
+        interpreter.set_tensor(image["index"], frame[None])
+        interpreter.invoke()
+        rows.append(interpreter.get_tensor(output["index"])[0])
+    return np.stack(rows)
+
+
+def expected(artifact, layer, frames) -> np.ndarray:
+    embedder = Embedder(artifact.model, artifact.preprocess)
+    raw = np.stack([embedder.embed(frame) for frame in frames])
+    return layer.probabilities(to_grid(raw, embedder.zero_point))
+
+
+@pytest.mark.parametrize("quantize", QUANTIZATIONS)
+def test_it_gives_the_probabilities_that_the_last_layer_gives(converted, last_layer, frames, quantize):
+    artifact = converted(quantize)
+    probabilities = run(exported(artifact, last_layer), frames)
+    reference = expected(artifact, last_layer, frames)
+    np.testing.assert_allclose(probabilities, reference, atol=2e-3)
+    np.testing.assert_array_equal(probabilities.argmax(axis=1), reference.argmax(axis=1))
+
+
+def test_an_int8_one_agrees_to_float_precision(converted, last_layer, frames):
+    artifact = converted("int8")
+    np.testing.assert_allclose(
+        run(exported(artifact, last_layer), frames), expected(artifact, last_layer, frames), atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("quantize", QUANTIZATIONS)
+def test_it_runs_in_the_oldest_interpreter(converted, last_layer, frames, run_in_tflite_runtime, quantize):
+    model = exported(converted(quantize), last_layer)
+    probabilities = run_in_tflite_runtime(model, np.stack(frames))
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(probabilities, run(model, frames), atol=0.15)
+
+
+def test_it_keeps_to_the_operators_of_every_target(converted, last_layer):
+    for target in list_targets():
+        check(exported(converted("int8"), last_layer), target)
+
+
+def test_it_takes_one_image_and_gives_the_probabilities(converted, last_layer):
+    description = describe(exported(converted("int8"), last_layer))
+    (image,), (output,) = description["inputs"], description["outputs"]
+    assert (image["dtype"], image["shape"]) == ("uint8", [1, 32, 32, 3])
+    assert (output["dtype"], output["shape"]) == ("float32", [1, len(LABELS)])
+
+
+def test_labels_are_a_file_inside_that_any_zip_reader_lists(converted, last_layer):
+    with zipfile.ZipFile(io.BytesIO(exported(converted("int8"), last_layer))) as archive:
+        assert archive.namelist() == ["labels.txt"]
+        assert archive.getinfo("labels.txt").compress_type == zipfile.ZIP_STORED
+        assert tuple(archive.read("labels.txt").decode().splitlines()) == LABELS
+
+
+def test_a_uint8_input_that_is_normalised_as_the_metadata_say_is_the_raw_pixel(converted, last_layer):
+    for quantize in ("int8", "float32"):
+        model = exported(converted(quantize), last_layer, name="waste", licence="Apache-2.0")
+        description = describe(model)
+        mean, std = description["metadata"]["normalization"]
+        image = description["inputs"][0]
+        pixels = (np.arange(256) - mean) / std
+        if image["scale"] is not None:
+            pixels = pixels / image["scale"] + image["zero_point"]
+        np.testing.assert_allclose(pixels, np.arange(256), atol=1e-3)
+        assert description["metadata"]["name"] == "waste"
+        assert description["metadata"]["licence"] == "Apache-2.0"
+
+
+def test_weights_lie_at_multiples_of_sixteen(converted, last_layer):
+    model = exported(converted("int8"), last_layer)
+    base = np.frombuffer(model, np.uint8).__array_interface__["data"][0]
+    parsed = flatbuffer.schema().Model.GetRootAs(model, 0)
+    starts = [
+        parsed.Buffers(index).DataAsNumpy().__array_interface__["data"][0] - base
+        for index in range(parsed.BuffersLength())
+        if parsed.Buffers(index).DataLength()
+    ]
+    assert starts
+    assert not [start for start in starts if start % flatbuffer.ALIGNMENT]
+
+
+def test_the_same_parts_give_the_same_bytes(converted, last_layer):
+    assert exported(converted("int8"), last_layer) == exported(converted("int8"), last_layer)
+
+
+def test_a_model_compiled_for_the_edge_tpu_keeps_its_operator(shared, last_layer):
+    compiled = shared("coral/pairs/mobilenet_v2_1.0_224_quant_edgetpu.tflite").read_bytes()
+    rng = np.random.default_rng(0)
+    model = export(compiled, rng.normal(size=(1001, 4)), rng.normal(size=4), LABELS)
+    names = [operator["name"] for operator in describe(model)["operators"]]
+    assert sorted(names) == sorted(
+        ["edgetpu-custom-op", "DEQUANTIZE", "L2_NORMALIZATION", "MUL", "ROUND", "FULLY_CONNECTED", "SOFTMAX"]
+    )
+    check(model, load_target("coral"))
+    kept = flatbuffer.read_model(model).subgraphs[0].operators[0].customOptions
+    before = flatbuffer.read_model(compiled).subgraphs[0].operators[0].customOptions
+    np.testing.assert_array_equal(kept, before)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"weights": np.zeros((5, 4), np.float32)}, "must have weights"),
+        ({"bias": np.zeros(3, np.float32)}, "must have weights"),
+        ({"bias": np.full(4, np.nan, np.float32)}, "finite"),
+        ({"temperature": 0.0}, "temperature above 0"),
+        ({"labels": ("one", "two", "three", "two\nlines")}, "one label a line"),
+        ({"labels": ("one", "two", "three", "")}, "one label a line"),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused(converted, last_layer, change, message):
+    parts = {
+        "weights": last_layer.weights,
+        "bias": last_layer.bias,
+        "labels": last_layer.labels,
+        "temperature": last_layer.temperature,
+        **change,
+    }
+    with pytest.raises(ConversionError, match=message):
+        export(converted("int8").model, **parts)
+
+
+def test_damaged_metadata_are_an_error_and_no_crash():
+    whole = metadata.encode(metadata.ModelMetadata("name", "text", "1", "", (127.0, 128.0)))
+    assert metadata.decode(whole).normalization == (127.0, 128.0)
+    for length in range(0, len(whole), 7):
+        try:
+            metadata.decode(whole[:length])
+        except ConversionError:
+            continue
