@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Optional
 
+from edgetl.backbones import keras_file
 from edgetl.backbones.spec import Spec, WeightsSource
 from edgetl.backbones.structure import count_macs, stages
 from edgetl.backbones.weights import Progress, file_digest, find_weights
@@ -40,8 +41,14 @@ def list_backbones() -> list[Spec]:
     return [spec for family in _families().values() for spec in family.SPECS]
 
 
-def get_backbone(name: str) -> Spec:
-    """The backbone of that name; UnknownNameError with the nearest one where there is none."""
+def get_backbone(name: str, normalization: Optional[tuple[float, float]] = None) -> Spec:
+    """The backbone of that name, or the one in the Keras model file of that path.
+
+    `normalization`, (offset, scale), is for a file that does not hold its own. Raises UnknownNameError with the
+    nearest name where there is none, WeightsError for a file that is no backbone. A file takes TensorFlow to read.
+    """
+    if keras_file.is_keras_file(name):
+        return keras_file.describe(Path(name), normalization)
     known = {spec.name: spec for spec in list_backbones()}
     if name not in known:
         raise UnknownNameError("backbone", name, known, "edgetl backbones")
@@ -80,7 +87,5 @@ def weights_digest(
 
 @functools.cache
 def _families() -> dict[str, ModuleType]:
-    modules = (
-        importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)
-    )
+    modules = (importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__))
     return {module.FAMILY: module for module in modules if hasattr(module, "SPECS")}

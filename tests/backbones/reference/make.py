@@ -23,9 +23,7 @@ def write_logits() -> None:
         model.load_state_dict(torch.load(model_file, map_location="cpu"))
         image = (pattern(size).astype(np.float32) - 127) / 128
         with torch.no_grad():
-            logits[f"efficientnet-lite{level}"] = model(
-                torch.from_numpy(image.transpose(2, 0, 1)[None])
-            ).numpy()[0]
+            logits[f"efficientnet-lite{level}"] = model(torch.from_numpy(image.transpose(2, 0, 1)[None])).numpy()[0]
     np.savez_compressed(HERE / "efficientnet_lite_logits.npz", **logits)
 
 

@@ -1,0 +1,204 @@
+"""A user's own Keras model as a backbone, from a .keras or .h5 file; `edgetl.backbones` calls it.
+
+Models of Keras 2 (tf_keras) and Keras 3 are taken alike. The file is vetted before anything of it is built:
+only the layers in `rebuilding.LAYERS` and plain arithmetic may occur, so a file cannot bring code of its
+own.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Optional
+
+from edgetl.backbones.framework import tf_keras
+from edgetl.backbones.rebuilding import ARITHMETIC, LAYERS, Rebuilt, rebuild
+from edgetl.backbones.spec import Spec, WeightsSource
+from edgetl.backbones.structure import count_macs
+from edgetl.backbones.weights import file_digest
+from edgetl.errors import MissingExtraError, OptionError, WeightsError
+
+if TYPE_CHECKING:
+    from tf_keras import Model
+
+FAMILY = "keras-file"
+SPECS: tuple[Spec, ...] = ()
+SUFFIXES = (".keras", ".h5", ".hdf5")
+DEFAULT_INPUT_SIZE = 224
+"""Pixels, of a model that takes any size."""
+
+_MAX_CONFIG_BYTES = 64 << 20
+
+
+def is_keras_file(name: str) -> bool:
+    """Whether a backbone's name is the path of a model."""
+    return name.endswith(SUFFIXES) or (Path(name) / "saved_model.pb").is_file()
+
+
+def describe(path: Path, normalization: Optional[tuple[float, float]] = None) -> Spec:
+    """The spec of the model in a file; the weights' digest in it ties the spec to that very file.
+
+    `normalization` is the (offset, scale) of a model whose input is (pixel - offset) / scale; None reads it from
+    the model's own first layers (Rescaling, or arithmetic such as preprocess_input). The classifier is left out:
+    the embedding is the output of the last layer that sees more than one position.
+
+    Raises WeightsError for a file that cannot be read or holds more than known layers, OptionError where the
+    normalisation is neither given nor in the model.
+    """
+    source = _load(path)
+    size = _input_size(path, source)
+    rebuilt = rebuild(source, size, path.stem)
+    found = rebuilt.normalization
+    if found is not None and normalization is not None and found != normalization:
+        raise OptionError(f"{path} normalises by {found} itself, received {normalization}; leave it out")
+    if found is None and normalization is None:
+        raise OptionError(
+            f"{path} does not say how it wants its pixels; put a Rescaling layer first and save it again, "
+            "or give the normalization (offset, scale), (127.5, 127.5) for -1..1, (0, 255) for 0..1"
+        )
+    return Spec(
+        name=path.stem,
+        family=FAMILY,
+        input_sizes=(size,),
+        embedding_size=rebuilt.model.output_shape[-1],
+        parameters=rebuilt.model.count_params(),
+        macs=count_macs(rebuilt.model),
+        licence="as the file's own",
+        source=str(path),
+        normalization=found or normalization or (0.0, 1.0),
+        weights=WeightsSource(
+            filename=str(path.resolve()).replace("{", "{{").replace("}", "}}"), sha256=file_digest(path)
+        ),
+        coral=rebuilt.is_plain,
+    )
+
+
+def assemble(spec: Spec, input_size: int, weights: Optional[Path]) -> Model:
+    """The backbone in the file that `spec` describes, for images of `input_size` pixels.
+
+    `weights` is that file, or another with the same layers; None leaves the weights random.
+    """
+    rebuilt = _rebuilt(weights or Path(spec.weights.filename.format()), input_size, spec.name)
+    if rebuilt.model.output_shape[-1] != spec.embedding_size:
+        raise WeightsError(
+            f"{weights} gives embeddings of {rebuilt.model.output_shape[-1]} numbers, "
+            f"{spec.name} of {spec.embedding_size}; name a file of the same model"
+        )
+    if weights is not None:
+        rebuilt.copy_weights()
+    return rebuilt.model
+
+
+def _rebuilt(path: Path, input_size: int, name: str) -> Rebuilt:
+    return rebuild(_load(path), input_size, name)
+
+
+def _load(path: Path) -> Any:
+    """The model as its own version of Keras reads it, after the file was vetted."""
+    if path.is_dir():
+        raise WeightsError(
+            f"{path} is a SavedModel, which can hold any program; save the model as one file: model.save('model.keras')"
+        )
+    config, version = _read_config(path)
+    _vet(path, config)
+    library = _library(version)
+    try:
+        return library.models.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:  # whatever Keras makes of a damaged file
+        raise WeightsError(
+            f"Keras {version} cannot load {path}: {_one_line(error)}; "
+            "save it once more, as one file: model.save('model.keras')"
+        ) from error
+
+
+def _library(version: str) -> Any:
+    if not version.startswith("3"):
+        return tf_keras()
+    tf_keras()
+    try:
+        return importlib.import_module("keras")
+    except ImportError as error:
+        raise MissingExtraError("keras 3", "host", "a model file of Keras 3") from error
+
+
+def _read_config(path: Path) -> tuple[Any, str]:
+    """The model's structure as JSON values, and the version of Keras that wrote it."""
+    try:
+        return _read_zip_config(path) if path.suffix == ".keras" else _read_hdf5_config(path)
+    except FileNotFoundError as error:
+        raise WeightsError(f"there is no model file {path}; check the path") from error
+    except (OSError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
+        raise WeightsError(
+            f"{path} is not a whole Keras model ({_one_line(error)}); save one with model.save('model.keras')"
+        ) from error
+
+
+def _read_zip_config(path: Path) -> tuple[Any, str]:
+    with zipfile.ZipFile(path) as archive:
+        for name in ("config.json", "metadata.json"):
+            if archive.getinfo(name).file_size > _MAX_CONFIG_BYTES:
+                raise ValueError(f"{name} has more than {_MAX_CONFIG_BYTES} bytes")
+        config = json.loads(archive.read("config.json"))
+        return config, str(json.loads(archive.read("metadata.json"))["keras_version"])
+
+
+def _read_hdf5_config(path: Path) -> tuple[Any, str]:
+    tf_keras()  # brings h5py
+    h5py = importlib.import_module("h5py")
+    with h5py.File(path, "r") as file:
+        if "model_config" not in file.attrs:
+            raise ValueError("it holds weights without a model")
+        return json.loads(file.attrs["model_config"]), str(file.attrs.get("keras_version", "2"))
+
+
+_INERT = frozenset(
+    (
+        "Constant", "Functional", "GlorotNormal", "GlorotUniform", "HeNormal", "HeUniform", "InputLayer", "L1",
+        "L1L2", "L2", "LecunNormal", "LecunUniform", "Model", "Ones", "Orthogonal", "RandomNormal",
+        "RandomUniform", "Sequential", "TruncatedNormal", "VarianceScaling", "Zeros", "DTypePolicy", "Policy",
+        "TFOpLambda", "__keras_tensor__", "__tuple__",
+    )
+)  # fmt: skip
+_TRUSTED_MODULES = ("keras", "tf_keras")
+
+
+def _vet(path: Path, config: Any) -> None:
+    """Refuses a model that names anything but known layers and arithmetic, before any of it is built."""
+    for described in _descriptions(config):
+        name, module = described["class_name"], described.get("module")
+        inside = described.get("config")
+        function = inside.get("function") if name == "TFOpLambda" and isinstance(inside, dict) else None
+        known = name in LAYERS or name in _INERT or name in ARITHMETIC
+        trusted = module is None or str(module).split(".")[0] in _TRUSTED_MODULES
+        if not known or not trusted or (name == "TFOpLambda" and function not in ARITHMETIC):
+            raise WeightsError(
+                f"{path} contains {function or name}, which edgetl does not take over; it takes "
+                f"{', '.join(sorted(LAYERS))} and arithmetic"
+            )
+
+
+def _descriptions(value: Any) -> Iterator[dict[str, Any]]:
+    """Every object that the configuration describes, however deep."""
+    waiting = [value]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, dict):
+            if "class_name" in item:
+                yield item
+            waiting.extend(item.values())
+        elif isinstance(item, list):
+            waiting.extend(item)
+
+
+def _input_size(path: Path, source: Any) -> int:
+    shape = source.input_shape
+    if not isinstance(shape, tuple) or len(shape) != 4 or shape[-1] != 3 or shape[1] != shape[2]:
+        raise WeightsError(f"{path} takes {shape}; a backbone takes one square RGB image (None, size, size, 3)")
+    return shape[1] or DEFAULT_INPUT_SIZE
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
