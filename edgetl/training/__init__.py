@@ -1,1 +1,46 @@
-"""Placeholder docstring until the room is built."""
+"""Stage 2, on the workstation: a backbone fine-tuned on the user's photos, or trained from nothing to compare.
+
+`pipeline` calls it. Importing it and filling its options load no TensorFlow.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from typing import TYPE_CHECKING, Any
+
+from edgetl.errors import MissingExtraError
+from edgetl.training.options import AugmentationOptions, FineTuneOptions
+
+if TYPE_CHECKING:
+    from edgetl.training.fine_tuning import FineTuned, Frames, fine_tune, from_scratch
+    from edgetl.training.network import LastLayer
+
+__all__ = [
+    "AugmentationOptions",
+    "FineTuneOptions",
+    "FineTuned",
+    "Frames",
+    "LastLayer",
+    "fine_tune",
+    "from_scratch",
+]
+
+_NEEDS_TENSORFLOW = {
+    "FineTuned": "fine_tuning",
+    "Frames": "fine_tuning",
+    "LastLayer": "network",
+    "fine_tune": "fine_tuning",
+    "from_scratch": "fine_tuning",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _NEEDS_TENSORFLOW:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        module = importlib.import_module(f"{__name__}.{_NEEDS_TENSORFLOW[name]}")
+    except ImportError as error:
+        raise MissingExtraError("tensorflow and tf_keras", "host", "training a backbone") from error
+    return getattr(module, name)

@@ -38,9 +38,7 @@ def draw_positions(
     return _affine(source, target, (centre_x, centre_y), (width * mirror, height), angle)
 
 
-def plain_positions(
-    count: int, source: tuple[int, int], target: tuple[int, int], mirrored: bool = False
-) -> np.ndarray:
+def plain_positions(count: int, source: tuple[int, int], target: tuple[int, int], mirrored: bool = False) -> np.ndarray:
     """The maps that only resize, or also mirror, every image."""
     half, one, none = np.full(count, 0.5), np.ones(count), np.zeros(count)
     return _affine(source, target, (half, half), (-one if mirrored else one, one), none)

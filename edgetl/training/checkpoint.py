@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import zipfile
@@ -17,18 +18,22 @@ from edgetl.errors import StorageError
 def save(path: Path, arrays: Sequence[np.ndarray], state: dict[str, Any]) -> None:
     """Replaces the file at once; a kill leaves the old one or the new one. StorageError where it cannot be written."""
     beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    named = {str(index): array for index, array in enumerate(arrays)}
+    named: dict[str, Any] = {str(index): array for index, array in enumerate(arrays)}
+    named["state"] = np.array(json.dumps(state))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with beside.open("wb") as file:
-            np.savez(file, state=np.array(json.dumps(state)), **named)
+            np.savez(file, **named)
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)
     except OSError as error:
-        raise StorageError(f"cannot write the checkpoint {path}: {error.strerror}; make room or name another") from error
+        raise StorageError(
+            f"cannot write the checkpoint {path}: {error.strerror}; make room or name another"
+        ) from error
     finally:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            beside.unlink()
 
 
 def load(path: Path, like: Sequence[np.ndarray]) -> Optional[tuple[list[np.ndarray], dict[str, Any]]]:

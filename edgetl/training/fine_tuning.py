@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Optional, Protocol
 
 import numpy as np
@@ -19,13 +19,13 @@ import tf_keras
 
 from edgetl.errors import TrainingError
 from edgetl.training import augmentation, checkpoint, hardware
-from edgetl.training.folding import fold
-from edgetl.training.network import LastLayer, Network
+from edgetl.training.feeding import Batch, read_ahead
+from edgetl.training.folding import fold, trainable_copy
+from edgetl.training.network import LastLayer, Network, Trained
 from edgetl.training.options import FineTuneOptions
 
 Progress = Callable[[str, int, int], None]
 _LARGEST_CLASS_WEIGHT = 10.0
-_READ_AHEAD = 4  # batches
 
 
 class Frames(Protocol):
@@ -67,18 +67,84 @@ def fine_tune(
     `progress` receives (what, steps done, steps in all). Raises TrainingError where the loss is no longer a number
     and StorageError where the checkpoint cannot be written.
     """
-    started = time.monotonic()
-    options = options or FineTuneOptions()
-    strategy = hardware.strategy()
     folded = fold(model)
-    network = Network(
-        folded, normalization, start, options, strategy, hardware.precision(), train_depthwise=hardware.has_gpu()
+    return _train(
+        folded,
+        Trained(depthwise_kernels=hardware.has_gpu()),
+        (normalization, start, options or FineTuneOptions()),
+        (frames, np.asarray(labels, np.int32), np.asarray(training), np.asarray(validation)),
+        progress,
     )
+
+
+def from_scratch(
+    model: tf_keras.Model,
+    normalization: tuple[float, float],
+    frames: Frames,
+    labels: Sequence[int] | np.ndarray,
+    training: np.ndarray,
+    validation: np.ndarray,
+    options: Optional[FineTuneOptions] = None,
+    progress: Optional[Progress] = None,
+) -> FineTuned:
+    """Trains a backbone whose weights are random for as many epochs as `fine_tune`, to see what transfer buys.
+
+    All layers learn from the first step on, BatchNorm too, at rates that suit a start from nothing. `options` should
+    say whether to flip: a model that knows nothing cannot.
+    """
+    options = options or FineTuneOptions()
+    options = _from_nothing(options)
     labels = np.asarray(labels, np.int32)
-    run = _Run(network, frames, labels, np.asarray(training), np.asarray(validation), options, strategy, progress)
+    start = _random_last_layer(model.output_shape[1], int(labels.max()) + 1, options.seed)
+    return _train(
+        trainable_copy(model, any_size=False),
+        Trained(depthwise_kernels=True, batch_normalization=True),
+        (normalization, start, options),
+        (frames, labels, np.asarray(training), np.asarray(validation)),
+        progress,
+    )
+
+
+def _from_nothing(options: FineTuneOptions) -> FineTuneOptions:
+    return replace(
+        options,
+        epochs_upper=0,
+        epochs_all=options.epochs,
+        patience=options.epochs,
+        learning_rate=2e-2,
+        head_learning_rate=2e-2,
+        lowest_rate=1.0,
+        weight_decay=0.0,
+    )
+
+
+@dataclass(frozen=True)
+class _RandomLastLayer:
+    weights: np.ndarray
+    bias: np.ndarray
+    temperature: float = 0.1
+
+
+def _random_last_layer(size: int, classes: int, seed: int) -> _RandomLastLayer:
+    rng = np.random.default_rng(seed)
+    return _RandomLastLayer(rng.normal(0, 1 / math.sqrt(size), (size, classes)), np.zeros(classes))
+
+
+def _train(
+    model: tf_keras.Model,
+    trained: Trained,
+    recipe: tuple[tuple[float, float], LastLayer, FineTuneOptions],
+    material: tuple[Frames, np.ndarray, np.ndarray, np.ndarray],
+    progress: Optional[Progress],
+) -> FineTuned:
+    """Trains a copy of `model` and leaves the best weights in it."""
+    started = time.monotonic()
+    strategy = hardware.strategy()
+    network = Network(model, *recipe, strategy, hardware.precision(), trained)
+    run = _Run(network, *material, recipe[-1], strategy, progress)
     run.train()
-    folded.set_weights(run.best_weights)
-    return FineTuned(folded, tuple(run.history), run.best_epoch, run.flip, time.monotonic() - started)
+    model.set_weights(run.best_weights)
+    return FineTuned(model, tuple(run.history), run.best_epoch, run.flip, time.monotonic() - started)
 
 
 class _Run:
@@ -136,9 +202,9 @@ class _Run:
 
     def _train_epoch(self, epoch: int, step: Any) -> None:
         started, total, hits = time.monotonic(), 0.0, 0.0
-        for number, batch in enumerate(self._strategy.experimental_distribute_dataset(self._batches(epoch))):
+        for number, batch in enumerate(read_ahead(self._batches(epoch))):
             rate = tf.constant(self._learning_rate(epoch * self._steps + number), tf.float32)
-            loss, hit = step(batch, rate)
+            loss, hit = step(hardware.share(self._strategy, batch), rate)
             total, hits = total + float(loss), hits + float(hit)
             self._report("fine-tuning", epoch * self._steps + number + 1, self._options.epochs * self._steps)
         if not math.isfinite(total):
@@ -169,29 +235,17 @@ class _Run:
         done = (step - warmup) / max(1, steps - warmup)
         return self._options.learning_rate * (1 + math.cos(math.pi * done)) / 2
 
-    def _batches(self, epoch: int) -> tf.data.Dataset:
-        """The epoch's batches, all of one size, read and drawn in the background."""
-        size, source, target = self._options.batch_size, self._network.size, self._network.train_size
-        classes = (None, *source, 3)
-
-        def generate() -> Iterator[tuple[np.ndarray, ...]]:
-            rng = np.random.default_rng([self._options.seed, epoch])
-            order = np.resize(rng.permutation(self._training), (self._steps, size))
-            for indices in order:
-                chosen = self._options.augmentation
-                positions = augmentation.draw_positions(rng, size, source, target, chosen, self.flip)
-                colours = augmentation.draw_colours(rng, size, chosen)
-                labels = self._labels[indices]
-                yield self._frames.batch(indices), labels, self._weights[labels], positions, colours
-
-        signature = (
-            tf.TensorSpec((size, *source, 3), tf.uint8),
-            tf.TensorSpec((size,), tf.int32),
-            tf.TensorSpec((size,), tf.float32),
-            tf.TensorSpec((size, 8), tf.float32),
-            tf.TensorSpec((size, 4, 3), tf.float32),
-        )
-        return tf.data.Dataset.from_generator(generate, output_signature=signature).prefetch(_READ_AHEAD)
+    def _batches(self, epoch: int) -> Iterator[Batch]:
+        """The epoch's batches, all of one size: frames, labels, weights, positions and colours."""
+        size, chosen = self._options.batch_size, self._options.augmentation
+        rng = np.random.default_rng([self._options.seed, epoch])
+        for indices in np.resize(rng.permutation(self._training), (self._steps, size)):
+            positions = augmentation.draw_positions(
+                rng, size, self._network.size, self._network.train_size, chosen, self.flip
+            )
+            colours = augmentation.draw_colours(rng, size, chosen)
+            labels = self._labels[indices]
+            yield self._frames.batch(indices), labels, self._weights[labels], positions, colours
 
     def _validate(self, mirrored: bool = False) -> tuple[float, float]:
         """Balanced loss and accuracy on the validation images; nan where there are none."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import Optional
+from collections.abc import Sequence
+from typing import Any, Optional
 
+import numpy as np
 import tensorflow as tf
 
 _BFLOAT16_SINCE = (8, 0)  # compute capability of NVIDIA's Ampere
@@ -17,6 +19,16 @@ def strategy() -> tf.distribute.Strategy:
     if len(tf.config.list_logical_devices("GPU")) > 1:
         return tf.distribute.MirroredStrategy()
     return tf.distribute.get_strategy()
+
+
+def share(strategy: tf.distribute.Strategy, batch: Sequence[np.ndarray]) -> Any:
+    """The batch as the replicas of this machine take it: each its own every n-th image."""
+    count = strategy.num_replicas_in_sync
+
+    def part(context: Any) -> tuple[tf.Tensor, ...]:
+        return tuple(tf.constant(array[context.replica_id_in_sync_group :: count]) for array in batch)
+
+    return strategy.experimental_distribute_values_from_function(part)
 
 
 def precision() -> Optional[str]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Optional, Protocol
+from typing import Any, NamedTuple, Optional, Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -20,9 +19,28 @@ _SIDE_STEP = 32  # the stride of the usual backbones: sizes that it divides lose
 class LastLayer(Protocol):
     """What stage 1 solved: scores = L2-normalised embedding @ weights (d, K) + bias (K,), softmax at temperature."""
 
-    weights: np.ndarray
-    bias: np.ndarray
-    temperature: float
+    @property
+    def weights(self) -> np.ndarray:
+        """float32 (d, K)."""
+
+    @property
+    def bias(self) -> np.ndarray:
+        """float32 (K,)."""
+
+    @property
+    def temperature(self) -> float:
+        """What scores are divided by before the softmax."""
+
+
+class Trained(NamedTuple):
+    """Which layers beside convolutions and dense layers learn.
+
+    The gradient of depthwise kernels takes a third of a step on a CPU, and they are three percent of the weights;
+    their biases always learn.
+    """
+
+    depthwise_kernels: bool
+    batch_normalization: bool = False
 
 
 class Network:
@@ -36,9 +54,10 @@ class Network:
         options: FineTuneOptions,
         strategy: tf.distribute.Strategy,
         precision: Optional[str],
-        train_depthwise: bool,
+        trained: Trained,
     ) -> None:
         self._normalization = normalization
+        self._trained = trained
         self._options = options
         self._strategy = strategy
         self.size: tuple[int, int] = backbone.input_shape[1:3]
@@ -46,7 +65,7 @@ class Network:
             self.backbone, self.train_size = _copy_for_training(backbone, options.train_scale, precision)
             weights, bias = start.weights / start.temperature, start.bias / start.temperature
             self.head = [tf.Variable(np.float32(weights), name="head"), tf.Variable(np.float32(bias), name="bias")]
-            self._layers = _trained_variables(self.backbone, train_depthwise)
+            self._layers = _trained_variables(self.backbone, trained)
             variables, rates = self._rates()
             self.optimizer = RelativeAdam(variables, rates, options.weight_decay)
 
@@ -60,11 +79,13 @@ class Network:
         first = int(len(self._layers) * (1 - self._options.upper_share)) if upper_only else 0
         variables = [*self.head, *(variable for layer in self._layers[first:] for variable in layer)]
 
-        def replica(frames: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor, *change: tf.Tensor) -> tuple:
-            images = augmentation.apply(frames, *change, self.train_size)
+        def replica(
+            frames: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor, positions: tf.Tensor, colours: tf.Tensor
+        ) -> tuple[tf.Tensor, tf.Tensor]:
+            images = augmentation.apply(frames, positions, colours, self.train_size)
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(variables)
-                logits = self._logits(images)
+                logits = self._logits(images, training=self._trained.batch_normalization)
                 loss = tf.reduce_sum(weights * self._losses(logits, labels)) / self._options.batch_size
             self.optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables))
             return loss, tf.reduce_sum(_hits(logits, labels))
@@ -85,9 +106,9 @@ class Network:
         logits = self._logits(images)
         return self._losses(logits, labels), _hits(logits, labels)
 
-    def _logits(self, images: tf.Tensor) -> tf.Tensor:
+    def _logits(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         offset, scale = self._normalization
-        embeddings = tf.cast(self.backbone((images - offset) / scale, training=False), tf.float32)
+        embeddings = tf.cast(self.backbone((images - offset) / scale, training=training), tf.float32)
         weights, bias = self.head
         return tf.math.l2_normalize(embeddings, axis=1) @ weights + bias
 
@@ -122,16 +143,15 @@ def _copy_for_training(
         return trainable_copy(backbone, any_size=False, precision=precision), own
 
 
-def _trained_variables(backbone: tf_keras.Model, train_depthwise: bool) -> list[list[tf.Variable]]:
-    """Per layer from input to embedding, what is trained of it: kernels and biases, never a BatchNorm."""
-    layers = [layer for layer in backbone.layers if layer.trainable_weights]
-    trained = [_trained_of(layer, train_depthwise) for layer in layers]
-    return [variables for variables in trained if variables]
+def _trained_variables(backbone: tf_keras.Model, trained: Trained) -> list[list[tf.Variable]]:
+    """What is trained, layer by layer from the input to the embedding."""
+    layers = [_trained_of(layer, trained) for layer in backbone.layers]
+    return [variables for variables in layers if variables]
 
 
-def _trained_of(layer: tf_keras.layers.Layer, train_depthwise: bool) -> Sequence[tf.Variable]:
-    if isinstance(layer, tf_keras.layers.BatchNormalization):
+def _trained_of(layer: tf_keras.layers.Layer, trained: Trained) -> list[tf.Variable]:
+    if isinstance(layer, tf_keras.layers.BatchNormalization) and not trained.batch_normalization:
         return []
-    if isinstance(layer, tf_keras.layers.DepthwiseConv2D) and not train_depthwise:
+    if isinstance(layer, tf_keras.layers.DepthwiseConv2D) and not trained.depthwise_kernels:
         return [layer.bias] if layer.use_bias else []
     return layer.trainable_weights

@@ -28,6 +28,7 @@ class RelativeAdam(tf_keras.optimizers.Optimizer):
         self.build(variables)
 
     def build(self, variables: Sequence[tf.Variable]) -> None:
+        """Makes, for each variable, its two moments and the note of where it started."""
         super().build(variables)
         if getattr(self, "_built", False):
             return
@@ -40,6 +41,7 @@ class RelativeAdam(tf_keras.optimizers.Optimizer):
             origin.assign(variable)
 
     def update_step(self, gradient: tf.Tensor, variable: tf.Variable) -> None:
+        """One step of one variable; the base calls it."""
         index = self._index_dict[self._var_key(variable)]
         momentum, velocity = self._momentums[index], self._velocities[index]
         count = tf.cast(self.iterations + 1, variable.dtype)

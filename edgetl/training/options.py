@@ -52,7 +52,7 @@ class FineTuneOptions:
     epochs_upper: int = 2
     epochs_all: int = 8
     upper_share: float = 0.4
-    learning_rate: float = 3e-3
+    learning_rate: float = 1e-2
     head_learning_rate: float = 1e-2
     lowest_rate: float = 0.1
     warmup_share: float = 0.1
