@@ -8,10 +8,11 @@ from types import ModuleType
 
 from edgetl.learners.embedding import GRID, to_grid
 from edgetl.learners.last_layer import LastLayer
+from edgetl.learners.relearning import relearn
 from edgetl.learners.selection import Selection, choose
 from edgetl.learners.statistics import Statistics
 
-__all__ = ["GRID", "SOLVERS", "LastLayer", "Selection", "Statistics", "choose", "to_grid"]
+__all__ = ["GRID", "SOLVERS", "LastLayer", "Selection", "Statistics", "choose", "relearn", "to_grid"]
 
 
 def _find_solvers() -> dict[str, ModuleType]:

@@ -1,4 +1,4 @@
-"""Linear discriminant with shrinkage: one covariance for all classes, so a new class profits from the old ones."""
+"""Linear discriminant: all classes share one shrunk covariance, so a new one profits from the old ones at once."""
 
 from __future__ import annotations
 
@@ -7,17 +7,14 @@ from typing import Union
 import numpy as np
 from numpy.typing import NDArray
 
-from edgetl.errors import OptionError
-from edgetl.learners.moments import Array, Moments, solve_positive
+from edgetl.learners.moments import Array, Directions, Moments
 from edgetl.learners.statistics import Statistics
 
 NAME = "discriminant"
 
-Shrinkage = Union[float, str]
-
 
 def solve(
-    statistics: Statistics, shrinkage: Shrinkage = "oas", correction: bool = True
+    statistics: Statistics, shrinkage: Union[float, str] = "oas", correction: bool = True
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return weights (d, K) and bias (K,); all classes count as equally probable.
 
@@ -26,77 +23,62 @@ def solve(
 
     Args:
         statistics: of embeddings on the grid.
-        shrinkage: a, above 0 and at most 1, or "oas": Chen et al., Shrinkage Algorithms for MMSE Covariance
-            Estimation, IEEE Trans. Signal Processing 58(10), 2010, eq. 23.
-        correction: make up for the noise in the means of classes with few embeddings.
+        shrinkage: a, between 0 and 1, or "oas" to compute it from the statistics.
+        correction: make up for the noise in the means of classes with few embeddings; see `_corrected`.
 
     Raises:
+        LearningError: there is no class.
         OptionError: the shrinkage is out of range.
     """
     moments = Moments.of(statistics)
-    amount = _amount(shrinkage, moments)
-    centre = moments.means.mean(axis=0)
-    offsets = moments.means - centre
-    system = (1 - amount) * moments.scatter
-    system.flat[:: len(system) + 1] += amount * moments.spread
-    freedom = max(moments.counts.sum() - len(moments.counts), 1.0)
-    probes = _probes(len(system))
-    solved = solve_positive(system, np.concatenate([offsets.T, probes], axis=1)) * freedom
-    weights, inverse_probes = solved[:, : len(offsets)], solved[:, len(offsets) :]
-    squares = np.einsum("kd,dk->k", offsets, weights)
+    amount = oracle_shrinkage(moments) if shrinkage == "oas" else shrinkage
+    return from_directions(Directions.of(moments, amount), correction)  # type: ignore[arg-type]
+
+
+def from_directions(directions: Directions, correction: bool = True) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return weights (d, K) and bias (K,) for directions that were solved for already."""
+    seen = directions.seen_from(np.sqrt(directions.counts))
+    squares = np.diag(seen.products)
     if correction:
-        noise = _noise(moments, amount, float((probes * inverse_probes).mean() * len(system) / freedom))
-        kept = _kept(squares, noise / moments.counts)
-        weights, squares = weights * kept, squares * kept**2
-    bias = -squares / 2 - centre @ weights
-    return weights.astype(np.float32), bias.astype(np.float32)
+        squares = _corrected(squares, seen.counts, seen.noise)
+    bias = -squares / 2 - seen.centre @ seen.vectors
+    return seen.vectors.astype(np.float32), bias.astype(np.float32)
 
 
-_PROBES = 32
+def oracle_shrinkage(moments: Moments) -> float:
+    """Approximate the oracle's shrinkage.
 
-
-def _amount(shrinkage: Shrinkage, moments: Moments) -> float:
-    if shrinkage == "oas":
-        return _oas(moments)
-    if isinstance(shrinkage, str) or not 0 < shrinkage <= 1:
-        raise OptionError(f"shrinkage is {shrinkage!r}; give a number above 0 and at most 1, or 'oas'")
-    return float(shrinkage)
-
-
-def _oas(moments: Moments) -> float:
-    d = len(moments.scatter)
-    freedom = max(moments.counts.sum() - len(moments.counts), 1.0)
+    Source: Chen, Wiesel, Eldar and Hero, Shrinkage Algorithms for MMSE Covariance Estimation, IEEE Trans. Signal
+    Processing 58(10), 2010, equation 23.
+    """
+    d = moments.dimension
     trace_squared = float(np.trace(moments.scatter)) ** 2
-    squares = float((moments.scatter**2).sum())
+    squares = float(np.vdot(moments.scatter, moments.scatter))
     above = (1 - 2 / d) * squares + trace_squared
-    below = (freedom + 1 - 2 / d) * (squares - trace_squared / d)
-    return float(np.clip(above / below, _LEAST_SHRINKAGE, 1)) if below > 0 else 1.0
+    below = (moments.freedom + 1 - 2 / d) * (squares - trace_squared / d)
+    return min(max(above / below, _LEAST_SHRINKAGE), _MOST_SHRINKAGE) if below > 0 else _MOST_SHRINKAGE
 
 
 _LEAST_SHRINKAGE = 1e-3
+_MOST_SHRINKAGE = 0.999
+_LEAST_SIGNAL = 0.05
 
 
-def _probes(d: int) -> Array:
-    """Random signs, always the same, to estimate the trace of an inverse (Hutchinson 1990)."""
-    return np.random.default_rng(0).choice([-1.0, 1.0], size=(d, _PROBES))
+def _corrected(squares: Array, counts: Array, noise: float) -> Array:
+    """Scale each class's squared distance from the centre down to what its true mean would have.
 
+    The mean of n embeddings lies noise / n too far out, in squares, so a class with few of them would be
+    starved. Taking noise / n off removes that on average, but overshoots where the noise is most of what is
+    there, and a class of one or two embeddings swallows the others. So every square keeps the share
+    signal / (signal + noise / n) of itself, where the signal is what is left of all squares, each counting as
+    much as its class: at many embeddings that is the same, and it can never go below nothing.
 
-def _noise(moments: Moments, amount: float, inverse_trace: float) -> float:
-    """Estimate c, the mean of (x - m)' P (x - m) for an embedding that neither m nor P has seen.
-
-    The leave-one-out value of one embedding is h / (1 - h), in units of P, with h its leverage in the scatter
-    (Sherman and Morrison). With the mean leverage in place of each one's (as generalised cross-validation
-    does), only traces are left, and those follow from the statistics.
+    The centre matters as much: seen from the plain mean of the class means, which the noisy ones pull to
+    themselves, these look nearer than they are; seen from the mean of all embeddings, the old classes do.
+    Weights in between, by the root of the count, serve both (benchmarks/fewshot.py).
     """
-    total, classes = moments.counts.sum(), len(moments.counts)
-    freedom = max(total - classes, 1.0)
-    ridge = amount * moments.spread
-    effective = max(len(moments.scatter) - ridge * inverse_trace, 0.0)
-    leverage = min(effective / freedom, 0.99)
-    return float(freedom / max(1 - amount, 1e-6) * leverage / (1 - leverage))
-
-
-def _kept(squares: Array, noise: Array) -> Array:
-    """How much of its distance from the centre each class mean keeps (James and Stein 1961)."""
-    signal = np.maximum(squares - noise, 0.05 * squares)
-    return signal / np.maximum(squares, np.finfo(np.float64).tiny)
+    observed = counts @ squares
+    signal = max(observed - len(counts) * noise, _LEAST_SIGNAL * observed) / counts.sum()
+    if signal <= 0:
+        return squares
+    return squares * signal / (signal + noise / counts)

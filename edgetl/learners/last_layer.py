@@ -25,7 +25,7 @@ class LastLayer:
         bias: (K,) float32.
         temperature: what scores are divided by before the softmax.
         means: (d, K) float32, the class means scaled to length 1.
-        novelty_quantiles: (q,) float32, ascending: how unusual known images look, at even steps of their share.
+        novelty_quantiles: (q,) float32, ascending: how unusual known images look, at even shares of them.
         novelty_threshold: images with more novelty than this belong to none of the classes.
         solver: the name of the solver that gave the weights.
     """
@@ -58,7 +58,7 @@ class LastLayer:
 
     def scores(self, grid: NDArray[np.int16]) -> Floats:
         """(n, K) float32 for embeddings (n, d) or (d,) on the grid: grid / GRID @ weights + bias."""
-        return np.asarray(_unit(grid) @ self.weights + self.bias, dtype=np.float32)
+        return np.asarray(unit_length(grid) @ self.weights + self.bias, dtype=np.float32)
 
     def probabilities(self, grid: NDArray[np.int16]) -> Floats:
         """(n, K) float32 for embeddings (n, d) or (d,) on the grid; each row sums to one."""
@@ -75,16 +75,14 @@ class LastLayer:
         return {
             "weights": self.weights,
             "bias": self.bias,
-            "temperature": np.float32([self.temperature]),
+            "temperature": np.array([self.temperature], dtype=np.float32),
             "means": self.means,
             "novelty_quantiles": self.novelty_quantiles,
-            "novelty_threshold": np.float32([self.novelty_threshold]),
+            "novelty_threshold": np.array([self.novelty_threshold], dtype=np.float32),
         }
 
     @classmethod
-    def from_arrays(
-        cls, arrays: Mapping[str, NDArray[Any]], labels: Sequence[str], solver: str
-    ) -> LastLayer:
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], labels: Sequence[str], solver: str) -> LastLayer:
         """Build one from what `to_arrays` gave.
 
         Raises:
@@ -113,16 +111,17 @@ def softmax(scores: Floats, temperature: float) -> Floats:
     return np.asarray(powers / powers.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
+def unit_length(grid: NDArray[np.int16]) -> Floats:
+    """(n, d) float32 of length 1, for embeddings (n, d) or (d,) on the grid."""
+    return np.atleast_2d(grid).astype(np.float32) / np.float32(GRID)
+
+
 def unusualness(grid: NDArray[np.int16], means: Floats) -> Floats:
     """(n,) float32: one minus the cosine to the nearest class mean, for embeddings on the grid."""
-    return np.asarray(1 - (_unit(grid) @ means).max(axis=1), dtype=np.float32)
+    return np.asarray(1 - (unit_length(grid) @ means).max(axis=1), dtype=np.float32)
 
 
 _ARRAYS = {"weights", "bias", "temperature", "means", "novelty_quantiles", "novelty_threshold"}
-
-
-def _unit(grid: NDArray[np.int16]) -> Floats:
-    return np.atleast_2d(grid).astype(np.float32) / np.float32(GRID)
 
 
 def _check_array(name: str, array: Any, shape: tuple[int, ...]) -> None:

@@ -1,30 +1,35 @@
-"""Hides the step from exact integers to floating-point moments and linear systems; the solvers call it."""
+"""Hides the step from exact integers to the float systems behind the weights; the solvers and selection call it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgetl.errors import LearningError
+from edgetl.errors import LearningError, OptionError
 from edgetl.learners.embedding import GRID
 from edgetl.learners.statistics import Statistics
 
-Array = NDArray[np.float64]
+Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
 class Moments:
     """What the solvers need of the statistics, for embeddings of length 1.
 
-    counts (K,), means (K, d) and scatter (d, d), the sum over all embeddings of the outer products of their
-    differences from their class's mean.
+    Attributes:
+        counts: (K,) embeddings in each class.
+        means: (K, d) class means.
+        scatter: (d, d), the sum over all embeddings of the outer product of (embedding - its class's mean).
+        dimension: numbers in an embedding; more than d where other coordinates stand for the embeddings.
     """
 
     counts: Array
     means: Array
     scatter: Array
+    dimension: int
 
     @classmethod
     def of(cls, statistics: Statistics) -> Moments:
@@ -39,14 +44,92 @@ class Moments:
         means = statistics.sums / (counts[:, None] * GRID)
         scatter = statistics.gram * (1.0 / GRID**2)
         scatter -= (means.T * counts) @ means
-        return cls(counts, means, scatter)
+        return cls(counts, means, scatter, len(scatter))
+
+    @classmethod
+    def of_rows(cls, rows: Array, y: NDArray[np.int64], dimension: int) -> Moments:
+        """Compute them from coordinates (n, r) that keep all inner products, and slots (n,) from 0 without gaps."""
+        counts = np.bincount(y).astype(np.float64)
+        means = np.stack([rows[y == slot].mean(axis=0) for slot in range(len(counts))])
+        differences = rows - means[y]
+        return cls(counts, means, differences.T @ differences, dimension)
+
+    @property
+    def freedom(self) -> float:
+        """Degrees of freedom of the scatter."""
+        return max(float(self.counts.sum()) - len(self.counts), 1.0)
 
     @property
     def spread(self) -> float:
-        """The mean eigenvalue of the scatter; where it vanishes (every class is one point), that of the means."""
+        """The mean eigenvalue of the scatter; where all classes are single points, a trifle of their squares."""
         trace = float(np.trace(self.scatter))
         squares = float(self.counts @ (self.means**2).sum(axis=1))
-        return max(trace, squares * _VANISHING, np.finfo(np.float64).tiny) / len(self.scatter)
+        return max(trace, squares * _VANISHING, _VANISHING) / self.dimension
+
+
+@dataclass(frozen=True)
+class Directions:
+    """The class means as seen from a centre, and multiplied by the inverse P of a shrunk covariance.
+
+    With S the scatter over its degrees of freedom and mu its mean eigenvalue, P = ((1 - a) S + a mu I)^-1.
+    One solution serves discriminant and ridge alike, and any centre that is a mean of the class means.
+
+    Attributes:
+        counts: (K,) embeddings in each class.
+        means: (K, d) class means.
+        centre: (d,) what they are seen from; at first their plain mean.
+        vectors: (d, K), P (m_k - centre).
+        products: (K, K), (m_j - centre)' P (m_k - centre).
+        noise: (x - m)' P (x - m) to be expected of an embedding x that was not learned from.
+        scale: what turns P into the inverse of scatter + lambda I, the form that ridge needs.
+    """
+
+    counts: Array
+    means: Array
+    centre: Array
+    vectors: Array
+    products: Array
+    noise: float
+    scale: float
+
+    @classmethod
+    def of(cls, moments: Moments, shrinkage: float) -> Directions:
+        """Solve for them.
+
+        Raises:
+            OptionError: the shrinkage is not between 0 and 1.
+        """
+        if isinstance(shrinkage, str) or not 0 < shrinkage < 1:
+            raise OptionError(f"shrinkage is {shrinkage!r}; give a number between 0 and 1")
+        ridge = shrinkage * moments.spread
+        system = (1 - shrinkage) * moments.scatter
+        system.flat[:: len(system) + 1] += ridge
+        centre = moments.means.mean(axis=0)
+        offsets = moments.means - centre
+        probes = _probes(len(system))
+        solved = solve_positive(system, np.concatenate([offsets.T, probes], axis=1))
+        vectors, inverse_probes = solved[:, : len(offsets)], solved[:, len(offsets) :]
+        inverse_trace = float((probes * inverse_probes).mean()) * len(system)
+        return cls(
+            counts=moments.counts,
+            means=moments.means,
+            centre=centre,
+            vectors=vectors * moments.freedom,
+            products=offsets @ vectors * moments.freedom,
+            noise=_noise(len(system) - ridge * inverse_trace, moments.freedom) / (1 - shrinkage),
+            scale=(1 - shrinkage) / moments.freedom,
+        )
+
+    def seen_from(self, weights: Array) -> Directions:
+        """The same from another centre: the mean of the class means under these (K,) weights."""
+        shares = weights / weights.sum()
+        recentring = np.eye(len(shares)) - shares
+        return replace(
+            self,
+            centre=shares @ self.means,
+            vectors=self.vectors @ recentring.T,
+            products=recentring @ self.products @ recentring.T,
+        )
 
 
 def solve_positive(matrix: Array, right: Array) -> Array:
@@ -55,18 +138,35 @@ def solve_positive(matrix: Array, right: Array) -> Array:
     numpy has no triangular solver, so both substitutions go by blocks: nearly all of it is matrix products.
     """
     lower = np.linalg.cholesky(matrix)
+    blocks = [slice(start, start + _BLOCK) for start in range(0, len(lower), _BLOCK)]
+    inverses = [np.linalg.inv(lower[block, block]) for block in blocks]
     x = np.array(right)
-    starts = range(0, len(lower), _BLOCK)
-    for start in starts:
-        block = slice(start, start + _BLOCK)
-        x[block] -= lower[block, :start] @ x[:start]
-        x[block] = np.linalg.solve(lower[block, block], x[block])
-    for start in reversed(starts):
-        block, below = slice(start, start + _BLOCK), slice(start + _BLOCK, None)
-        x[block] -= lower[below, block].T @ x[below]
-        x[block] = np.linalg.solve(lower[block, block].T, x[block])
+    for block, inverse in zip(blocks, inverses):
+        x[block] -= lower[block, : block.start] @ x[: block.start]
+        x[block] = inverse @ x[block]
+    for block, inverse in zip(reversed(blocks), reversed(inverses)):
+        x[block] -= lower[block.stop :, block].T @ x[block.stop :]
+        x[block] = inverse.T @ x[block]
     return x
 
 
 _BLOCK = 64
+_PROBES = 32
 _VANISHING = 1e-6
+_LARGEST_LEVERAGE = 0.99
+
+
+def _probes(d: int) -> Array:
+    """Random signs, always the same, that estimate the trace of an inverse (Hutchinson 1990)."""
+    return np.random.default_rng(0).choice([-1.0, 1.0], size=(d, _PROBES))
+
+
+def _noise(effective: float, freedom: float) -> float:
+    """Leave-one-out mean of (x - m)' inv(scatter / freedom) (x - m), from the effective number of parameters.
+
+    By Sherman and Morrison the leave-one-out value of one embedding is h / (1 - h) times the degrees of
+    freedom, where h is its leverage in the scatter. With the mean leverage in place of each one's, as generalised
+    cross-validation does (Golub, Heath and Wahba 1979), the statistics are enough: no embedding needs storing.
+    """
+    leverage = min(max(effective / freedom, 0.0), _LARGEST_LEVERAGE)
+    return freedom * leverage / (1 - leverage)

@@ -1,4 +1,4 @@
-"""The nearest class mean by cosine (imprinting): needs only counts and sums, so it serves from the first picture."""
+"""Nearest class mean by cosine (imprinting): needs only counts and sums, so it serves from the first picture."""
 
 from __future__ import annotations
 
@@ -15,11 +15,17 @@ def solve(statistics: Statistics) -> tuple[NDArray[np.float32], NDArray[np.float
     """Return weights (d, K), the class means scaled to length 1, and a bias (K,) of zeros.
 
     Source: Qi, Brown and Lowe, Low-Shot Learning with Imprinted Weights, CVPR 2018.
+
+    Raises:
+        LearningError: there is no class.
     """
     if not statistics.labels:
         raise LearningError("nothing was taught yet; teach at least two classes first")
-    sums = statistics.sums.astype(np.float64)
-    length = np.linalg.norm(sums, axis=1, keepdims=True)
+    return from_means(statistics.sums.astype(np.float64))
+
+
+def from_means(means: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return weights (d, K) and bias (K,) for class means (K, d) of any length."""
+    length = np.linalg.norm(means, axis=1, keepdims=True)
     length[length == 0] = 1
-    weights = (sums / length).T
-    return weights.astype(np.float32), np.zeros(len(sums), dtype=np.float32)
+    return np.ascontiguousarray((means / length).T, dtype=np.float32), np.zeros(len(means), dtype=np.float32)

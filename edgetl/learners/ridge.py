@@ -1,38 +1,41 @@
-"""Ridge regression on one-hot labels, every class with the same total weight in the intercept."""
+"""Ridge regression on one-hot labels with an intercept; solvers are found by listing this folder."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgetl.errors import OptionError
-from edgetl.learners.moments import Moments, solve_positive
+from edgetl.learners.moments import Directions, Moments
 from edgetl.learners.statistics import Statistics
 
 NAME = "ridge"
 
 
-def solve(
-    statistics: Statistics, penalty: float = 1.0
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def solve(statistics: Statistics, shrinkage: float = 0.5) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return weights (d, K) and bias (K,).
 
     Args:
         statistics: of embeddings on the grid.
-        penalty: the ridge, in units of the mean eigenvalue of the total scatter; larger is smoother.
+        shrinkage: a, between 0 and 1; the ridge is a / (1 - a) times the mean eigenvalue of the scatter within
+            classes, so that the same number smooths as much as in the discriminant.
 
     Raises:
-        OptionError: the penalty is not positive.
+        LearningError: there is no class.
+        OptionError: the shrinkage is out of range.
     """
-    if not penalty > 0:
-        raise OptionError(f"penalty is {penalty}; give a number above 0")
-    moments = Moments.of(statistics)
-    share = moments.counts / moments.counts.sum()
-    centre = share @ moments.means
-    offsets = moments.means - centre
-    total = moments.scatter + (offsets.T * moments.counts) @ offsets
-    total.flat[:: len(total) + 1] += penalty * max(np.trace(total) / len(total), moments.spread)
-    # The targets are centred too, and what is left of X'Y are the sums of the centred embeddings.
-    weights = solve_positive(total, offsets.T * moments.counts)
-    bias = share - centre @ weights
+    return from_directions(Directions.of(Moments.of(statistics), shrinkage))
+
+
+def from_directions(directions: Directions) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return weights (d, K) and bias (K,) for directions that were solved for already.
+
+    The total scatter is the scatter within classes plus O' N O, with O the class means seen from the mean of
+    all embeddings and N their counts, so Woodbury's identity gives its inverse from that of the scatter within.
+    """
+    counts = directions.counts
+    seen = directions.seen_from(counts)
+    within = seen.products * seen.scale
+    mixing = np.linalg.solve(np.eye(len(counts)) + counts[:, None] * within, np.diag(counts))
+    weights = seen.vectors * seen.scale @ mixing
+    bias = counts / counts.sum() - seen.centre @ weights
     return weights.astype(np.float32), bias.astype(np.float32)

@@ -1,25 +1,28 @@
-"""Hides how solver, shrinkage, temperature and novelty threshold are chosen without a test split; build calls it."""
+"""Hides how solver, shrinkage, temperature and novelty are chosen without a test split; build calls it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Optional
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgetl.errors import LearningError
 from edgetl.learners import discriminant, nearest_mean, ridge
-from edgetl.learners.last_layer import Floats, LastLayer, softmax, unusualness
+from edgetl.learners.calibration import class_weights, fit_temperature, log_losses
+from edgetl.learners.embedding import GRID
+from edgetl.learners.last_layer import Floats, LastLayer, softmax, unit_length
+from edgetl.learners.moments import Directions, Moments
 from edgetl.learners.statistics import Statistics
 
 NOVELTY_THRESHOLD = 0.98
-"""The share of known images that a novelty threshold lets through."""
+"""The share of known images that pass as known."""
 
 
 class Candidate(NamedTuple):
-    """What one solver with one set of parameters reached on the folds, all classes weighing the same."""
+    """What one solver with one set of parameters reached on held-out folds; all classes weigh the same."""
 
     solver: str
     parameters: dict[str, Any]
@@ -34,11 +37,11 @@ class Selection:
     Attributes:
         solver: name of the solver.
         parameters: its keyword parameters.
-        last_layer: solved from all embeddings.
-        statistics: of all embeddings.
+        last_layer: solved from all embeddings, classes in alphabetical order.
+        statistics: of all embeddings, slots in the same order.
         out_of_fold_indices: (m,) the embeddings that were predicted by a layer which had not seen them.
         out_of_fold_probabilities: (m, K) float32, columns in the order of last_layer.labels.
-        candidates: everything that was tried, the best first.
+        candidates: everything that was tried, the least log-loss first.
     """
 
     solver: str
@@ -62,119 +65,154 @@ def choose(embeddings: NDArray[np.int16], labels: Sequence[str], folds: NDArray[
     Raises:
         LearningError: fewer than two classes, sizes that do not fit, or no fold to predict.
     """
-    folds = np.asarray(folds)
+    embeddings, folds = np.asarray(embeddings), np.asarray(folds)
     _check(embeddings, labels, folds)
     names = sorted(set(labels))
     y = np.searchsorted(names, labels)
-    total = _statistics(embeddings, labels, names)
-    scored = _out_of_fold_scores(embeddings, y, folds, total)
-    held_out = np.flatnonzero(folds >= 0)
-    candidates = []
-    for (solver, parameters), scores in zip(_CANDIDATES, scored.scores):
-        temperature = fit_temperature(scores[held_out], y[held_out])
-        candidates.append(_judge(solver, parameters, softmax(scores[held_out], temperature), y[held_out]))
-    best = min(range(len(candidates)), key=lambda i: candidates[i].log_loss)
-    scores = scored.scores[best][held_out]
-    temperature = fit_temperature(scores, y[held_out])
-    solver, parameters = _CANDIDATES[best]
-    weights, bias = _SOLVE[solver](total, **parameters)
-    means, _ = nearest_mean.solve(total)
+    total = _gather(embeddings, y, names)
+    predicted = _predict_folds(embeddings, y, folds, total)
+    trials = [_Trial.of(*candidate, scores, y[predicted.indices]) for candidate, scores in predicted.scores()]
+    chosen = _preferred(trials)
+    solve = _SOLVERS[chosen.solver].solve
+    weights, bias = solve(total, **chosen.parameters)
     last_layer = LastLayer(
         labels=tuple(names),
         weights=weights,
         bias=bias,
-        temperature=temperature,
-        means=means,
-        novelty_quantiles=np.quantile(scored.unusual[held_out], np.linspace(0, 1, 101)).astype(np.float32),
+        temperature=chosen.temperature,
+        means=nearest_mean.solve(total)[0],
+        novelty_quantiles=_quantiles(predicted.unusual),
         novelty_threshold=NOVELTY_THRESHOLD,
-        solver=solver,
+        solver=chosen.solver,
     )
     return Selection(
-        solver=solver,
-        parameters=dict(parameters),
+        solver=chosen.solver,
+        parameters=dict(chosen.parameters),
         last_layer=last_layer,
         statistics=total,
-        out_of_fold_indices=held_out,
-        out_of_fold_probabilities=softmax(scores, temperature),
-        candidates=tuple(sorted(candidates, key=lambda candidate: candidate.log_loss)),
+        out_of_fold_indices=predicted.indices,
+        out_of_fold_probabilities=softmax(chosen.scores, chosen.temperature),
+        candidates=tuple(sorted((trial.candidate() for trial in trials), key=lambda c: c.log_loss)),
     )
 
 
-def fit_temperature(scores: Floats, y: NDArray[np.int64]) -> float:
-    """Find the temperature with the least log-loss, every class weighing the same, by golden section on a log scale.
-
-    Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017.
-    """
-    spread = float(np.std(scores)) or 1.0
-    low, high = np.log(spread * 1e-3), np.log(spread * 1e3)
-    weights = _class_weights(y)
-    ratio = (np.sqrt(5) - 1) / 2
-
-    def loss(log_temperature: float) -> float:
-        return _log_loss(softmax(scores, float(np.exp(log_temperature))), y, weights)
-
-    for _ in range(40):
-        left, right = high - ratio * (high - low), low + ratio * (high - low)
-        if loss(left) <= loss(right):
-            high = right
-        else:
-            low = left
-    return float(np.float32(np.exp((low + high) / 2)))
-
-
-_SOLVE = {module.NAME: module.solve for module in (nearest_mean, ridge, discriminant)}
+_SHRINKAGES = (0.1, 0.2, 0.3, 0.5, 0.7)
+_SOLVERS = {module.NAME: module for module in (nearest_mean, ridge, discriminant)}
 _CANDIDATES: tuple[tuple[str, Mapping[str, Any]], ...] = (
     (nearest_mean.NAME, {}),
-    *((ridge.NAME, {"penalty": penalty}) for penalty in (0.3, 1.0, 3.0)),
-    *((discriminant.NAME, {"shrinkage": amount}) for amount in (0.1, 0.2, 0.3, 0.5, 0.7)),
+    *((solver.NAME, {"shrinkage": amount}) for amount in _SHRINKAGES for solver in (ridge, discriminant)),
 )
+_QUANTILES = 101
+_JITTER = 1e-9
 
 
-class _OutOfFold(NamedTuple):
-    scores: list[Floats]
+class _Predicted(NamedTuple):
+    """What layers that had not seen them say of the embeddings `indices` (m,)."""
+
+    indices: NDArray[np.int64]
+    tables: Floats
     unusual: Floats
 
+    def scores(self) -> Iterator[tuple[tuple[str, Mapping[str, Any]], Floats]]:
+        return zip(_CANDIDATES, self.tables)
 
-def _statistics(embeddings: NDArray[np.int16], labels: Sequence[str], names: Sequence[str]) -> Statistics:
-    """Statistics whose slots are in alphabetical order."""
-    order = np.argsort(np.searchsorted(names, labels), kind="stable")
+
+class _Trial(NamedTuple):
+    solver: str
+    parameters: Mapping[str, Any]
+    scores: Floats
+    temperature: float
+    losses: NDArray[np.float64]
+    """(m,) log-losses, weighted so that their sum gives each class the same weight."""
+    accuracy: float
+
+    @classmethod
+    def of(cls, solver: str, parameters: Mapping[str, Any], scores: Floats, y: NDArray[np.int64]) -> _Trial:
+        weights = class_weights(y)
+        temperature = fit_temperature(scores, y)
+        losses = weights * log_losses(scores, y, temperature)
+        accuracy = float(weights @ (scores.argmax(axis=1) == y))
+        return cls(solver, parameters, scores, temperature, losses, accuracy)
+
+    def candidate(self) -> Candidate:
+        return Candidate(self.solver, dict(self.parameters), self.accuracy, float(self.losses.sum()))
+
+
+def _preferred(trials: Iterable[_Trial]) -> _Trial:
+    """The best discriminant, unless another solver beats it by more than a standard error.
+
+    On a par, the discriminant serves the device better: new classes with few pictures profit from it most.
+    """
+    ranked = sorted(trials, key=lambda trial: float(trial.losses.sum()))
+    best, home = ranked[0], next(trial for trial in ranked if trial.solver == discriminant.NAME)
+    gains = home.losses - best.losses
+    return best if gains.sum() > np.sqrt(len(gains)) * gains.std() else home
+
+
+def _gather(embeddings: NDArray[np.int16], y: NDArray[np.int64], names: Sequence[str]) -> Statistics:
+    """Statistics of everything, slots in alphabetical order."""
+    order = np.argsort(y, kind="stable")
     statistics = Statistics(embeddings.shape[1])
-    statistics.add(embeddings[order], [labels[i] for i in order])
+    statistics.add(embeddings[order], [names[slot] for slot in y[order]])
     return statistics
 
 
-def _out_of_fold_scores(
+def _predict_folds(
     embeddings: NDArray[np.int16], y: NDArray[np.int64], folds: NDArray[Any], total: Statistics
-) -> _OutOfFold:
-    scores = [np.zeros((len(y), len(total.labels)), dtype=np.float32) for _ in _CANDIDATES]
-    unusual = np.zeros(len(y), dtype=np.float32)
-    for fold in np.unique(folds[folds >= 0]):
-        members = np.flatnonzero(folds == fold)
-        rest = total.copy()
-        rest.subtract(_statistics(embeddings[members], [total.labels[i] for i in y[members]], total.labels))
-        columns = [total.labels.index(name) for name in rest.labels]
-        unit = embeddings[members].astype(np.float32) / 4096
-        for (solver, parameters), table in zip(_CANDIDATES, scores):
-            weights, bias = _SOLVE[solver](rest, **parameters)
-            table[np.ix_(members, columns)] = unit @ weights + bias
-        unusual[members] = unusualness(embeddings[members], nearest_mean.solve(rest)[0])
-    return _OutOfFold(scores, unusual)
+) -> _Predicted:
+    indices = np.flatnonzero(folds >= 0)
+    rows = _coordinates(embeddings)
+    tables = np.zeros((len(_CANDIDATES), len(indices), len(total.labels)), dtype=np.float32)
+    unusual = np.zeros(len(indices), dtype=np.float32)
+    for fold in np.unique(folds[indices]):
+        rest, members = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
+        places = np.searchsorted(indices, members)
+        present, slots = np.unique(y[rest], return_inverse=True)
+        if rows is None:
+            moments = _moments_without(total, embeddings[members], y[members])
+            held_out: NDArray[Any] = unit_length(embeddings[members])
+        else:
+            moments = Moments.of_rows(rows[rest], slots, embeddings.shape[1])
+            held_out = rows[members]
+        for table, (weights, bias) in zip(tables, _solutions(moments)):
+            scores = held_out @ weights + bias
+            table[places] = scores.min(axis=1, keepdims=True)
+            table[places[:, None], present] = scores
+        unusual[places] = 1 - tables[0, places].max(axis=1)
+    return _Predicted(indices, tables, unusual)
 
 
-def _judge(solver: str, parameters: Mapping[str, Any], probabilities: Floats, y: NDArray[np.int64]) -> Candidate:
-    weights = _class_weights(y)
-    accuracy = float(weights @ (probabilities.argmax(axis=1) == y))
-    return Candidate(solver, dict(parameters), accuracy, _log_loss(probabilities, y, weights))
+def _coordinates(embeddings: NDArray[np.int16]) -> Optional[NDArray[np.float64]]:
+    """(n, n) rows with the inner products of the embeddings, where these are fewer than their dimension.
+
+    Solvers see embeddings through inner products alone, so in these coordinates, the Cholesky factor of all of
+    them, they find the same scores from smaller systems.
+    """
+    if len(embeddings) >= embeddings.shape[1]:
+        return None
+    unit = embeddings / np.float64(GRID)
+    products = unit @ unit.T
+    products.flat[:: len(products) + 1] += _JITTER
+    return np.linalg.cholesky(products)
 
 
-def _log_loss(probabilities: Floats, y: NDArray[np.int64], weights: NDArray[np.float64]) -> float:
-    right = probabilities[np.arange(len(y)), y].astype(np.float64)
-    return float(weights @ -np.log(np.maximum(right, 1e-12)))
+def _moments_without(total: Statistics, embeddings: NDArray[np.int16], y: NDArray[np.int64]) -> Moments:
+    rest = total.copy()
+    rest.remove(embeddings, [total.labels[slot] for slot in y])
+    return Moments.of(rest)
 
 
-def _class_weights(y: NDArray[np.int64]) -> NDArray[np.float64]:
-    counts = np.bincount(y)
-    return 1.0 / (counts[y] * np.count_nonzero(counts))
+def _solutions(moments: Moments) -> Iterator[tuple[Floats, Floats]]:
+    """Solve for every candidate in turn; those of the same shrinkage share one factorisation."""
+    yield nearest_mean.from_means(moments.means)
+    for amount in _SHRINKAGES:
+        directions = Directions.of(moments, amount)
+        yield ridge.from_directions(directions)
+        yield discriminant.from_directions(directions)
+
+
+def _quantiles(unusual: Floats) -> Floats:
+    return np.quantile(unusual, np.linspace(0, 1, _QUANTILES)).astype(np.float32)
 
 
 def _check(embeddings: NDArray[np.int16], labels: Sequence[str], folds: NDArray[Any]) -> None:
@@ -184,5 +222,8 @@ def _check(embeddings: NDArray[np.int16], labels: Sequence[str], folds: NDArray[
         )
     if len(set(labels)) < 2:
         raise LearningError(f"there are {len(set(labels))} classes; give at least two to tell apart")
+    for fold in np.unique(folds[folds >= 0]):
+        if len({label for label, other in zip(labels, folds) if other != fold}) < 2:
+            raise LearningError(f"outside fold {fold} fewer than two classes are left; spread the classes over folds")
     if not (folds >= 0).any():
         raise LearningError("no embedding is in a fold to predict; give folds 0, 1, ... besides -1")

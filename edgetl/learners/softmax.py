@@ -37,7 +37,7 @@ class SoftmaxOptions:
 class SoftmaxRegression:
     """A last layer that learns by gradient descent; what it does not replay, it may forget."""
 
-    def __init__(self, options: SoftmaxOptions = SoftmaxOptions()) -> None:  # noqa: B008 - it is frozen
+    def __init__(self, options: SoftmaxOptions = SoftmaxOptions()) -> None:
         self.options = options
         self._random = np.random.default_rng(options.seed)
         self._labels: list[str] = []
