@@ -86,7 +86,7 @@ MAPPED: dict[str, dict[str, Any]] = {
         "table": options("FullyConnectedOptions"),
     },
     "SOFTMAX": {"inputs": [image(1, 10)], "outputs": [image(1, 10)]},
-    **{name: _FOLD for name in ("MEAN", "SUM", "REDUCE_MAX", "REDUCE_MIN")},
+    **dict.fromkeys(("MEAN", "SUM", "REDUCE_MAX", "REDUCE_MIN"), _FOLD),
     "PACK": {
         "inputs": [image(1, 8, 4), image(1, 8, 4)],
         "outputs": [image(1, 8, 2, 4)],

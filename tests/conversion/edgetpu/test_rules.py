@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
-from edgetl.conversion.edgetpu import analyse
+from edgetl.conversion.edgetpu import Limits, analyse
 from edgetl.conversion.edgetpu.rules import load_rules
 from tests.conversion.edgetpu.cases import BROKEN, MAPPED, bias, broken_model, image, mapped_model, numbers, weights
 from tests.conversion.edgetpu.graphs import GraphBuilder, one_operator, options
@@ -118,7 +118,10 @@ def test_a_custom_operator_is_called_by_its_own_name():
 
 def test_a_kernel_of_one_row_may_be_dilated_in_one_direction():
     table = options("Conv2DOptions", dilationHFactor=4)
-    assert analyse(mapped_model("CONV_2D", inputs=[image(), weights(8, 3, 1, 4), bias(8)], table=table)).ops[0].placed == "tpu"
+    assert (
+        analyse(mapped_model("CONV_2D", inputs=[image(), weights(8, 3, 1, 4), bias(8)], table=table)).ops[0].placed
+        == "tpu"
+    )
 
 
 def test_a_concatenation_may_pad_with_zeros():
@@ -145,8 +148,6 @@ def test_the_option_fields_are_those_of_the_schema():
 
 
 def test_an_older_board_is_warned_that_its_runtime_is_too_old():
-    from edgetl.conversion.edgetpu import Limits
-
     notes = analyse(mapped_model("TRANSPOSE"), Limits(runtime_version=13)).notes
     assert any("runtime 14" in note for note in notes)
 

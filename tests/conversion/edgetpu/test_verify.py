@@ -118,7 +118,9 @@ def test_an_operator_that_was_dropped_is_seen(pair):
     one = pair(SEGMENTER)
     model = unpack(one.source)
     graph = model.subgraphs[0]
-    graph.operators.append(schema.OperatorT(graph.operators[9].opcodeIndex, graph.operators[9].inputs, [len(graph.tensors)]))
+    graph.operators.append(
+        schema.OperatorT(graph.operators[9].opcodeIndex, graph.operators[9].inputs, [len(graph.tensors)])
+    )
     extra = unpack(one.source).subgraphs[0].tensors[77]
     extra.name = "extra"
     graph.tensors.append(extra)

@@ -1,0 +1,203 @@
+"""The compiler's log as a value, and the compile step around a program that stands in for Google's.
+
+The real compiler is not free to install; the stand-in prints what the real one printed and writes what the
+real one wrote.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import stat
+import sys
+import time
+
+import pytest
+
+from edgetl.conversion.edgetpu import (
+    CompileOptions,
+    Compiler,
+    analyse,
+    compile,
+    compiler,
+    find_compiler,
+    parse_log,
+)
+from edgetl.errors import ConversionError, OptionError
+from tests.conversion.edgetpu.cases import mapped_model
+
+LOG = """Edge TPU Compiler version 16.0.384591198
+Started a compilation timeout timer of 180 seconds.
+
+Model compiled successfully in 1379 ms.
+
+Input model: model.tflite
+Input size: 4.41MiB
+Output model: model_edgetpu.tflite
+Output size: 5.49MiB
+On-chip memory used for caching model parameters: 1.92MiB
+On-chip memory remaining for caching model parameters: 1.75KiB
+Off-chip memory used for streaming uncached model parameters: 0.00B
+Number of Edge TPU subgraphs: 1
+Total number of operations: 72
+Operation log: model_edgetpu.log
+
+Model successfully compiled but not all operations are supported by the Edge TPU. A percentage of the model
+Number of operations that will run on Edge TPU: 64
+Number of operations that will run on CPU: 8
+
+Operator                       Count      Status
+
+CONV_2D                        36         Mapped to Edge TPU
+CONV_2D                        2          More than one subgraph is not supported
+RESIZE_BILINEAR                3          Operation is otherwise supported, but not mapped due to some unspecified limitation
+ARG_MAX                        1          Operation not supported
+Compilation child process completed within timeout period.
+Compilation succeeded!
+"""
+
+
+def program(folder, body: str) -> Compiler:
+    path = folder / "edgetpu_compiler"
+    path.write_text(f"#!{sys.executable}\nimport pathlib, sys, time\n{body}\n")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return Compiler(str(path), container=False)
+
+
+def writing(folder, content: bytes, log: str = LOG) -> Compiler:
+    (folder / "result").write_bytes(content)
+    body = f"""
+flags = dict(zip(sys.argv[1:], sys.argv[2:]))
+out = pathlib.Path(flags["--out_dir"])
+source = pathlib.Path(sys.argv[-1])
+(out / (source.stem + "_edgetpu.tflite")).write_bytes(pathlib.Path({str(folder / "result")!r}).read_bytes())
+print({log!r})"""
+    return program(folder, body)
+
+
+def test_the_log_is_read():
+    log = parse_log(LOG)
+    assert log.version == "16.0.384591198"
+    assert [(row.op, row.count, row.mapped) for row in log.rows] == [
+        ("CONV_2D", 36, True),
+        ("CONV_2D", 2, False),
+        ("RESIZE_BILINEAR", 3, False),
+        ("ARG_MAX", 1, False),
+    ]
+    assert (log.cached_bytes, log.remaining_bytes, log.streamed_bytes) == (2013266, 1792, 0)
+    assert log.failures == ()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Compilation failed: Compilation failed due to large activation tensors in model.",
+        "Model not quantized",
+        "Internal compiler error. Aborting!",
+        "ERROR: Op builtin_code out of range: 150. Are you using old TFLite binary with newer model?",
+    ],
+)
+def test_the_line_that_tells_the_failure_is_found(line):
+    assert parse_log(f"Edge TPU Compiler version 16.0.384591198\n{line}\nsomething else\n").failures == (line,)
+
+
+def test_a_log_of_another_program_says_nothing():
+    log = parse_log("hello\n" * 100)
+    assert (log.version, log.rows, log.cached_bytes) == ("unknown", (), None)
+
+
+def test_what_the_compiler_wrote_comes_back_proved(pair, tmp_path):
+    one = pair("deeplabv3_mnv2_dm05_pascal_quant")
+    result = compile(one.source, compiler=writing(tmp_path, one.compiled))
+    assert result.model == one.compiled
+    assert result.differences == ()
+    assert result.compiled.cached_bytes == one.facts["cached_parameter_bytes"]
+    assert result.log.version == "16.0.384591198"
+
+
+def test_a_compiler_on_the_path_is_found(pair, tmp_path, monkeypatch):
+    one = pair("split_concat")
+    writing(tmp_path, one.compiled)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert find_compiler() == Compiler(str(tmp_path / "edgetpu_compiler"), container=False)
+    assert compile(one.source).model == one.compiled
+
+
+def test_what_does_not_belong_to_the_model_is_refused(pair, tmp_path):
+    other = writing(tmp_path, pair("split_concat").compiled)
+    with pytest.raises(ConversionError, match="is not this model"):
+        compile(pair("keras_lstm_mnist_ptq").source, compiler=other)
+
+
+def test_an_outcome_that_was_not_foretold_is_told(pair, tmp_path, monkeypatch):
+    one = pair("deeplabv3_mnv2_dm05_pascal_quant")
+    foretold = analyse(one.source)
+    ops = tuple(dataclasses.replace(op, placed="tpu") if op.index == 67 else op for op in foretold.ops)
+    monkeypatch.setattr(compiler, "analyse", lambda *_: dataclasses.replace(foretold, ops=ops))
+    (difference,) = compile(one.source, compiler=writing(tmp_path, one.compiled)).differences
+    assert difference == (
+        "operator 67 CONV_2D: foretold on the tpu, compiled to the cpu (More than one subgraph is not supported)"
+    )
+
+
+def test_a_failure_is_told_in_the_compilers_words(tmp_path):
+    compiler = program(tmp_path, "print('Edge TPU Compiler version 16.0'); print('Model not quantized'); sys.exit(1)")
+    with pytest.raises(ConversionError, match=r"compiler 16\.0 failed: Model not quantized"):
+        compile(mapped_model("CONV_2D"), compiler=compiler)
+
+
+def test_a_silent_failure_is_told(tmp_path):
+    with pytest.raises(ConversionError, match="printed nothing"):
+        compile(mapped_model("CONV_2D"), compiler=program(tmp_path, "sys.exit(3)"))
+
+
+def test_a_compiler_that_takes_too_long_is_ended(tmp_path):
+    compiler = program(tmp_path, "time.sleep(60)")
+    begin = time.monotonic()
+    with pytest.raises(ConversionError, match="longer than 1 s"):
+        compile(mapped_model("CONV_2D"), CompileOptions(timeout_s=1), compiler=compiler)
+    assert time.monotonic() - begin < 10
+
+
+def test_a_model_that_would_be_refused_never_reaches_the_compiler(tmp_path):
+    compiler = program(tmp_path, f"pathlib.Path({str(tmp_path / 'ran')!r}).touch()")
+    with pytest.raises(ConversionError, match="would refuse the model: Model could not be parsed"):
+        compile(mapped_model("CONV_2D", version=6), compiler=compiler)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_without_a_compiler_the_command_that_makes_one_is_told(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert find_compiler() is None
+    with pytest.raises(ConversionError, match="docker build"):
+        compile(mapped_model("CONV_2D"))
+
+
+def test_a_container_engine_counts_only_with_its_image(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    engine = tmp_path / "docker"
+    engine.write_text("#!/bin/sh\nexit 1\n")
+    engine.chmod(0o755)
+    assert find_compiler() is None
+    engine.write_text("#!/bin/sh\nexit 0\n")
+    assert find_compiler() == Compiler(str(engine), container=True)
+
+
+def test_the_container_has_no_network_and_sees_only_the_models_folder(tmp_path):
+    command = Compiler("/usr/bin/podman", container=True).command(tmp_path, CompileOptions(), "edgetl-1")
+    assert command[:2] == ["/usr/bin/podman", "run"]
+    assert command[command.index("--network") + 1] == "none"
+    assert command[command.index("--volume") + 1] == f"{tmp_path}:/work"
+    assert command[-1] == "/work/model.tflite"
+
+
+def test_the_runtime_to_compile_for_is_passed_on(tmp_path):
+    command = Compiler("edgetpu_compiler", container=False).command(
+        tmp_path, CompileOptions(min_runtime_version=13), "unused"
+    )
+    assert command[command.index("--min_runtime_version") + 1] == "13"
+
+
+@pytest.mark.parametrize("wrong", [{"min_runtime_version": 9}, {"min_runtime_version": 15}, {"timeout_s": 0}])
+def test_options_out_of_range_are_refused(wrong):
+    with pytest.raises(OptionError):
+        CompileOptions(**wrong)
