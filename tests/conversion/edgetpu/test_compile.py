@@ -49,7 +49,7 @@ Operator                       Count      Status
 
 CONV_2D                        36         Mapped to Edge TPU
 CONV_2D                        2          More than one subgraph is not supported
-RESIZE_BILINEAR                3          Operation is otherwise supported, but not mapped due to some unspecified limitation
+RESIZE_BILINEAR                3          Image-interpolation layer won't run precisely enough on Edge TPU
 ARG_MAX                        1          Operation not supported
 Compilation child process completed within timeout period.
 Compilation succeeded!
