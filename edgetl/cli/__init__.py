@@ -15,6 +15,7 @@ import click
 
 from edgetl import __version__
 from edgetl.errors import EdgetlError
+from edgetl.runtime.native_output import native_stderr_aside
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 and the number of SIGINT, as shells have it."""
@@ -58,7 +59,8 @@ def cli() -> None:
 def main(arguments: Optional[list[str]] = None) -> NoReturn:
     """Run the command line; an expected error is one line on stderr and an exit code."""
     try:
-        cli.main(args=arguments, prog_name="edgetl", standalone_mode=False)
+        with native_stderr_aside():
+            cli.main(args=arguments, prog_name="edgetl", standalone_mode=False)
         sys.exit(0)
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)

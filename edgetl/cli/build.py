@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgetl.cli import print_json
 from edgetl.cli.console import show_progress
 from edgetl.errors import OptionError
+
+if TYPE_CHECKING:
+    from edgetl.pipeline import BuildOptions
 
 PROJECT_FILE = Path("edgetl.toml")
 """Options of a project, so that `edgetl build` alone repeats its build."""
@@ -69,9 +72,15 @@ def build(as_json: bool, **given: Any) -> None:
         options["data"] = _built_in_digits()
         options.setdefault("name", "digits")
         click.echo("no --data and no edgetl.toml: building from the built-in digits", err=True)
-    data, target = options.pop("data"), options.pop("target", "generic")
     with show_progress() as progress:
-        result = build_bundle(data, target, progress=progress, **options)
+        result = build_bundle(
+            options["data"],
+            options.get("target", "generic"),
+            _build_options(options),
+            name=options.get("name"),
+            output=options.get("output", Path(".")),
+            progress=progress,
+        )
     if as_json:
         print_json(result.to_json())
     else:
@@ -107,8 +116,24 @@ def read_project(path: Path) -> dict[str, Any]:
     }
 
 
+def _build_options(given: dict[str, Any]) -> BuildOptions:
+    """The options that were given, each in the room that owns it."""
+    from edgetl.conversion import ConversionOptions
+    from edgetl.data import DataOptions
+    from edgetl.pipeline import BuildOptions
+
+    def chosen(*names: str) -> dict[str, Any]:
+        return {name: given[name] for name in names if name in given}
+
+    return BuildOptions(
+        **chosen("backbone", "weights", "input_size", "fine_tune", "float_reference", "compare_scratch"),
+        data=DataOptions(**chosen("exclude_bad", "seed", "workers")),
+        conversion=ConversionOptions(**chosen("quantize")),
+    )
+
+
 def _built_in_digits() -> Path:
-    from edgetl.data import cache_folder
+    from edgetl.data.cache import open_folder
     from edgetl.data.digits import write_digits
 
-    return write_digits(cache_folder() / "digits")
+    return write_digits(open_folder() / "digits")

@@ -11,20 +11,24 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
+
+PIPE_WIDTH = 200
+"""Columns of a table where there is no terminal."""
 
 ProgressCallback = Callable[[str, int, int], None]
 """Called with the step's name, how much of it is done, and how much there is."""
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print rows under a header; a pipe gets the full width, so that nothing is cut."""
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    """Print rows under a header; a pipe gets lines as long as they need to be."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for title in header:
-        table.add_column(title, no_wrap=title == header[0])
+        table.add_column(title, overflow="fold", no_wrap=title == header[0])
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(Text, row))
     console = Console()
-    console.print(table, width=None if console.is_terminal else 160)
+    Console(width=console.width if console.is_terminal else PIPE_WIDTH).print(table)
 
 
 @contextmanager

@@ -3,9 +3,116 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import click
 
 from edgetl.cli import print_json
 from edgetl.cli.console import print_table, show_progress
+from edgetl.errors import BundleError, OptionError
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option(
+    "--data",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Labelled photos: a folder per class, or a CSV of path,label. Of a folder with test/ inside, only that.",
+)
+@click.option("--leave-out-unknown", is_flag=True, help="Pass over classes that the bundle does not know.")
+@click.option("--threads", type=click.IntRange(min=1), help="Interpreter threads; the machine's cores by default.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
+def evaluate(bundle: Path, data: Path, leave_out_unknown: bool, threads: Optional[int], as_json: bool) -> None:
+    """Measure BUNDLE again, on labelled photos, by running exactly what it holds."""
+    from edgetl import evaluation
+    from edgetl.data.listing import list_photos
+    from edgetl.runtime import Classifier
+
+    listing = list_photos(data)
+    photos = [photo for photo in listing.photos if photo.split == "test"] or list(listing.photos)
+    classifier = Classifier(bundle, threads=threads)
+    with show_progress() as progress:
+        result = evaluation.evaluate(
+            classifier,
+            [photo.path for photo in photos],
+            [photo.label for photo in photos],
+            root=data if data.is_dir() else data.parent,
+            leave_out_unknown=leave_out_unknown,
+            progress=progress,
+        )
+    if as_json:
+        print_json(result.summary())
+    else:
+        evaluation.render_evaluation(result)
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--format", "form", type=click.Choice(["tflite"]), default="tflite", help="What to write.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write.  [default: NAME.tflite]")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a line.")
+def export(bundle: Path, form: str, output: Optional[Path], as_json: bool) -> None:
+    """Write BUNDLE as a classifier that any TFLite client runs: pixels in, probabilities out, labels inside."""
+    from edgetl.conversion.exporting import export as export_bundle
+
+    path = export_bundle(bundle, output)
+    if as_json:
+        print_json({"output": str(path), "format": form, "bytes": path.stat().st_size})
+    else:
+        click.echo(f"{path}  ({path.stat().st_size / 1e6:.1f} MB)")
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list instead of a table.")
+def show(file: Path, as_json: bool) -> None:
+    """Print what a bundle or a .tflite file holds."""
+    described = _describe(file)
+    if as_json:
+        return print_json([described])
+    known = {key: value for key, value in described.items() if value not in (None, [], {})}
+    print_table(["", str(file)], [[key, _line(value)] for key, value in known.items()])
+
+
+def _describe(file: Path) -> dict[str, Any]:
+    from edgetl.bundle import open_bundle
+    from edgetl.conversion.description import describe
+
+    if not file.is_file():
+        raise OptionError(f"no such file: {file}; give a bundle (.edgetl) or a .tflite file")
+    if file.suffix == ".tflite":
+        return {"name": file.stem, "kind": "tflite", **describe(file.read_bytes())}
+    try:
+        bundle = open_bundle(file)
+    except BundleError as error:
+        raise BundleError(f"{file} is neither a bundle nor a .tflite file: {error}") from error
+    manifest = bundle.manifest
+    return {
+        "name": manifest.name,
+        "kind": "bundle",
+        "target": manifest.target,
+        "labels": list(manifest.labels),
+        "accuracy": dict(manifest.accuracy),
+        "backbone": dict(manifest.backbone),
+        "quantize": manifest.quantize,
+        "preprocess": dict(manifest.preprocess),
+        "embedding": dict(manifest.embedding),
+        "last_layer": dict(manifest.last_layer),
+        "edgetpu": manifest.edgetpu,
+        "edgetl_version": manifest.edgetl_version,
+        "digest": bundle.digest,
+        "entries": {name: entry["size"] for name, entry in manifest.entries.items()},
+        "licences": list(manifest.licences),
+    }
+
+
+def _line(value: Any) -> str:
+    """A value of a description on one cell of a table."""
+    if isinstance(value, dict):
+        return "\n".join(f"{key}: {_line(item)}" for key, item in value.items())
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return "\n".join(", ".join(f"{key} {_line(item)}" for key, item in entry.items()) for entry in value)
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

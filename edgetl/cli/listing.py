@@ -40,19 +40,19 @@ def backbones(as_json: bool) -> None:
 
     known = list_backbones()
     if as_json:
-        return print_json([spec.to_dict() for spec in known])
+        return print_json([asdict(spec) for spec in known])
     print_table(
-        ["backbone", "input", "embedding", "parameters", "MACs", "ImageNet", "Edge TPU", "weights"],
+        ["backbone", "input", "embed", "params", "MACs", "top-1", "TPU", "weights"],
         [
             [
                 spec.name,
                 str(spec.input_sizes[0]),
                 str(spec.embedding_size),
-                f"{spec.parameters / 1e6:.1f} M",
-                f"{spec.macs / 1e6:.0f} M",
-                f"{spec.imagenet_top1:.1f}" if spec.imagenet_top1 else "",
+                f"{spec.parameters / 1e6:.1f}M",
+                f"{spec.macs / 1e6:.0f}M",
+                f"{spec.top1:.1f}" if spec.top1 else "",
                 "yes" if spec.coral else "no",
-                spec.weights.package or "download",
+                "package" if spec.weights.package else "download" if spec.weights.url else "file",
             ]
             for spec in known
         ],

@@ -1,0 +1,131 @@
+"""Where a frozen backbone comes from: a name, a Keras file, a .tflite file or an earlier bundle; `pipeline` asks.
+
+All of them show one face, so that the rest of the build need not know which it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Optional
+
+from edgetl import backbones
+from edgetl.backbones import Spec
+from edgetl.bundle import open_bundle
+from edgetl.conversion import flatbuffer
+from edgetl.conversion.artifact import Artifact
+from edgetl.conversion.compiled import compile_backbone
+from edgetl.errors import ConversionError, OptionError
+from edgetl.runtime import Preprocess
+
+if TYPE_CHECKING:
+    from tf_keras import Model
+
+COMPILED_SUFFIXES = (".tflite", ".edgetl")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A backbone to start from.
+
+    `description` goes into the bundle's manifest: name, licence, source and what else is known.
+    `compile(quantize)` gives the int8 or float32 file; `assemble()` the tf_keras model that fine-tuning
+    changes, and is None where only a compiled file is there; `normalization` is (offset, scale) of its input.
+    """
+
+    description: dict[str, Any]
+    preprocess: Preprocess
+    compile: Callable[[str], Artifact]
+    assemble: Optional[Callable[[], Model]] = None
+    normalization: tuple[float, float] = (0.0, 1.0)
+
+    @property
+    def name(self) -> str:
+        """What the backbone is called."""
+        return str(self.description["name"])
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates for one image; 0 where they are not known."""
+        return int(self.description.get("macs", 0))
+
+
+def find_origin(backbone: str, input_size: Optional[int], weights: Optional[Path], cache: Optional[Path]) -> Origin:
+    """The backbone that `backbone` names: one of `edgetl backbones`, or a file.
+
+    Raises:
+        UnknownNameError: no such backbone, and no such file.
+        OptionError: the file fixes what an option wants otherwise.
+        BundleError, ConversionError, WeightsError: the file cannot be used.
+    """
+    path = Path(backbone)
+    if path.suffix not in COMPILED_SUFFIXES:
+        return _from_spec(backbones.get_backbone(backbone), input_size, weights, cache)
+    if weights is not None:
+        raise OptionError(f"--weights goes with a backbone's name; {path} brings its own weights")
+    if not path.exists():
+        raise OptionError(f"no such backbone file: {path}; give a file, or a name from: edgetl backbones")
+    origin = _from_bundle(path) if path.suffix == ".edgetl" else _from_tflite(path)
+    if input_size not in (None, origin.preprocess.height):
+        raise OptionError(f"{path} was compiled for {origin.preprocess.height} pixels; leave --input-size out")
+    return origin
+
+
+def _from_spec(spec: Spec, input_size: Optional[int], weights: Optional[Path], cache: Optional[Path]) -> Origin:
+    size = spec.input_size(input_size)
+    description = {
+        "name": spec.name,
+        "family": spec.family,
+        "parameters": spec.parameters,
+        "macs": round(spec.macs * (size / spec.input_sizes[0]) ** 2),
+        "embedding_size": spec.embedding_size,
+        "licence": spec.licence,
+        "source": spec.source,
+        "weights_sha256": backbones.weights_digest(spec, weights, size),
+    }
+    return Origin(
+        description=description,
+        preprocess=spec.preprocess(size),
+        compile=lambda quantize: compile_backbone(spec, size, weights, quantize, cache),
+        assemble=lambda: backbones.build(spec, size, weights),
+        normalization=spec.normalization,
+    )
+
+
+def _from_bundle(path: Path) -> Origin:
+    bundle = open_bundle(path)
+    manifest = bundle.manifest
+    preprocess = Preprocess.from_dict(manifest.preprocess)
+    artifact = Artifact.from_model(bundle.read("model.tflite"), manifest.quantize, preprocess)
+    return Origin(dict(manifest.backbone), preprocess, _only(artifact, path))
+
+
+def _from_tflite(path: Path) -> Origin:
+    model = path.read_bytes()
+    graph = flatbuffer.read_model(model).subgraphs[0]
+    shape = [int(size) for size in graph.tensors[graph.inputs[0]].shape]
+    if len(shape) != 4:
+        raise ConversionError(f"{path} takes {shape}; a backbone takes one image: [1, height, width, 3]")
+    preprocess = Preprocess(height=shape[1], width=shape[2])
+    artifact = Artifact.from_model(model, "int8", preprocess)
+    description = {
+        "name": path.stem,
+        "embedding_size": artifact.embedding["size"],
+        "licence": "as its owner gives it",
+        "source": path.name,
+        "weights_sha256": hashlib.sha256(model).hexdigest(),
+    }
+    return Origin(description, preprocess, _only(artifact, path))
+
+
+def _only(artifact: Artifact, path: Path) -> Callable[[str], Artifact]:
+    """A compiled file exists in one number format and no other."""
+
+    def give(quantize: str) -> Artifact:
+        if quantize != artifact.quantize:
+            raise OptionError(f"{path} holds a backbone in {artifact.quantize}; leave --quantize {quantize} out")
+        return artifact
+
+    return give

@@ -1,0 +1,121 @@
+"""The one place where the order of a build is written: photos in, one measured bundle out."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Optional, Union
+
+from edgetl.conversion import check
+from edgetl.conversion.origin import Origin, find_origin
+from edgetl.data import Dataset, load_folder
+from edgetl.data.listing import list_photos
+from edgetl.errors import OptionError
+from edgetl.evaluation import Report, write_html
+from edgetl.pipeline.candidate import Candidate
+from edgetl.pipeline.options import BuildOptions, BuildResult, Progress
+from edgetl.pipeline.shelf import Measured, Shelf
+from edgetl.pipeline.stages import fine_tune_stage_2, keep_better, reason_to_stay, solve_float, solve_stage_1
+from edgetl.pipeline.steps import Steps
+from edgetl.pipeline.telling import tell
+from edgetl.runtime import Embedder
+from edgetl.targets import Target, load_target
+
+__all__ = ["BuildOptions", "BuildResult", "Progress", "build"]
+
+
+def build(
+    source: Union[str, Path],
+    target: str = "generic",
+    options: Optional[BuildOptions] = None,
+    *,
+    name: Optional[str] = None,
+    output: Union[str, Path] = ".",
+    progress: Optional[Progress] = None,
+) -> BuildResult:
+    """Turn photos into OUTPUT/NAME.edgetl, with NAME-report.html and NAME-report.json beside it.
+
+    Args:
+        source: a folder per class, or a CSV of path,label.
+        target: the name of a board.
+        options: what to do otherwise than by default.
+        name: of the bundle; the source's name for None.
+        output: the folder to write to; it is made where it is missing.
+        progress: called with a step's name, how much is done, and how much there is.
+
+    Raises:
+        EdgetlError: anything the user can mend; nothing half-written is left.
+    """
+    source, output, options = Path(source), Path(output), options or BuildOptions()
+    board, steps = load_target(target), Steps(progress)
+    name = _checked_name(name or source.resolve().stem)
+    _check_format(board, options.conversion.quantize)
+    origin = find_origin(options.backbone or board.backbone, options.input_size, options.weights, options.cache)
+    list_photos(source)  # an unusable folder is told of before anything is compiled
+
+    with steps.measure("compile backbone"):
+        artifact = origin.compile(options.conversion.quantize)
+        check(artifact.model, board)
+    with steps.measure("read photos"):
+        dataset = _load(source, origin, Embedder(artifact.model, origin.preprocess), options, progress)
+    with steps.measure("solve last layer"):
+        first = solve_stage_1(artifact, dataset)
+    reason = reason_to_stay(first, origin, dataset, options)
+    tuned = None if reason else fine_tune_stage_2(first, origin, dataset, board, options, steps)
+    kept, stages = keep_better(first, tuned, dataset, reason)
+    shelf = Shelf(name, board, origin, dataset)
+    with tempfile.TemporaryDirectory(prefix="edgetl-") as scratch:
+        with steps.measure("evaluate"):
+            shipped = shelf.measure(kept, Path(scratch), progress)
+        with steps.measure("float reference"):
+            reference = _float_reference(kept, shelf, options, steps, Path(scratch))
+    report = tell(shelf, first, kept, shipped, reference, stages, steps.seconds())
+    result = _write(output, shelf, kept, report)
+    dataset.close()
+    return result
+
+
+def _checked_name(name: str) -> str:
+    if not name or name.startswith(".") or any(character in name for character in "/\\\0"):
+        raise OptionError(f"'{name}' cannot be the name of a bundle; give a plain one: --name leaves")
+    return name
+
+
+def _check_format(board: Target, quantize: str) -> None:
+    if quantize not in board.quantize:
+        raise OptionError(f"{board.name} takes {', '.join(board.quantize)}, not --quantize {quantize}")
+
+
+def _load(
+    source: Path, origin: Origin, embedder: Embedder, options: BuildOptions, progress: Optional[Progress]
+) -> Dataset:
+    """Every photo is opened once: checked, embedded, and kept as a frame where it is needed again."""
+    again = options.fine_tune != "off" or options.float_reference
+    return load_folder(source, options.data, origin.preprocess, embedder, again, options.cache, progress)
+
+
+def _float_reference(
+    kept: Candidate, shelf: Shelf, options: BuildOptions, steps: Steps, scratch: Path
+) -> Optional[Measured]:
+    """None where it was not asked for, would be the same, or only the compiled backbone is there."""
+    if not options.float_reference or kept.artifact.quantize == "float32" or shelf.origin.assemble is None:
+        return None
+    candidate = solve_float(kept, shelf.origin, shelf.dataset, options, steps)
+    return shelf.measure(candidate, scratch, steps.progress)
+
+
+def _write(output: Path, shelf: Shelf, kept: Candidate, report: Report) -> BuildResult:
+    """All three files are complete before the first takes its name."""
+    output.mkdir(parents=True, exist_ok=True)
+    final = [output / f"{shelf.name}{ending}" for ending in (".edgetl", "-report.html", "-report.json")]
+    with tempfile.TemporaryDirectory(prefix=".edgetl-", dir=output) as folder:
+        bundle, html, text = (Path(folder) / path.name for path in final)
+        shelf.pack(bundle, kept, report.proof())
+        report = replace(report, summary=replace(report.summary, bundle_bytes=bundle.stat().st_size))
+        write_html(report, html, shelf.root)
+        text.write_text(report.to_json(), encoding="utf-8")
+        for made, path in zip((bundle, html, text), final):
+            os.replace(made, path)
+    return BuildResult(final[0], final[1], final[2], report)

@@ -1,0 +1,79 @@
+"""What a build may be told, and what it gives back; the CLI fills the one and prints the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Optional, Union
+
+from edgetl.conversion import ConversionOptions
+from edgetl.data import DataOptions
+from edgetl.errors import OptionError
+from edgetl.evaluation import Report
+from edgetl.training.options import FineTuneOptions
+
+Progress = Callable[[str, int, int], None]
+"""Called with a step's name, how much of it is done, and how much there is."""
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """What a build does otherwise than by default; each room has its own options nested here.
+
+    `backbone` is a name or a file, the target's default for None; `fine_tune` is "auto", "off" or a number
+    of epochs; `cache` the folder for embeddings and compiled backbones, the user's cache for None.
+    """
+
+    backbone: Optional[str] = None
+    weights: Optional[Path] = None
+    input_size: Optional[int] = None
+    fine_tune: Union[str, int] = "auto"
+    float_reference: bool = True
+    compare_scratch: bool = False
+    cache: Optional[Path] = None
+    data: DataOptions = field(default_factory=DataOptions)
+    conversion: ConversionOptions = field(default_factory=ConversionOptions)
+    training: FineTuneOptions = field(default_factory=FineTuneOptions)
+
+    def __post_init__(self) -> None:
+        epochs = self.fine_tune
+        if epochs not in ("auto", "off") and not (isinstance(epochs, int) and epochs > 0):
+            raise OptionError(f"fine_tune must be auto, off or a number of epochs, received {epochs!r}")
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """The files that a build wrote, and its report."""
+
+    bundle: Path
+    report_html: Path
+    report_json: Path
+    report: Report
+
+    def to_json(self) -> dict[str, Any]:
+        """What `edgetl build --json` prints: paths, accuracies 0..1, seconds a step."""
+        summary, training = self.report.summary, self.report.training
+        return {
+            "bundle": str(self.bundle),
+            "report_html": str(self.report_html),
+            "report_json": str(self.report_json),
+            "target": summary.target,
+            "backbone": summary.backbone,
+            "accuracy": {
+                "float": summary.float_accuracy and summary.float_accuracy.value,
+                summary.quantize: summary.accuracy.value,
+            },
+            "n": self.report.evaluation.n,
+            "stages": {
+                stage.name: {
+                    "kept": stage.kept,
+                    "validation": stage.validation and stage.validation.value,
+                    "test": stage.test and stage.test.value,
+                }
+                for stage in (training.stages if training else ())
+            },
+            "model_bytes": summary.model_bytes,
+            "bundle_bytes": summary.bundle_bytes,
+            "seconds": dict(self.report.seconds),
+        }

@@ -1,0 +1,143 @@
+"""Packs candidates as bundles, and measures them by running the bundle as a device does; `build` calls it."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+import numpy as np
+from PIL import Image
+
+from edgetl import __version__
+from edgetl.bundle import Manifest, pack
+from edgetl.conversion.origin import Origin
+from edgetl.data import Dataset
+from edgetl.evaluation import Evaluation, Latency, Report, Variant, compressed_size, evaluate, measure_latency
+from edgetl.learners import to_grid
+from edgetl.pipeline.candidate import Candidate
+from edgetl.pipeline.options import Progress
+from edgetl.runtime import Classifier, Embedder, decode
+from edgetl.runtime.bundled import last_layer_entries
+from edgetl.targets import Target
+
+CANARIES = 8
+"""Pictures in the bundle, with the host's answers, that a device must answer alike before it switches."""
+
+CANARY_TOLERANCE = {"cosine": 0.98, "probability": 0.1}
+"""How far a device may be off: interpreters round differently, by a few of 255 steps an element."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a candidate is worth when the device runtime runs its bundle on the test photos."""
+
+    evaluation: Evaluation
+    latency: Latency
+    variant: Variant
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """What all bundles of one build have in common."""
+
+    name: str
+    board: Target
+    origin: Origin
+    dataset: Dataset
+
+    @property
+    def root(self) -> Path:
+        """The folder that photos are named from."""
+        source = Path(self.dataset.report.source)
+        return source if source.is_dir() else source.parent
+
+    def measure(self, candidate: Candidate, scratch: Path, progress: Optional[Progress]) -> Measured:
+        """Accuracy on the test photos and latency on this machine, from a bundle packed into `scratch`."""
+        bundle = self.pack(scratch / f"{candidate.artifact.quantize}.edgetl", candidate)
+        test = self.dataset.indices("test")
+        figures = evaluate(
+            Classifier(bundle, threads=1),
+            [self.dataset.samples[index].path for index in test],
+            self.dataset.labels_of(test),
+            root=self.root,
+            progress=progress,
+        )
+        latency, model = measure_latency(bundle), candidate.artifact.model
+        variant = Variant(
+            name=candidate.artifact.quantize,
+            shipped=False,
+            model_bytes=len(model),
+            compressed_bytes=compressed_size(model),
+            accuracy=figures.accuracy,
+            latency=latency,
+        )
+        return Measured(figures, latency, variant)
+
+    def pack(self, path: Path, candidate: Candidate, proof: Optional[Report] = None) -> Path:
+        """Write the candidate's bundle; with the report's `proof` inside where there is one already."""
+        layer, entries = last_layer_entries(candidate.last_layer, candidate.selection.parameters)
+        entries["model.tflite"] = candidate.artifact.model
+        entries["statistics.bin"] = candidate.selection.statistics.to_bytes()
+        entries |= self._guard(candidate) | self._canaries(candidate)
+        if proof is not None:
+            entries["report.json"] = proof.to_json().encode()
+        manifest = Manifest(
+            name=self.name,
+            edgetl_version=__version__,
+            backbone={**self.origin.description, "stage": candidate.stage},
+            preprocess=self.origin.preprocess.to_dict(),
+            target=self.board.name,
+            quantize=candidate.artifact.quantize,
+            labels=list(candidate.last_layer.labels),
+            embedding=dict(candidate.artifact.embedding),
+            last_layer=layer,
+            accuracy=_accuracy(proof) if proof else {},
+            edgetpu="not compiled" if self.board.edgetpu else "not requested",
+            licences=[{"what": f"backbone {self.origin.name}", "licence": self.origin.description["licence"]}],
+        )
+        return pack(path, manifest, entries)
+
+    def _guard(self, candidate: Candidate) -> dict[str, bytes]:
+        """The validation photos' raw embeddings (m, d): what no later learning step may make worse.
+
+        They are part of the statistics too; who judges by them takes them out first, which is exact.
+        """
+        indices = self.dataset.indices("val")
+        embeddings = io.BytesIO()
+        np.save(embeddings, candidate.embeddings[indices], allow_pickle=False)
+        labels = json.dumps(self.dataset.labels_of(indices), ensure_ascii=False)
+        return {"guard/embeddings.npy": embeddings.getvalue(), "guard/labels.json": labels.encode()}
+
+    def _canaries(self, candidate: Candidate) -> dict[str, bytes]:
+        """A few test photos at the model's size, with the answers that this host gives for them."""
+        embedder = Embedder(candidate.artifact.model, self.origin.preprocess)
+        entries: dict[str, bytes] = {}
+        expected: list[dict[str, Any]] = []
+        for number, index in enumerate(self._one_of_each(CANARIES)):
+            picture = io.BytesIO()
+            Image.fromarray(self.dataset.frame(index)).save(picture, "JPEG", quality=90)
+            raw = embedder.embed(self.origin.preprocess.apply(decode(picture.getvalue())))
+            grid = to_grid(raw, candidate.artifact.embedding["zero_point"])
+            row = candidate.last_layer.probabilities(grid)[0]
+            path = f"canaries/{number:02d}.jpg"
+            entries[path] = picture.getvalue()
+            label, probability = candidate.last_layer.labels[int(row.argmax())], round(float(row.max()), 4)
+            expected.append({"image": path, "label": label, "probability": probability, "embedding": raw.tolist()})
+        canaries = {"tolerance": CANARY_TOLERANCE, "expected": expected}
+        return {**entries, "canaries.json": json.dumps(canaries, ensure_ascii=False).encode()}
+
+    def _one_of_each(self, count: int) -> list[int]:
+        """Up to `count` test photos, of as many classes as there are."""
+        by_label: dict[str, int] = {}
+        for index in self.dataset.indices("test"):
+            by_label.setdefault(self.dataset.samples[index].label, int(index))
+        return sorted(by_label.values())[:count]
+
+
+def _accuracy(proof: Report) -> dict[str, Any]:
+    reference = proof.summary.float_accuracy
+    known = {proof.summary.quantize: proof.summary.accuracy.value, "n": proof.evaluation.n}
+    return {**known, "float": reference.value} if reference else known

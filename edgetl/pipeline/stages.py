@@ -1,0 +1,193 @@
+"""The two stages of transfer learning, and which of them ships: `build` calls them in order."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from typing import Any, Optional
+
+import numpy as np
+
+from edgetl import __version__
+from edgetl.conversion import Artifact, ConversionOptions, check, convert
+from edgetl.conversion.origin import Origin
+from edgetl.data import Dataset, embed_all
+from edgetl.data.cache import open_folder
+from edgetl.errors import OptionError
+from edgetl.evaluation import ImageResult, Stage, proportion
+from edgetl.pipeline.candidate import (
+    FOLDS,
+    Candidate,
+    held_out_answers,
+    known_photos,
+    solve_cross_validated,
+    solve_held_out,
+)
+from edgetl.pipeline.options import BuildOptions
+from edgetl.pipeline.steps import Steps
+from edgetl.runtime import Embedder
+from edgetl.targets import Target
+from edgetl.training.options import FineTuneOptions
+
+STAGE_1 = "stage 1"
+FINE_TUNED = "fine-tuned"
+
+ENOUGH_ACCURACY = 0.995
+"""Out-of-fold accuracy of stage 1 from which "auto" leaves the backbone as it is."""
+
+ENOUGH_PHOTOS = 8
+"""Training photos in the smallest class below which "auto" does not dare to change the backbone."""
+
+
+def solve_stage_1(artifact: Artifact, dataset: Dataset) -> Candidate:
+    """The pretrained backbone as it is, with a last layer in closed form."""
+    assert dataset.embeddings is not None
+    selection = solve_cross_validated(artifact, dataset.embeddings, dataset)
+    return Candidate(STAGE_1, artifact, dataset.embeddings, selection)
+
+
+def reason_to_stay(first: Candidate, origin: Origin, dataset: Dataset, options: BuildOptions) -> str:
+    """Why the backbone stays as it is; empty where it is to be fine-tuned.
+
+    Raises:
+        OptionError: fine-tuning was asked for, and the backbone or the photos do not allow it.
+    """
+    if options.fine_tune == "off":
+        return "fine-tuning was switched off"
+    obstacle = _obstacle(origin, dataset)
+    if options.fine_tune != "auto":
+        if obstacle:
+            raise OptionError(f"{obstacle}; leave --fine-tune {options.fine_tune} out")
+        return ""
+    if obstacle:
+        return obstacle
+    smallest = min(counts.get("train", 0) for counts in dataset.report.counts.values())
+    if smallest < ENOUGH_PHOTOS:
+        return f"the smallest class has {smallest} training photos; fine-tuning wants {ENOUGH_PHOTOS} or more"
+    accuracy = np.mean([answer.correct for answer in held_out_answers(first.selection, dataset)])
+    if accuracy >= ENOUGH_ACCURACY:
+        return f"stage 1 is right on {accuracy:.1%} of the photos it was not solved from: little is left to gain"
+    return ""
+
+
+def fine_tune_stage_2(
+    first: Candidate, origin: Origin, dataset: Dataset, board: Target, options: BuildOptions, steps: Steps
+) -> Candidate:
+    """The backbone fine-tuned from stage 1's last layer, compiled anew, with a last layer solved on what it gives."""
+    from edgetl.training.fine_tuning import fine_tune
+
+    assert origin.assemble is not None
+    assert dataset.frames is not None
+    slots = {label: slot for slot, label in enumerate(first.last_layer.labels)}
+    with steps.measure("fine-tune"):
+        tuned = fine_tune(
+            origin.assemble(),
+            origin.normalization,
+            dataset.frames,
+            [slots[sample.label] for sample in dataset.samples],
+            dataset.indices("train"),
+            dataset.indices("val"),
+            first.last_layer,
+            _training_options(origin, dataset, options),
+            progress=steps.progress,
+        )
+    with steps.measure("convert"):
+        artifact = compile_on_photos(tuned.model, options.conversion, origin, dataset)
+        check(artifact.model, board)
+    with steps.measure("embed again"):
+        embedder = Embedder(artifact.model, origin.preprocess)
+        embeddings = embed_all(dataset, embedder, options.data.workers, steps.progress)
+    with steps.measure("solve last layer"):
+        selection = solve_held_out(artifact, embeddings, dataset)
+    return Candidate(FINE_TUNED, artifact, embeddings, selection, tuned.model, tuned.history, tuned.seconds)
+
+
+def keep_better(
+    first: Candidate, tuned: Optional[Candidate], dataset: Dataset, note: str = ""
+) -> tuple[Candidate, tuple[Stage, ...]]:
+    """The candidate that the validation photos prefer, and both as the report tells them."""
+    if tuned is None:
+        answers = held_out_answers(first.selection, dataset)
+        how = f"{FOLDS}-fold cross-validation of the last layer"
+        return first, (_stage(first, True, answers, how, dataset, note),)
+    before = held_out_answers(solve_held_out(first.artifact, first.embeddings, dataset), dataset)
+    after = held_out_answers(tuned.selection, dataset)
+    better = _merit(after) > _merit(before)
+    how = "validation photos, last layer solved from the training photos"
+    verdict = "" if better else "the validation photos did not prefer it"
+    stages = (
+        _stage(first, not better, before, how, dataset),
+        _stage(tuned, better, after, how, dataset, verdict),
+    )
+    return (tuned if better else first), stages
+
+
+def solve_float(kept: Candidate, origin: Origin, dataset: Dataset, options: BuildOptions, steps: Steps) -> Candidate:
+    """The same backbone in float32, its last layer chosen in the same way: what quantization is measured against."""
+    if kept.model is None:
+        artifact = origin.compile("float32")
+    else:
+        artifact = compile_on_photos(kept.model, ConversionOptions("float32"), origin, dataset)
+    known = known_photos(dataset)
+    embeddings = np.zeros((len(dataset), artifact.embedding["size"]), np.float32)
+    embedder = Embedder(artifact.model, origin.preprocess)
+    embeddings[known] = embed_all(dataset, embedder, options.data.workers, steps.progress, known)
+    solve = solve_cross_validated if kept.model is None else solve_held_out
+    return replace(kept, artifact=artifact, embeddings=embeddings, selection=solve(artifact, embeddings, dataset))
+
+
+def compile_on_photos(model: Any, options: ConversionOptions, origin: Origin, dataset: Dataset) -> Artifact:
+    """A tf_keras backbone compiled, calibrated on the user's own training photos."""
+    frames = [dataset.frame(index) for index in _calibration_sample(dataset, options.calibration_images)]
+    return convert(model, origin.normalization, origin.preprocess, options, frames)
+
+
+def _obstacle(origin: Origin, dataset: Dataset) -> str:
+    if origin.assemble is None:
+        return f"{origin.name} is compiled, so it cannot be fine-tuned"
+    if not len(dataset.indices("val")):
+        return "there are no validation photos to judge fine-tuning by"
+    return ""
+
+
+def _training_options(origin: Origin, dataset: Dataset, options: BuildOptions) -> FineTuneOptions:
+    """Seeded like the split, with a checkpoint of its own for these photos, this backbone and these options."""
+    training = replace(options.training, seed=options.data.seed)
+    if isinstance(options.fine_tune, int):
+        upper = min(training.epochs_upper, options.fine_tune - 1)
+        training = replace(training, epochs_upper=upper, epochs_all=options.fine_tune - upper)
+    key = f"{__version__}\n{dataset.digest}\n{json.dumps(origin.description, sort_keys=True)}\n{training}"
+    checkpoints = open_folder(options.cache) / "fine-tuning"
+    return replace(training, checkpoint=checkpoints / hashlib.sha256(key.encode()).hexdigest()[:32])
+
+
+def _calibration_sample(dataset: Dataset, count: int) -> list[int]:
+    """Training photos, every class in turn; within a class they are in the order of their digests, so by chance."""
+    by_label: dict[str, list[int]] = {}
+    for index in dataset.indices("train"):
+        by_label.setdefault(dataset.samples[index].label, []).append(int(index))
+    turns = max(len(indices) for indices in by_label.values())
+    in_turn = [indices[turn] for turn in range(turns) for indices in by_label.values() if turn < len(indices)]
+    return in_turn[:count]
+
+
+def _merit(answers: list[ImageResult]) -> tuple[float, float]:
+    """What candidates are compared by: accuracy first, then the probability given to the right label."""
+    accuracy = float(np.mean([answer.correct for answer in answers]))
+    return accuracy, float(np.mean([np.log(max(answer.probability_of_label, 1e-12)) for answer in answers]))
+
+
+def _stage(
+    candidate: Candidate, kept: bool, validation: list[ImageResult], how: str, dataset: Dataset, note: str = ""
+) -> Stage:
+    test = candidate.answers(dataset, dataset.indices("test"))
+    right, test_right = (sum(answer.correct for answer in answers) for answers in (validation, test))
+    return Stage(
+        name=candidate.stage,
+        kept=kept,
+        validation=proportion(right, len(validation), how),
+        test=proportion(test_right, len(test), f"test photos, {candidate.artifact.quantize} embeddings"),
+        seconds=candidate.seconds,
+        note=note,
+    )

@@ -1,0 +1,111 @@
+"""How what a build came to becomes its report; `build` calls it last."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from dataclasses import replace
+from typing import Optional
+
+from edgetl import __version__
+from edgetl.conversion.origin import Origin
+from edgetl.data import suspect_labels
+from edgetl.evaluation import Comparison, Data, Epoch, Figure, Report, Stage, Summary, Training, compare
+from edgetl.pipeline.candidate import Candidate, known_photos
+from edgetl.pipeline.shelf import Measured, Shelf
+from edgetl.runtime import interpreters
+from edgetl.targets import Target
+
+
+def tell(
+    shelf: Shelf,
+    first: Candidate,
+    kept: Candidate,
+    shipped: Measured,
+    reference: Optional[Measured],
+    stages: tuple[Stage, ...],
+    seconds: dict[str, float],
+) -> Report:
+    """The report of a build that kept `kept`; `first` is stage 1, which doubts labels better than a trained one."""
+    quantize = kept.artifact.quantize
+    return Report(
+        edgetl_version=__version__,
+        summary=_summary(shelf, kept, shipped, reference),
+        evaluation=shipped.evaluation,
+        data=_data(shelf, first),
+        training=Training(stages, tuple(_epoch(record) for record in kept.history)),
+        quantization=_compare(reference, shipped, quantize),
+        variants=(replace(shipped.variant, shipped=True), *([reference.variant] if reference else [])),
+        seconds=seconds,
+        environment=_environment(),
+        determinism="The same photos, options and versions give the same bundle, byte for byte, on one machine.",
+        licences=(f"backbone {shelf.origin.name}: {shelf.origin.description['licence']}",),
+    )
+
+
+def _summary(shelf: Shelf, kept: Candidate, shipped: Measured, reference: Optional[Measured]) -> Summary:
+    return Summary(
+        name=shelf.name,
+        target=shelf.board.name,
+        target_title=shelf.board.title,
+        backbone=shelf.origin.name,
+        input_size=shelf.origin.preprocess.size,
+        quantize=kept.artifact.quantize,
+        solver=kept.selection.solver,
+        labels=kept.last_layer.labels,
+        accuracy=shipped.evaluation.accuracy,
+        float_accuracy=reference.evaluation.accuracy if reference else None,
+        model_bytes=len(kept.artifact.model),
+        latency_here=shipped.latency,
+        latency_on_target=_estimate(shelf.board, shelf.origin, kept.artifact.quantize),
+    )
+
+
+def _compare(reference: Optional[Measured], shipped: Measured, quantize: str) -> Optional[Comparison]:
+    if reference is None:
+        return None
+    answers = (reference.evaluation.images, shipped.evaluation.images)
+    return compare(*answers, ("float32", quantize), "run by the device runtime")
+
+
+def _estimate(board: Target, origin: Origin, quantize: str) -> Optional[Figure]:
+    estimate = board.estimate_latency(origin.macs, quantize)
+    if estimate is None:
+        return None
+    reference = estimate.reference
+    how = (
+        f"{reference.latency_ms:g} ms published for {reference.model} ({reference.source}), "
+        f"scaled from {reference.macs / 1e6:.0f} to {origin.macs / 1e6:.0f} million multiply-accumulates"
+    )
+    return Figure(round(estimate.latency_ms, 1), "ms", how, estimate=True)
+
+
+def _data(shelf: Shelf, first: Candidate) -> Data:
+    """What the checks found, and the labels that stage 1 doubts."""
+    selection, dataset = first.selection, shelf.dataset
+    indices = known_photos(dataset)[selection.out_of_fold_indices]
+    suspects = suspect_labels(dataset, indices, selection.out_of_fold_probabilities, first.last_layer.labels)
+    report = replace(dataset.report, findings=(*dataset.report.findings, *suspects))
+    return Data.from_json(report.to_json())
+
+
+def _epoch(record: object) -> Epoch:
+    assert isinstance(record, dict)
+    return Epoch(
+        phase=str(record.get("phase", "fine-tuning")),
+        epoch=int(record["epoch"]),
+        accuracy=record.get("accuracy"),
+        loss=record.get("loss"),
+        validation_accuracy=record.get("validation_accuracy"),
+        validation_loss=record.get("validation_loss"),
+    )
+
+
+def _environment() -> dict[str, str]:
+    versions = {"edgetl": __version__, "python": platform.python_version()}
+    for package in ("numpy", "pillow", "tensorflow", "tf_keras"):
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {**versions, **{str(name): str(version) for name, version in interpreters()[:1]}}

@@ -1,0 +1,96 @@
+"""The command line: documented verbs, one line for every expected error, nothing half-written."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import click
+import pytest
+
+from edgetl.cli import cli
+
+
+def edgetl(*arguments, cwd=None):
+    command = [sys.executable, "-m", "edgetl", *map(str, arguments)]
+    return subprocess.run(command, check=False, capture_output=True, text=True, cwd=cwd)
+
+
+def verbs():
+    context = click.Context(cli)
+    return [cli.get_command(context, name) for name in cli.list_commands(context)]
+
+
+@pytest.mark.parametrize("command", verbs(), ids=lambda command: command.name)
+def test_every_verb_and_every_option_explains_itself(command):
+    assert command.help
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help, f"{command.name} {parameter.name} has no help"
+
+
+@pytest.mark.parametrize("command", verbs(), ids=lambda command: command.name)
+def test_every_verb_can_speak_json(command):
+    assert "as_json" in {parameter.name for parameter in command.params}
+
+
+@pytest.mark.parametrize("verb", ["targets", "backbones", "doctor"])
+def test_a_list_is_json_with_names(verb):
+    done = edgetl(verb, "--json")
+    assert done.returncode == 0, done.stderr
+    assert all(entry["name"] for entry in json.loads(done.stdout))
+
+
+@pytest.mark.parametrize("verb", ["targets", "backbones", "doctor"])
+def test_a_list_is_a_table_for_people(verb):
+    done = edgetl(verb)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) > 5
+
+
+def test_listing_needs_no_tensorflow():
+    probe = (
+        "import sys; from edgetl.cli import main\n"
+        "try: main(['backbones', '--json'])\n"
+        "except SystemExit: assert 'tensorflow' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", probe], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["buidl"], "No such command 'buidl'"),
+        (["build", "--data", "nowhere"], "no such folder or CSV file: nowhere"),
+        (["build", "--data", ".", "--target", "corral"], "unknown target 'corral' (did you mean 'coral'?)"),
+        (["build", "--data", ".", "--backbone", "mobilnet-v2-0.35"], "did you mean 'mobilenet-v2-0.35'?"),
+        (["build", "--data", ".", "--target", "coral", "--quantize", "float32"], "coral takes int8"),
+        (["build", "--data", ".", "--fine-tune", "some"], "'some' is none of auto, off"),
+        (["build", "--data", ".", "--backbone", "gone.keras"], "gone.keras"),
+        (["show", "nowhere.edgetl"], "no such file: nowhere.edgetl"),
+        (["run", "nowhere.edgetl", "--source", "."], "there is no bundle at nowhere.edgetl"),
+        (["evaluate", "nowhere.edgetl", "--data", "nowhere"], "nowhere"),
+        (["export", "nowhere.edgetl"], "there is no bundle at nowhere.edgetl"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(tmp_path, arguments, complaint):
+    done = edgetl(*arguments, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert complaint in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_project_file_with_a_wrong_option_names_it(tmp_path):
+    (tmp_path / "edgetl.toml").write_text('[build]\ncolour = "red"\n')
+    done = edgetl("build", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "unknown option 'colour' under [build]" in done.stderr
+
+
+def test_a_project_file_gives_the_options(tmp_path):
+    (tmp_path / "edgetl.toml").write_text('[build]\ndata = "photos"\ntarget = "rpi4"\n')
+    done = edgetl("build", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "no such folder or CSV file: photos" in done.stderr

@@ -1,0 +1,44 @@
+"""One small build for all tests of what a build gives: real digits, the default backbone at a small size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from shutil import copytree
+
+import pytest
+
+from edgetl.data.digits import write_digits
+from edgetl.pipeline import BuildOptions, BuildResult, build
+
+CLASSES = ("0", "1", "7")
+PHOTOS = 24
+SIZE = 64
+
+
+@dataclass(frozen=True)
+class Built:
+    """A finished build and the photos it came from."""
+
+    photos: Path
+    result: BuildResult
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory) -> Path:
+    """Three classes of real scanned digits, 24 to train and all there are to test."""
+    whole = write_digits(tmp_path_factory.mktemp("digits") / "all")
+    folder = tmp_path_factory.mktemp("photos") / "digits"
+    for label in CLASSES:
+        copytree(whole / "test" / label, folder / "test" / label)
+        (folder / "train" / label).mkdir(parents=True)
+        for path in sorted((whole / "train" / label).iterdir())[:PHOTOS]:
+            (folder / "train" / label / path.name).write_bytes(path.read_bytes())
+    return folder
+
+
+@pytest.fixture(scope="session")
+def built(digits, tmp_path_factory) -> Built:
+    output = tmp_path_factory.mktemp("built")
+    options = BuildOptions(fine_tune="off", input_size=SIZE)
+    return Built(digits, build(digits, "rpi4", options, output=output))

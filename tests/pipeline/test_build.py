@@ -1,0 +1,201 @@
+"""A build from photos to bundle: what it promises is measured on what it wrote."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from edgetl.bundle import open_bundle
+from edgetl.conversion.exporting import export
+from edgetl.errors import OptionError
+from edgetl.evaluation import Report
+from edgetl.learners import Statistics
+from edgetl.pipeline import BuildOptions, build
+from edgetl.runtime import Classifier
+from tests.pipeline.conftest import CLASSES, PHOTOS, SIZE
+
+pytestmark = pytest.mark.slow
+
+
+def edgetl(*arguments, cwd=None):
+    command = [sys.executable, "-m", "edgetl", *map(str, arguments)]
+    return subprocess.run(command, check=False, capture_output=True, text=True, cwd=cwd)
+
+
+def test_the_model_tells_the_digits_apart(built):
+    assert built.result.report.summary.accuracy.value > 0.9
+
+
+def test_quantization_costs_next_to_nothing(built):
+    comparison = built.result.report.quantization
+    assert comparison is not None
+    assert comparison.difference.points > -3
+
+
+def test_the_figure_is_what_evaluating_the_bundle_gives(built):
+    done = edgetl("evaluate", built.result.bundle, "--data", built.photos, "--json")
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert answer["accuracy"] == built.result.report.summary.accuracy.value
+    assert answer["n"] == built.result.report.evaluation.n
+    assert set(answer["per_class"]) == set(CLASSES)
+
+
+def test_run_prints_a_line_an_image(built):
+    done = edgetl("run", built.result.bundle, "--source", built.photos / "test" / "7", "--json")
+    assert done.returncode == 0, done.stderr
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(answers) == len(list((built.photos / "test" / "7").iterdir()))
+    assert set(answers[0]) >= {"source", "label", "probability", "ms"}
+    assert np.mean([answer["label"] == "7" for answer in answers]) > 0.8
+
+
+def test_the_statistics_hold_every_photo_but_the_test_photos(built):
+    statistics = Statistics.from_bytes(open_bundle(built.result.bundle).read("statistics.bin"))
+    assert dict(zip(statistics.labels, statistics.counts)) == dict.fromkeys(CLASSES, PHOTOS)
+
+
+def test_the_guard_holds_the_validation_photos_embeddings(built):
+    bundle = open_bundle(built.result.bundle)
+    counts = built.result.report.data.counts
+    labels = json.loads(bundle.read("guard/labels.json"))
+    assert len(labels) == sum(per_split["val"] for per_split in counts.values()) > 0
+
+
+def test_the_canaries_sing_on_this_machine(built):
+    bundle = open_bundle(built.result.bundle)
+    classifier = Classifier(bundle)
+    canaries = json.loads(bundle.read("canaries.json"))
+    assert len(canaries["expected"]) == len(CLASSES)
+    for expected in canaries["expected"]:
+        answer = classifier.predict(bundle.read(expected["image"]))
+        assert answer.label == expected["label"]
+        assert abs(answer.probability - expected["probability"]) <= canaries["tolerance"]["probability"]
+
+
+def test_the_bundle_carries_the_proof_without_names_or_times(built):
+    text = open_bundle(built.result.bundle).read("report.json").decode()
+    proof = Report.from_json(text)
+    assert proof.summary.accuracy == built.result.report.summary.accuracy
+    assert proof.seconds == {}
+    assert str(built.photos) not in text
+
+
+def test_the_report_lies_beside_the_bundle(built):
+    page = built.result.report_html.read_text()
+    assert "<html" in page
+    assert Report.from_json(built.result.report_json.read_text()) == built.result.report
+    names = {path.name for path in built.result.bundle.parent.iterdir()}
+    assert names == {"digits.edgetl", "digits-report.html", "digits-report.json"}
+
+
+def test_the_same_command_gives_the_same_bundle(built, tmp_path):
+    options = BuildOptions(fine_tune="off", input_size=SIZE)
+    again = build(built.photos, "rpi4", options, output=tmp_path)
+    assert again.bundle.read_bytes() == built.result.bundle.read_bytes()
+
+
+def test_other_names_and_places_of_the_photos_change_no_answer(built, tmp_path):
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(built.photos, moved)
+    for number, path in enumerate(sorted((moved / "train").rglob("*.png"))):
+        path.rename(path.with_name(f"renamed-{number}.png"))
+    options = BuildOptions(fine_tune="off", input_size=SIZE)
+    again = build(moved, "rpi4", options, name="digits", output=tmp_path)
+    first, second = open_bundle(built.result.bundle), open_bundle(again.bundle)
+    assert first.read("statistics.bin") == second.read("statistics.bin")
+    assert first.read("last_layer/weights.npy") == second.read("last_layer/weights.npy")
+
+
+def test_a_build_on_a_compiled_backbone_needs_no_tensorflow(built, tmp_path):
+    script = (
+        "import sys\n"
+        "from edgetl.pipeline import BuildOptions, build\n"
+        f"options = BuildOptions(fine_tune='off', input_size={SIZE})\n"
+        f"build({str(built.photos)!r}, 'rpi4', options, output={str(tmp_path)!r})\n"
+        "assert 'tensorflow' not in sys.modules and 'tf_keras' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_the_exported_classifier_answers_like_the_bundle(built, tmp_path):
+    from ai_edge_litert.interpreter import Interpreter
+
+    path = export(built.result.bundle, tmp_path / "digits.tflite")
+    interpreter = Interpreter(model_path=str(path))
+    interpreter.allocate_tensors()
+    entrance, exit_ = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    assert entrance["dtype"] == np.uint8
+    assert list(entrance["shape"]) == [1, SIZE, SIZE, 3]
+    classifier = Classifier(built.result.bundle)
+    rng = np.random.default_rng(0)
+    for frame in rng.integers(0, 256, (5, SIZE, SIZE, 3), np.uint8):
+        interpreter.set_tensor(entrance["index"], frame[None])
+        interpreter.invoke()
+        probabilities = interpreter.get_tensor(exit_["index"])[0]
+        expected = classifier.predict(frame)
+        np.testing.assert_allclose(probabilities, list(expected.probabilities.values()), atol=1e-3)
+
+
+def test_an_earlier_bundle_starts_the_next_build(built, tmp_path):
+    options = BuildOptions(backbone=str(built.result.bundle))
+    again = build(built.photos, "rpi4", options, name="next", output=tmp_path)
+    first, second = open_bundle(built.result.bundle), open_bundle(again.bundle)
+    assert first.read("model.tflite") == second.read("model.tflite")
+    assert again.report.summary.accuracy.value == built.result.report.summary.accuracy.value
+
+
+def test_a_compiled_backbone_cannot_be_fine_tuned_and_says_so(built, tmp_path):
+    options = BuildOptions(backbone=str(built.result.bundle), fine_tune=2)
+    with pytest.raises(OptionError, match="compiled, so it cannot be fine-tuned"):
+        build(built.photos, "rpi4", options, output=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_fine_tuning_is_kept_only_where_validation_prefers_it(built, tmp_path):
+    options = BuildOptions(fine_tune=1, input_size=SIZE, float_reference=False)
+    tuned = build(built.photos, "rpi4", options, output=tmp_path)
+    first, second = tuned.report.training.stages
+    assert first.kept != second.kept
+    better = second if second.kept else first
+    assert better.validation.value >= max(first.validation.value, second.validation.value)
+    assert tuned.report.summary.accuracy.value == better.test.value
+
+
+def test_a_broken_photo_among_many_is_told_and_passed_over(built, tmp_path):
+    photos = tmp_path / "photos"
+    shutil.copytree(built.photos, photos)
+    broken = photos / "train" / "7" / "broken.jpg"
+    broken.write_bytes(b"\xff\xd8\xff not a photo")
+    result = build(photos, "rpi4", BuildOptions(fine_tune="off", input_size=SIZE), output=tmp_path)
+    assert any("broken.jpg" in str(finding.paths) for finding in result.report.data.findings)
+
+
+def test_ctrl_c_leaves_nothing_half_written(built, tmp_path):
+    output = tmp_path / "output"
+    command = [sys.executable, "-m", "edgetl", "build", "--data", built.photos, "--fine-tune", "9"]
+    command += ["--input-size", SIZE, "--output", output]
+    process = subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True)
+    time.sleep(6)
+    os.kill(process.pid, signal.SIGINT)
+    _, message = process.communicate(timeout=60)
+    assert process.returncode == 130, message
+    assert "nothing half-written" in message
+    assert not output.exists() or list(output.iterdir()) == []
+
+
+def test_an_output_folder_that_cannot_be_written_is_one_line(built, tmp_path):
+    (tmp_path / "file").write_text("")
+    done = edgetl(
+        "build", "--data", built.photos, "--fine-tune", "off", "--input-size", SIZE, "--output", tmp_path / "file" / "x"
+    )
+    assert done.returncode == 2, done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
