@@ -13,7 +13,8 @@ from edgetl.errors import MissingExtraError
 from edgetl.training.options import AugmentationOptions, FineTuneOptions
 
 if TYPE_CHECKING:
-    from edgetl.training.fine_tuning import FineTuned, Frames, fine_tune, from_scratch
+    from edgetl.training.feeding import Frames
+    from edgetl.training.fine_tuning import FineTuned, fine_tune, from_scratch
     from edgetl.training.network import LastLayer
 
 __all__ = [
@@ -28,7 +29,7 @@ __all__ = [
 
 _NEEDS_TENSORFLOW = {
     "FineTuned": "fine_tuning",
-    "Frames": "fine_tuning",
+    "Frames": "feeding",
     "LastLayer": "network",
     "fine_tune": "fine_tuning",
     "from_scratch": "fine_tuning",

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Optional, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from edgetl.training import augmentation
+from edgetl.training import augmentation, hardware
 from edgetl.training.folding import trainable_copy
 from edgetl.training.optimizer import RelativeAdam
 from edgetl.training.options import FineTuneOptions
 
-_SIDE_STEP = 32  # the stride of the usual backbones: sizes that it divides lose no row at the edge
+_STRIDE = 32  # the stride of the usual backbones: sizes that it divides lose no row at the edge
 
 
 class LastLayer(Protocol):
@@ -51,18 +51,14 @@ class Network:
         backbone: tf_keras.Model,
         normalization: tuple[float, float],
         start: LastLayer,
-        options: FineTuneOptions,
-        strategy: tf.distribute.Strategy,
-        precision: Optional[str],
         trained: Trained,
+        options: FineTuneOptions,
     ) -> None:
-        self._normalization = normalization
-        self._trained = trained
-        self._options = options
-        self._strategy = strategy
+        self._normalization, self._trained, self._options = normalization, trained, options
+        self.strategy = hardware.strategy()
         self.size: tuple[int, int] = backbone.input_shape[1:3]
-        with strategy.scope():
-            self.backbone, self.train_size = _copy_for_training(backbone, options.train_scale, precision)
+        with self.strategy.scope():
+            self.backbone, self.train_size = _copy_for_training(backbone, options.train_scale)
             weights, bias = start.weights / start.temperature, start.bias / start.temperature
             self.head = [tf.Variable(np.float32(weights), name="head"), tf.Variable(np.float32(bias), name="bias")]
             self._layers = _trained_variables(self.backbone, trained)
@@ -93,17 +89,20 @@ class Network:
         @tf.function(reduce_retracing=True)
         def step(batch: tuple, learning_rate: tf.Tensor) -> tuple:
             self.optimizer.learning_rate.assign(learning_rate)
-            loss, hits = self._strategy.run(replica, args=batch)
+            loss, hits = self.strategy.run(replica, args=batch)
             add = tf.distribute.ReduceOp.SUM
-            return self._strategy.reduce(add, loss, None), self._strategy.reduce(add, hits, None)
+            return self.strategy.reduce(add, loss, None), self.strategy.reduce(add, hits, None)
 
         return step
 
-    @tf.function(reduce_retracing=True)
-    def evaluate(self, frames: tf.Tensor, labels: tf.Tensor, mirrored: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def evaluate(self, frames: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Loss and hit of every frame, (m,) each, at the backbone's own size and as the device will see it."""
-        images = tf.cast(tf.cond(mirrored, lambda: tf.reverse(frames, [2]), lambda: frames), tf.float32)
-        logits = self._logits(images)
+        losses, hits = self._evaluate(tf.constant(frames), tf.constant(labels))
+        return losses.numpy(), hits.numpy()
+
+    @tf.function(reduce_retracing=True)
+    def _evaluate(self, frames: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        logits = self._logits(tf.cast(frames, tf.float32))
         return self._losses(logits, labels), _hits(logits, labels)
 
     def _logits(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
@@ -131,14 +130,12 @@ def _hits(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.equal(tf.argmax(logits, axis=1, output_type=labels.dtype), labels), tf.float32)
 
 
-def _copy_for_training(
-    backbone: tf_keras.Model, scale: float, precision: Optional[str]
-) -> tuple[tf_keras.Model, tuple[int, int]]:
+def _copy_for_training(backbone: tf_keras.Model, scale: float) -> tuple[tf_keras.Model, tuple[int, int]]:
     """A copy and the size to train it at: the scaled one where the layers allow another size than the own."""
-    own = backbone.input_shape[1:3]
-    scaled = tuple(max(1, round(side * scale / _SIDE_STEP)) * _SIDE_STEP for side in own)
+    own, precision = backbone.input_shape[1:3], hardware.precision()
+    scaled = tuple(min(side, max(1, round(side * scale / _STRIDE)) * _STRIDE) for side in own)
     try:
-        return trainable_copy(backbone, any_size=True, precision=precision), min(own, scaled)
+        return trainable_copy(backbone, any_size=True, precision=precision), scaled
     except (ValueError, TypeError):
         return trainable_copy(backbone, any_size=False, precision=precision), own
 
