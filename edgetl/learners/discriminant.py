@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Union
-
 import numpy as np
 from numpy.typing import NDArray
 
-from edgetl.learners.moments import Array, Directions, Moments
+from edgetl.learners.moments import Array, Directions, Moments, Shrinkage
 from edgetl.learners.statistics import Statistics
 
 NAME = "discriminant"
 
 
 def solve(
-    statistics: Statistics, shrinkage: Union[float, str] = "oas", correction: bool = True
+    statistics: Statistics, shrinkage: Shrinkage = "oas", correction: bool = True
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return weights (d, K) and bias (K,); all classes count as equally probable.
 
@@ -30,9 +28,7 @@ def solve(
         LearningError: there is no class.
         OptionError: the shrinkage is out of range.
     """
-    moments = Moments.of(statistics)
-    amount = oracle_shrinkage(moments) if shrinkage == "oas" else shrinkage
-    return from_directions(Directions.of(moments, amount), correction)  # type: ignore[arg-type]
+    return from_directions(Directions.of(Moments.of(statistics), shrinkage), correction)
 
 
 def from_directions(directions: Directions, correction: bool = True) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -45,22 +41,6 @@ def from_directions(directions: Directions, correction: bool = True) -> tuple[ND
     return seen.vectors.astype(np.float32), bias.astype(np.float32)
 
 
-def oracle_shrinkage(moments: Moments) -> float:
-    """Approximate the oracle's shrinkage.
-
-    Source: Chen, Wiesel, Eldar and Hero, Shrinkage Algorithms for MMSE Covariance Estimation, IEEE Trans. Signal
-    Processing 58(10), 2010, equation 23.
-    """
-    d = moments.dimension
-    trace_squared = float(np.trace(moments.scatter)) ** 2
-    squares = float(np.vdot(moments.scatter, moments.scatter))
-    above = (1 - 2 / d) * squares + trace_squared
-    below = (moments.freedom + 1 - 2 / d) * (squares - trace_squared / d)
-    return min(max(above / below, _LEAST_SHRINKAGE), _MOST_SHRINKAGE) if below > 0 else _MOST_SHRINKAGE
-
-
-_LEAST_SHRINKAGE = 1e-3
-_MOST_SHRINKAGE = 0.999
 _LEAST_SIGNAL = 0.05
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from edgetl.errors import IntegrityError
 from edgetl.learners.embedding import GRID
+from edgetl.learners.novelty import NoveltyModel
 
 Floats = NDArray[np.float32]
 
@@ -24,9 +25,7 @@ class LastLayer:
         weights: (d, K) float32.
         bias: (K,) float32.
         temperature: what scores are divided by before the softmax.
-        means: (d, K) float32, the class means scaled to length 1.
-        novelty_quantiles: (q,) float32, ascending: how unusual known images look, at even shares of them.
-        novelty_threshold: images with more novelty than this belong to none of the classes.
+        novelty_model: what novelty is measured with.
         solver: the name of the solver that gave the weights.
     """
 
@@ -34,27 +33,26 @@ class LastLayer:
     weights: Floats
     bias: Floats
     temperature: float
-    means: Floats
-    novelty_quantiles: Floats
-    novelty_threshold: float
+    novelty_model: NoveltyModel
     solver: str
 
     def __post_init__(self) -> None:
-        """Raise IntegrityError where the parts do not fit or hold NaN."""
+        """Raise IntegrityError where the parts do not fit."""
         classes = len(self.labels)
         if classes == 0 or len(set(self.labels)) != classes:
             raise IntegrityError("the last layer's labels are missing or not unique")
-        dimension = self.weights.shape[0] if self.weights.ndim == 2 else 0
-        shapes = {"weights": (dimension, classes), "bias": (classes,), "means": (dimension, classes)}
-        for name, shape in shapes.items():
-            _check_array(name, getattr(self, name), shape)
-        _check_array("novelty_quantiles", self.novelty_quantiles, (max(self.novelty_quantiles.size, 2),))
-        if dimension == 0 or (np.diff(self.novelty_quantiles) < 0).any():
-            raise IntegrityError("the last layer has no weights, or novelty quantiles that do not ascend")
+        shape = self.weights.shape
+        if len(shape) != 2 or shape[0] == 0 or shape[1] != classes or self.bias.shape != (classes,):
+            raise IntegrityError(f"the last layer's weights are {shape}; that does not fit {classes} labels")
+        if self.novelty_model.weights.shape != shape:
+            raise IntegrityError("the last layer's novelty weights are not for the same classes")
         if not (np.isfinite(self.temperature) and self.temperature > 0):
             raise IntegrityError(f"the last layer's temperature is {self.temperature}; it must be above 0")
-        if not 0 <= self.novelty_threshold <= 1:
-            raise IntegrityError(f"the novelty threshold is {self.novelty_threshold}; it must be from 0 to 1")
+
+    @property
+    def novelty_threshold(self) -> float:
+        """Images with more novelty than this belong to none of the classes."""
+        return self.novelty_model.threshold
 
     def scores(self, grid: NDArray[np.int16]) -> Floats:
         """(n, K) float32 for embeddings (n, d) or (d,) on the grid: grid / GRID @ weights + bias."""
@@ -66,19 +64,20 @@ class LastLayer:
 
     def novelty(self, grid: NDArray[np.int16]) -> Floats:
         """(n,) float32 in 0..1: the share of known images that look less unusual than this one."""
-        unusual = unusualness(grid, self.means)
-        shares = np.linspace(0, 1, len(self.novelty_quantiles))
-        return np.interp(unusual, self.novelty_quantiles, shares).astype(np.float32)
+        return self.novelty_model.share(unit_length(grid))
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
-        """Everything but the labels and the solver's name, as arrays to store."""
+        """Everything but the labels and the solver's name, as float32 arrays to store."""
         return {
             "weights": self.weights,
             "bias": self.bias,
             "temperature": np.array([self.temperature], dtype=np.float32),
-            "means": self.means,
-            "novelty_quantiles": self.novelty_quantiles,
-            "novelty_threshold": np.array([self.novelty_threshold], dtype=np.float32),
+            "novelty_directions": self.novelty_model.directions,
+            "novelty_weights": self.novelty_model.weights,
+            "novelty_bias": self.novelty_model.bias,
+            "novelty_scales": self.novelty_model.scales,
+            "novelty_quantiles": self.novelty_model.quantiles,
+            "novelty_threshold": np.array([self.novelty_model.threshold], dtype=np.float32),
         }
 
     @classmethod
@@ -88,18 +87,23 @@ class LastLayer:
         Raises:
             IntegrityError: an array is missing, unknown, of another shape or type, or not finite.
         """
-        if set(arrays) != _ARRAYS:
-            raise IntegrityError(f"the last layer has arrays {sorted(arrays)}; it needs {sorted(_ARRAYS)}")
-        for name in ("temperature", "novelty_threshold"):
-            _check_array(name, arrays[name], (1,))
+        if set(arrays) != set(_ARRAY_RANKS):
+            raise IntegrityError(f"the last layer has arrays {sorted(arrays)}; it needs {sorted(_ARRAY_RANKS)}")
+        for name, rank in _ARRAY_RANKS.items():
+            _check_array(name, arrays[name], rank)
         return cls(
             labels=tuple(labels),
             weights=arrays["weights"],
             bias=arrays["bias"],
-            temperature=float(arrays["temperature"][0]),
-            means=arrays["means"],
-            novelty_quantiles=arrays["novelty_quantiles"],
-            novelty_threshold=float(arrays["novelty_threshold"][0]),
+            temperature=_only(arrays, "temperature"),
+            novelty_model=NoveltyModel(
+                directions=arrays["novelty_directions"],
+                weights=arrays["novelty_weights"],
+                bias=arrays["novelty_bias"],
+                scales=arrays["novelty_scales"],
+                quantiles=arrays["novelty_quantiles"],
+                threshold=_only(arrays, "novelty_threshold"),
+            ),
             solver=solver,
         )
 
@@ -116,17 +120,28 @@ def unit_length(grid: NDArray[np.int16]) -> Floats:
     return np.atleast_2d(grid).astype(np.float32) / np.float32(GRID)
 
 
-def unusualness(grid: NDArray[np.int16], means: Floats) -> Floats:
-    """(n,) float32: one minus the cosine to the nearest class mean, for embeddings on the grid."""
-    return np.asarray(1 - (unit_length(grid) @ means).max(axis=1), dtype=np.float32)
+_ARRAY_RANKS = {
+    "weights": 2,
+    "bias": 1,
+    "temperature": 1,
+    "novelty_directions": 2,
+    "novelty_weights": 2,
+    "novelty_bias": 1,
+    "novelty_scales": 1,
+    "novelty_quantiles": 1,
+    "novelty_threshold": 1,
+}
 
 
-_ARRAYS = {"weights", "bias", "temperature", "means", "novelty_quantiles", "novelty_threshold"}
-
-
-def _check_array(name: str, array: Any, shape: tuple[int, ...]) -> None:
-    if not isinstance(array, np.ndarray) or array.dtype != np.float32 or array.shape != shape:
+def _check_array(name: str, array: Any, rank: int) -> None:
+    if not isinstance(array, np.ndarray) or array.dtype != np.float32 or array.ndim != rank:
         kind = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
-        raise IntegrityError(f"the last layer's {name} is {kind}; it must be float32 {shape}")
+        raise IntegrityError(f"the last layer's {name} is {kind}; it must be float32 with {rank} axes")
     if not np.isfinite(array).all():
         raise IntegrityError(f"the last layer's {name} holds NaN or infinity")
+
+
+def _only(arrays: Mapping[str, NDArray[Any]], name: str) -> float:
+    if arrays[name].shape != (1,):
+        raise IntegrityError(f"the last layer's {name} has shape {arrays[name].shape}; it must be one number")
+    return float(arrays[name][0])

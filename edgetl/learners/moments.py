@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Union
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,8 @@ from edgetl.learners.embedding import GRID
 from edgetl.learners.statistics import Statistics
 
 Array = NDArray[Any]
+Shrinkage = Union[float, str]
+"""Between 0 and 1, or "oas" to compute it from the statistics."""
 
 
 @dataclass(frozen=True)
@@ -93,16 +95,15 @@ class Directions:
     scale: float
 
     @classmethod
-    def of(cls, moments: Moments, shrinkage: float) -> Directions:
+    def of(cls, moments: Moments, shrinkage: Shrinkage) -> Directions:
         """Solve for them.
 
         Raises:
-            OptionError: the shrinkage is not between 0 and 1.
+            OptionError: the shrinkage is neither between 0 and 1 nor "oas".
         """
-        if isinstance(shrinkage, str) or not 0 < shrinkage < 1:
-            raise OptionError(f"shrinkage is {shrinkage!r}; give a number between 0 and 1")
-        ridge = shrinkage * moments.spread
-        system = (1 - shrinkage) * moments.scatter
+        amount = _amount(shrinkage, moments)
+        ridge = amount * moments.spread
+        system = (1 - amount) * moments.scatter
         system.flat[:: len(system) + 1] += ridge
         centre = moments.means.mean(axis=0)
         offsets = moments.means - centre
@@ -116,8 +117,8 @@ class Directions:
             centre=centre,
             vectors=vectors * moments.freedom,
             products=offsets @ vectors * moments.freedom,
-            noise=_noise(len(system) - ridge * inverse_trace, moments.freedom) / (1 - shrinkage),
-            scale=(1 - shrinkage) / moments.freedom,
+            noise=_noise(len(system) - ridge * inverse_trace, moments.freedom) / (1 - amount),
+            scale=(1 - amount) / moments.freedom,
         )
 
     def seen_from(self, weights: Array) -> Directions:
@@ -150,10 +151,34 @@ def solve_positive(matrix: Array, right: Array) -> Array:
     return x
 
 
+_LEAST_SHRINKAGE = 1e-3
+_MOST_SHRINKAGE = 0.999
 _BLOCK = 64
 _PROBES = 32
 _VANISHING = 1e-6
 _LARGEST_LEVERAGE = 0.99
+
+
+def _amount(shrinkage: Shrinkage, moments: Moments) -> float:
+    if shrinkage == "oas":
+        return _oracle_shrinkage(moments)
+    if isinstance(shrinkage, str) or not 0 < shrinkage < 1:
+        raise OptionError(f"shrinkage is {shrinkage!r}; give a number between 0 and 1, or 'oas'")
+    return float(shrinkage)
+
+
+def _oracle_shrinkage(moments: Moments) -> float:
+    """Approximate the oracle's shrinkage.
+
+    Source: Chen, Wiesel, Eldar and Hero, Shrinkage Algorithms for MMSE Covariance Estimation, IEEE Trans. Signal
+    Processing 58(10), 2010, equation 23.
+    """
+    d = moments.dimension
+    trace_squared = float(np.trace(moments.scatter)) ** 2
+    squares = float(np.vdot(moments.scatter, moments.scatter))
+    above = (1 - 2 / d) * squares + trace_squared
+    below = (moments.freedom + 1 - 2 / d) * (squares - trace_squared / d)
+    return min(max(above / below, _LEAST_SHRINKAGE), _MOST_SHRINKAGE) if below > 0 else _MOST_SHRINKAGE
 
 
 def _probes(d: int) -> Array:

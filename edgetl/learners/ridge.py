@@ -5,18 +5,18 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from edgetl.learners.moments import Directions, Moments
+from edgetl.learners.moments import Directions, Moments, Shrinkage
 from edgetl.learners.statistics import Statistics
 
 NAME = "ridge"
 
 
-def solve(statistics: Statistics, shrinkage: float = 0.5) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def solve(statistics: Statistics, shrinkage: Shrinkage = 0.5) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return weights (d, K) and bias (K,).
 
     Args:
         statistics: of embeddings on the grid.
-        shrinkage: a, between 0 and 1; the ridge is a / (1 - a) times the mean eigenvalue of the scatter within
+        shrinkage: a, between 0 and 1 or "oas"; the ridge is a / (1 - a) times the mean eigenvalue of the scatter within
             classes, so that the same number smooths as much as in the discriminant.
 
     Raises:

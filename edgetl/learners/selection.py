@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgetl.errors import LearningError
-from edgetl.learners import discriminant, nearest_mean, ridge
+from edgetl.learners import discriminant, out_of_fold
 from edgetl.learners.calibration import class_weights, fit_temperature, log_losses
-from edgetl.learners.embedding import GRID
-from edgetl.learners.last_layer import Floats, LastLayer, softmax, unit_length
-from edgetl.learners.moments import Directions, Moments
+from edgetl.learners.last_layer import Floats, LastLayer, softmax
+from edgetl.learners.novelty import SHRINKAGE, NoveltyModel
+from edgetl.learners.relearning import solve
 from edgetl.learners.statistics import Statistics
 
 NOVELTY_THRESHOLD = 0.98
@@ -70,56 +70,26 @@ def choose(embeddings: NDArray[np.int16], labels: Sequence[str], folds: NDArray[
     names = sorted(set(labels))
     y = np.searchsorted(names, labels)
     total = _gather(embeddings, y, names)
-    predicted = _predict_folds(embeddings, y, folds, total)
-    trials = [_Trial.of(*candidate, scores, y[predicted.indices]) for candidate, scores in predicted.scores()]
+    predicted = out_of_fold.predict(embeddings, y, folds, total)
+    trials = [_Trial.of(attempt, scores, y[predicted.indices]) for attempt, scores in predicted.scores.items()]
     chosen = _preferred(trials)
-    solve = _SOLVERS[chosen.solver].solve
-    weights, bias = solve(total, **chosen.parameters)
-    last_layer = LastLayer(
-        labels=tuple(names),
-        weights=weights,
-        bias=bias,
-        temperature=chosen.temperature,
-        means=nearest_mean.solve(total)[0],
-        novelty_quantiles=_quantiles(predicted.unusual),
-        novelty_threshold=NOVELTY_THRESHOLD,
-        solver=chosen.solver,
-    )
     return Selection(
-        solver=chosen.solver,
-        parameters=dict(chosen.parameters),
-        last_layer=last_layer,
+        solver=chosen.attempt.solver,
+        parameters=chosen.parameters,
+        last_layer=_solve(total, chosen, predicted),
         statistics=total,
         out_of_fold_indices=predicted.indices,
         out_of_fold_probabilities=softmax(chosen.scores, chosen.temperature),
-        candidates=tuple(sorted((trial.candidate() for trial in trials), key=lambda c: c.log_loss)),
+        candidates=tuple(sorted((trial.candidate for trial in trials), key=lambda c: c.log_loss)),
     )
 
 
-_SHRINKAGES = (0.1, 0.2, 0.3, 0.5, 0.7)
-_SOLVERS = {module.NAME: module for module in (nearest_mean, ridge, discriminant)}
-_CANDIDATES: tuple[tuple[str, Mapping[str, Any]], ...] = (
-    (nearest_mean.NAME, {}),
-    *((solver.NAME, {"shrinkage": amount}) for amount in _SHRINKAGES for solver in (ridge, discriminant)),
-)
 _QUANTILES = 101
-_JITTER = 1e-9
-
-
-class _Predicted(NamedTuple):
-    """What layers that had not seen them say of the embeddings `indices` (m,)."""
-
-    indices: NDArray[np.int64]
-    tables: Floats
-    unusual: Floats
-
-    def scores(self) -> Iterator[tuple[tuple[str, Mapping[str, Any]], Floats]]:
-        return zip(_CANDIDATES, self.tables)
+_LEAST_SCALE = 1e-6
 
 
 class _Trial(NamedTuple):
-    solver: str
-    parameters: Mapping[str, Any]
+    attempt: out_of_fold.Attempt
     scores: Floats
     temperature: float
     losses: NDArray[np.float64]
@@ -127,24 +97,34 @@ class _Trial(NamedTuple):
     accuracy: float
 
     @classmethod
-    def of(cls, solver: str, parameters: Mapping[str, Any], scores: Floats, y: NDArray[np.int64]) -> _Trial:
+    def of(cls, attempt: out_of_fold.Attempt, scores: Floats, y: NDArray[np.int64]) -> _Trial:
         weights = class_weights(y)
         temperature = fit_temperature(scores, y)
         losses = weights * log_losses(scores, y, temperature)
-        accuracy = float(weights @ (scores.argmax(axis=1) == y))
-        return cls(solver, parameters, scores, temperature, losses, accuracy)
+        return cls(attempt, scores, temperature, losses, float(weights @ (scores.argmax(axis=1) == y)))
 
+    @property
+    def parameters(self) -> dict[str, Any]:
+        return {} if self.attempt.shrinkage is None else {"shrinkage": self.attempt.shrinkage}
+
+    @property
+    def log_loss(self) -> float:
+        return float(self.losses.sum())
+
+    @property
     def candidate(self) -> Candidate:
-        return Candidate(self.solver, dict(self.parameters), self.accuracy, float(self.losses.sum()))
+        return Candidate(self.attempt.solver, self.parameters, self.accuracy, self.log_loss)
 
 
-def _preferred(trials: Iterable[_Trial]) -> _Trial:
+def _preferred(trials: Sequence[_Trial]) -> _Trial:
     """The best discriminant, unless another solver beats it by more than a standard error.
 
     On a par, the discriminant serves the device better: new classes with few pictures profit from it most.
     """
-    ranked = sorted(trials, key=lambda trial: float(trial.losses.sum()))
-    best, home = ranked[0], next(trial for trial in ranked if trial.solver == discriminant.NAME)
+    best = min(trials, key=lambda trial: trial.log_loss)
+    home = min(
+        (trial for trial in trials if trial.attempt.solver == discriminant.NAME), key=lambda trial: trial.log_loss
+    )
     gains = home.losses - best.losses
     return best if gains.sum() > np.sqrt(len(gains)) * gains.std() else home
 
@@ -157,62 +137,26 @@ def _gather(embeddings: NDArray[np.int16], y: NDArray[np.int64], names: Sequence
     return statistics
 
 
-def _predict_folds(
-    embeddings: NDArray[np.int16], y: NDArray[np.int64], folds: NDArray[Any], total: Statistics
-) -> _Predicted:
-    indices = np.flatnonzero(folds >= 0)
-    rows = _coordinates(embeddings)
-    tables = np.zeros((len(_CANDIDATES), len(indices), len(total.labels)), dtype=np.float32)
-    unusual = np.zeros(len(indices), dtype=np.float32)
-    for fold in np.unique(folds[indices]):
-        rest, members = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
-        places = np.searchsorted(indices, members)
-        present, slots = np.unique(y[rest], return_inverse=True)
-        if rows is None:
-            moments = _moments_without(total, embeddings[members], y[members])
-            held_out: NDArray[Any] = unit_length(embeddings[members])
-        else:
-            moments = Moments.of_rows(rows[rest], slots, embeddings.shape[1])
-            held_out = rows[members]
-        for table, (weights, bias) in zip(tables, _solutions(moments)):
-            scores = held_out @ weights + bias
-            table[places] = scores.min(axis=1, keepdims=True)
-            table[places[:, None], present] = scores
-        unusual[places] = 1 - tables[0, places].max(axis=1)
-    return _Predicted(indices, tables, unusual)
+def _solve(total: Statistics, chosen: _Trial, predicted: out_of_fold.OutOfFold) -> LastLayer:
+    solution = solve(chosen.attempt.solver, total, chosen.parameters)
+    amount = SHRINKAGE if chosen.attempt.shrinkage is None else chosen.attempt.shrinkage
+    scales, quantiles = _usual(predicted.whitened[amount], predicted.plain)
+    return LastLayer(
+        labels=total.labels,
+        weights=solution.weights,
+        bias=solution.bias,
+        temperature=chosen.temperature,
+        novelty_model=NoveltyModel.of(solution.directions, scales, quantiles, NOVELTY_THRESHOLD),
+        solver=chosen.attempt.solver,
+    )
 
 
-def _coordinates(embeddings: NDArray[np.int16]) -> Optional[NDArray[np.float64]]:
-    """(n, n) rows with the inner products of the embeddings, where these are fewer than their dimension.
-
-    Solvers see embeddings through inner products alone, so in these coordinates, the Cholesky factor of all of
-    them, they find the same scores from smaller systems.
-    """
-    if len(embeddings) >= embeddings.shape[1]:
-        return None
-    unit = embeddings / np.float64(GRID)
-    products = unit @ unit.T
-    products.flat[:: len(products) + 1] += _JITTER
-    return np.linalg.cholesky(products)
-
-
-def _moments_without(total: Statistics, embeddings: NDArray[np.int16], y: NDArray[np.int64]) -> Moments:
-    rest = total.copy()
-    rest.remove(embeddings, [total.labels[slot] for slot in y])
-    return Moments.of(rest)
-
-
-def _solutions(moments: Moments) -> Iterator[tuple[Floats, Floats]]:
-    """Solve for every candidate in turn; those of the same shrinkage share one factorisation."""
-    yield nearest_mean.from_means(moments.means)
-    for amount in _SHRINKAGES:
-        directions = Directions.of(moments, amount)
-        yield ridge.from_directions(directions)
-        yield discriminant.from_directions(directions)
-
-
-def _quantiles(unusual: Floats) -> Floats:
-    return np.quantile(unusual, np.linspace(0, 1, _QUANTILES)).astype(np.float32)
+def _usual(whitened: Floats, plain: Floats) -> tuple[Floats, Floats]:
+    """Scales (2,) and quantiles (q,) of novelty, from squared distances (m, K) of known images."""
+    spreads = [float(np.std(distances.min(axis=1))) for distances in (whitened, plain)]
+    scales = np.maximum(spreads, _LEAST_SCALE).astype(np.float32)
+    unusual = (whitened / scales[0] + plain / scales[1]).min(axis=1)
+    return scales, np.quantile(unusual, np.linspace(0, 1, _QUANTILES)).astype(np.float32)
 
 
 def _check(embeddings: NDArray[np.int16], labels: Sequence[str], folds: NDArray[Any]) -> None:
@@ -224,6 +168,6 @@ def _check(embeddings: NDArray[np.int16], labels: Sequence[str], folds: NDArray[
         raise LearningError(f"there are {len(set(labels))} classes; give at least two to tell apart")
     for fold in np.unique(folds[folds >= 0]):
         if len({label for label, other in zip(labels, folds) if other != fold}) < 2:
-            raise LearningError(f"outside fold {fold} fewer than two classes are left; spread the classes over folds")
+            raise LearningError(f"outside fold {fold} there are not two classes; spread the classes over folds")
     if not (folds >= 0).any():
         raise LearningError("no embedding is in a fold to predict; give folds 0, 1, ... besides -1")
