@@ -139,7 +139,9 @@ def _called(tensor: Tensor) -> str:
 
 
 def _is_quantized(model: Model, operator: Operator) -> bool:
-    return any(tensor.type in ("INT8", "UINT8") for tensor in model.activations(operator))
+    """Whether it writes 8-bit integers that stand for real numbers."""
+    written = (model.tensors[index] for index in operator.outputs)
+    return any(tensor.type in ("INT8", "UINT8") and tensor.quantization is not None for tensor in written)
 
 
 def _named_tensor(model: Model, operator: Operator, condition: Mapping[str, Any]) -> Optional[Tensor]:

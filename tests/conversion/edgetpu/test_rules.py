@@ -79,6 +79,15 @@ def test_a_float_model_is_refused_as_not_quantized():
     assert analysis.ops[0].placed == "cpu"
 
 
+def test_a_float_model_that_takes_pixels_is_refused_too():
+    builder = GraphBuilder()
+    pixels = builder.tensor((1, 8), "UINT8", scales=())
+    cast, result = builder.tensor((1, 8), "FLOAT32"), builder.tensor((1, 8), "FLOAT32")
+    builder.operator("CAST", [pixels], [cast])
+    builder.operator("RELU", [cast], [result])
+    assert analyse(builder.build([pixels], [result])).refused.startswith("Model not quantized")
+
+
 @pytest.mark.parametrize("name", sorted(set(RULES["shape_inputs"]) & set(MAPPED)))
 def test_a_shape_that_is_computed_refuses_the_whole_model(name):
     case = MAPPED[name]
