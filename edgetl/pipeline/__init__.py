@@ -12,7 +12,7 @@ from edgetl.conversion import check
 from edgetl.conversion.origin import Origin, find_origin
 from edgetl.data import Dataset, load_folder
 from edgetl.data.listing import list_photos
-from edgetl.errors import OptionError
+from edgetl.errors import DataError, OptionError, StorageError
 from edgetl.evaluation import Report, write_html
 from edgetl.pipeline.candidate import Candidate
 from edgetl.pipeline.options import BuildOptions, BuildResult, Progress
@@ -53,6 +53,7 @@ def build(
     name = _checked_name(name or source.resolve().stem)
     _check_format(board, options.conversion.quantize)
     origin = find_origin(options.backbone or board.backbone, options.input_size, options.weights, options.cache)
+    _check_output(output)
     list_photos(source)  # an unusable folder is told of before anything is compiled
 
     with steps.measure("compile backbone"):
@@ -88,12 +89,24 @@ def _check_format(board: Target, quantize: str) -> None:
         raise OptionError(f"{board.name} takes {', '.join(board.quantize)}, not --quantize {quantize}")
 
 
+def _check_output(output: Path) -> None:
+    """Better now than after an hour of training."""
+    existing = next(folder for folder in (output.absolute(), *output.absolute().parents) if folder.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise StorageError(f"cannot write to {output}: {existing} is no folder of yours; choose another --output")
+
+
 def _load(
     source: Path, origin: Origin, embedder: Embedder, options: BuildOptions, progress: Optional[Progress]
 ) -> Dataset:
     """Every photo is opened once: checked, embedded, and kept as a frame where it is needed again."""
     again = options.fine_tune != "off" or options.float_reference
-    return load_folder(source, options.data, origin.preprocess, embedder, again, options.cache, progress)
+    dataset = load_folder(source, options.data, origin.preprocess, embedder, again, options.cache, progress)
+    if not len(dataset.indices("test")):
+        raise DataError(
+            f"no class in {source} has 3 photos that differ, so none can be held back to measure by; add photos"
+        )
+    return dataset
 
 
 def _float_reference(

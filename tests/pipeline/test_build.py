@@ -15,7 +15,7 @@ import pytest
 
 from edgetl.bundle import open_bundle
 from edgetl.conversion.exporting import export
-from edgetl.errors import OptionError
+from edgetl.errors import DataError, OptionError
 from edgetl.evaluation import Report
 from edgetl.learners import Statistics
 from edgetl.pipeline import BuildOptions, build
@@ -199,3 +199,13 @@ def test_an_output_folder_that_cannot_be_written_is_one_line(built, tmp_path):
     )
     assert done.returncode == 2, done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_too_few_photos_to_measure_anything_is_one_line(built, tmp_path):
+    photos = tmp_path / "photos"
+    for label in CLASSES:
+        (photos / label).mkdir(parents=True)
+        for path in sorted((built.photos / "train" / label).iterdir())[:2]:
+            shutil.copy(path, photos / label)
+    with pytest.raises(DataError, match="add photos"):
+        build(photos, "rpi4", BuildOptions(fine_tune="off", input_size=SIZE), output=tmp_path)
