@@ -23,7 +23,7 @@ def normalized(spec: backbones.Spec, size: int) -> np.ndarray:
     return (pattern(size)[None].astype(np.float32) - offset) / scale
 
 
-@pytest.mark.parametrize("level", [0, 1, 2])
+@pytest.mark.parametrize("level", [0, pytest.param(1, marks=pytest.mark.slow), 2])
 def test_efficientnet_lite_gives_the_logits_of_the_publishers_model(level):
     spec = backbones.get_backbone(f"efficientnet-lite{level}")
     size = spec.input_sizes[0]
