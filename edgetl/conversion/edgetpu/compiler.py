@@ -66,7 +66,10 @@ class Compiler:
         if not self.container:
             return [self.path, *arguments]
         limits = ["--rm", "--name", name, "--network", "none", "--user", f"{os.getuid()}:{os.getgid()}"]
-        return [self.path, "run", *limits, "--volume", f"{folder}:{inside}", IMAGE, *arguments]
+        if Path(self.path).name == "podman":  # otherwise the user inside is not the one who owns the folder
+            limits += ["--userns", "keep-id"]
+        volume = ["--platform", "linux/amd64", "--volume", f"{folder}:{inside}"]
+        return [self.path, "run", *limits, *volume, IMAGE, *arguments]
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ Depthwise convolutions: blocks of four channels, a 4x4 diagonal matrix for each 
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable
 from typing import Optional
 
@@ -34,12 +33,7 @@ class ParameterIndex:
     def __init__(self, parts: Iterable[memoryview]) -> None:
         self._parts = [bytes(part) for part in parts]
         self._left_to_search = _MOST_SEARCHED_BYTES
-        self._places: dict[bytes, list[tuple[int, int]]] = defaultdict(list)
-        for number, content in enumerate(self._parts):
-            for place in range(0, len(content) - _KEY_BYTES + 1, _ALIGNMENT):
-                places = self._places[content[place : place + _KEY_BYTES]]
-                if len(places) < _MOST_CANDIDATES:
-                    places.append((number, place))
+        self._indexes = [_index(content) for content in self._parts]
 
     def lacks(self, model: Model, operator: Operator) -> bool:
         """Whether the operator's weights are certainly not there; False for layers that are not decoded."""
@@ -58,10 +52,15 @@ class ParameterIndex:
         return all(self._holds_group(group, stride) for group in groups)
 
     def _holds_group(self, group: np.ndarray, stride: int) -> bool:
-        key = group[:_LANES, :_LANES].tobytes()
-        if len(key) < _KEY_BYTES:
+        if len(group) < _LANES:
             return True
-        return any(self._is_at(group, stride, *place) for place in self._places.get(key, ()))
+        key = _keys(np.ascontiguousarray(group[:_LANES, :_LANES]).reshape(1, _KEY_BYTES))[0]
+        for number, (keys, order) in enumerate(self._indexes):
+            first, last = np.searchsorted(keys, key, "left"), np.searchsorted(keys, key, "right")
+            for entry in order[first : min(last, first + _MOST_CANDIDATES)]:
+                if self._is_at(group, stride, number, int(entry) * _ALIGNMENT):
+                    return True
+        return False
 
     def _is_at(self, group: np.ndarray, stride: int, number: int, place: int) -> bool:
         rows, columns = group.shape
@@ -97,6 +96,21 @@ class ParameterIndex:
         place = content.find(needle, begin)
         self._left_to_search -= (len(content) if place < 0 else place + len(needle)) - begin
         return place
+
+
+def _index(content: bytes) -> tuple[np.ndarray, np.ndarray]:
+    """The keys of what lies at multiples of the alignment, sorted, and which multiple each is from."""
+    count = max(0, len(content) - _KEY_BYTES + _ALIGNMENT) // _ALIGNMENT
+    padded = np.frombuffer(content.ljust(count * _ALIGNMENT, b"\0"), np.uint8, count * _ALIGNMENT)
+    keys = _keys(np.ascontiguousarray(padded.reshape(count, _ALIGNMENT)[:, :_KEY_BYTES]))
+    order = np.argsort(keys, kind="stable")
+    return keys[order], order
+
+
+def _keys(tiles: np.ndarray) -> np.ndarray:
+    """A number for each tile of 16 bytes; different tiles seldom share one, and then the bytes decide."""
+    words = tiles.view("<u8")
+    return words[:, 0] * np.uint64(0x9E3779B97F4A7C15) ^ words[:, 1]
 
 
 def _stored(tensor: Tensor) -> tuple[np.ndarray, int]:
