@@ -132,6 +132,11 @@ def pack(path: Union[str, os.PathLike[str]], manifest: Manifest, entries: Mappin
     return path
 
 
+def is_label(text: object) -> bool:
+    """Whether a bundle takes this as the name of a class: 1 to 200 characters, none of them a control character."""
+    return _is_text(text)
+
+
 def open_bundle(path: Union[str, os.PathLike[str]]) -> Bundle:
     """Reads a bundle and verifies every digest before anything in it can be used.
 

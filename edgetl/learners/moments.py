@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Union
 
@@ -120,6 +121,18 @@ class Directions:
             noise=_noise(len(system) - ridge * inverse_trace, moments.freedom) / (1 - amount),
             scale=(1 - amount) / moments.freedom,
         )
+
+    def of_classes(self, slots: Sequence[int]) -> Directions:
+        """The same for these classes only, in this order, seen from their plain mean."""
+        chosen = np.asarray(slots, dtype=np.intp)
+        kept = replace(
+            self,
+            counts=self.counts[chosen],
+            means=self.means[chosen],
+            vectors=self.vectors[:, chosen],
+            products=self.products[np.ix_(chosen, chosen)],
+        )
+        return kept.seen_from(np.ones(len(chosen)))
 
     def seen_from(self, weights: Array) -> Directions:
         """The same from another centre: the mean of the class means under these (K,) weights."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Optional
+
+import numpy as np
 
 from edgetl import learners
-from edgetl.errors import OptionError, UnknownNameError
+from edgetl.errors import LearningError, OptionError, UnknownNameError
 from edgetl.learners.last_layer import Floats, LastLayer
 from edgetl.learners.moments import Directions, Moments
 from edgetl.learners.novelty import SHRINKAGE
@@ -22,28 +24,39 @@ class Solution(NamedTuple):
     directions: Directions
 
 
-def relearn(last_layer: LastLayer, statistics: Statistics, parameters: Mapping[str, Any]) -> LastLayer:
+def relearn(
+    last_layer: LastLayer,
+    statistics: Statistics,
+    parameters: Mapping[str, Any],
+    labels: Optional[Sequence[str]] = None,
+) -> LastLayer:
     """Return the last layer solved anew from the statistics, by its own solver with the given parameters.
 
-    Temperature, and what novelty is measured against, stay as they were calibrated.
+    Temperature, and what novelty is measured against, stay as they were calibrated. With `labels`, these classes
+    compete, in this order; any other class of the statistics only serves the covariance that all share.
 
     Raises:
         UnknownNameError: this edgetl has no such solver.
         LearningError: nothing was taught.
         OptionError: the parameters are not the solver's.
     """
-    solution = solve(last_layer.solver, statistics, parameters)
+    chosen = statistics.labels if labels is None else tuple(labels)
+    solution = solve(last_layer.solver, statistics, parameters, chosen)
     return replace(
         last_layer,
-        labels=statistics.labels,
+        labels=chosen,
         weights=solution.weights,
         bias=solution.bias,
         novelty_model=last_layer.novelty_model.following(solution.directions),
     )
 
 
-def solve(name: str, statistics: Statistics, parameters: Mapping[str, Any]) -> Solution:
+def solve(
+    name: str, statistics: Statistics, parameters: Mapping[str, Any], labels: Optional[Sequence[str]] = None
+) -> Solution:
     """Solve by the solver of that name; one that has `from_directions` shares the factorisation with novelty.
+
+    `labels` choose and order the classes, as in `relearn`.
 
     Raises:
         UnknownNameError, LearningError, OptionError: as `relearn`.
@@ -52,12 +65,24 @@ def solve(name: str, statistics: Statistics, parameters: Mapping[str, Any]) -> S
         raise UnknownNameError("solver", name, learners.SOLVERS, "edgetl doctor")
     solver = learners.SOLVERS[name]
     directions = Directions.of(Moments.of(statistics), parameters.get("shrinkage", SHRINKAGE))
+    slots = _slots(statistics, statistics.labels if labels is None else labels)
+    if slots != list(range(len(statistics.labels))):
+        directions = directions.of_classes(slots)
     try:
         if hasattr(solver, "from_directions"):
             others = {key: value for key, value in parameters.items() if key != "shrinkage"}
             weights, bias = solver.from_directions(directions, **others)
         else:
             weights, bias = solver.solve(statistics, **parameters)
+            weights, bias = np.ascontiguousarray(weights[:, slots]), bias[slots]
     except TypeError as error:
         raise OptionError(f"the solver '{name}' does not take {dict(parameters)}: {error}") from error
     return Solution(weights, bias, directions)
+
+
+def _slots(statistics: Statistics, labels: Sequence[str]) -> list[int]:
+    slot_of = {label: slot for slot, label in enumerate(statistics.labels)}
+    unknown = [label for label in labels if label not in slot_of]
+    if unknown or not labels:
+        raise LearningError(f"classes {unknown} are not among those taught: {', '.join(slot_of) or 'none'}")
+    return [slot_of[label] for label in labels]
