@@ -32,13 +32,15 @@ class Origin:
 
     `description` goes into the bundle's manifest: name, licence, source and what else is known.
     `compile(quantize)` gives the int8 or float32 file; `assemble()` the tf_keras model that fine-tuning
-    changes, and is None where only a compiled file is there; `normalization` is (offset, scale) of its input.
+    changes, and `assemble_untrained()` the same with random weights; both are None where only a compiled file
+    is there. `normalization` is (offset, scale) of their input.
     """
 
     description: dict[str, Any]
     preprocess: Preprocess
     compile: Callable[[str], Artifact]
     assemble: Optional[Callable[[], Model]] = None
+    assemble_untrained: Optional[Callable[[], Model]] = None
     normalization: tuple[float, float] = (0.0, 1.0)
 
     @property
@@ -90,6 +92,7 @@ def _from_spec(spec: Spec, input_size: Optional[int], weights: Optional[Path], c
         preprocess=spec.preprocess(size),
         compile=lambda quantize: compile_backbone(spec, size, weights, quantize, cache),
         assemble=lambda: backbones.build(spec, size, weights),
+        assemble_untrained=lambda: backbones.build(spec, size, pretrained=False),
         normalization=spec.normalization,
     )
 

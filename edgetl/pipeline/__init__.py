@@ -17,7 +17,14 @@ from edgetl.evaluation import Report, write_html
 from edgetl.pipeline.candidate import Candidate
 from edgetl.pipeline.options import BuildOptions, BuildResult, Progress
 from edgetl.pipeline.shelf import Measured, Shelf
-from edgetl.pipeline.stages import fine_tune_stage_2, keep_better, reason_to_stay, solve_float, solve_stage_1
+from edgetl.pipeline.stages import (
+    fine_tune_stage_2,
+    keep_better,
+    reason_to_stay,
+    solve_float,
+    solve_stage_1,
+    train_from_scratch,
+)
 from edgetl.pipeline.steps import Steps
 from edgetl.pipeline.telling import tell
 from edgetl.runtime import Embedder
@@ -66,6 +73,8 @@ def build(
     reason = reason_to_stay(first, origin, dataset, options)
     tuned = None if reason else fine_tune_stage_2(first, origin, dataset, board, options, steps)
     kept, stages = keep_better(first, tuned, dataset, reason)
+    if options.compare_scratch:
+        stages = (*stages, train_from_scratch(origin, dataset, board, options, steps))
     shelf = Shelf(name, board, origin, dataset)
     with tempfile.TemporaryDirectory(prefix="edgetl-") as scratch:
         with steps.measure("evaluate"):
@@ -100,7 +109,7 @@ def _load(
     source: Path, origin: Origin, embedder: Embedder, options: BuildOptions, progress: Optional[Progress]
 ) -> Dataset:
     """Every photo is opened once: checked, embedded, and kept as a frame where it is needed again."""
-    again = options.fine_tune != "off" or options.float_reference
+    again = options.fine_tune != "off" or options.float_reference or options.compare_scratch
     dataset = load_folder(source, options.data, origin.preprocess, embedder, again, options.cache, progress)
     if not len(dataset.indices("test")):
         raise DataError(

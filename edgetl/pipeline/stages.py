@@ -32,6 +32,7 @@ from edgetl.training.options import FineTuneOptions
 
 STAGE_1 = "stage 1"
 FINE_TUNED = "fine-tuned"
+FROM_SCRATCH = "from scratch"
 
 ENOUGH_ACCURACY = 0.995
 """Out-of-fold accuracy of stage 1 from which "auto" leaves the backbone as it is."""
@@ -75,32 +76,45 @@ def fine_tune_stage_2(
     first: Candidate, origin: Origin, dataset: Dataset, board: Target, options: BuildOptions, steps: Steps
 ) -> Candidate:
     """The backbone fine-tuned from stage 1's last layer, compiled anew, with a last layer solved on what it gives."""
-    from edgetl.training.fine_tuning import fine_tune
+    from edgetl.training import fine_tune
 
     assert origin.assemble is not None
-    assert dataset.frames is not None
-    slots = {label: slot for slot, label in enumerate(first.last_layer.labels)}
     with steps.measure("fine-tune"):
         tuned = fine_tune(
             origin.assemble(),
             origin.normalization,
-            dataset.frames,
-            [slots[sample.label] for sample in dataset.samples],
-            dataset.indices("train"),
-            dataset.indices("val"),
+            *_photos(dataset),
             first.last_layer,
-            _training_options(origin, dataset, options),
+            _training_options(FINE_TUNED, origin, dataset, options),
             progress=steps.progress,
         )
-    with steps.measure("convert"):
-        artifact = compile_on_photos(tuned.model, options.conversion, origin, dataset)
-        check(artifact.model, board)
-    with steps.measure("embed again"):
-        embedder = Embedder(artifact.model, origin.preprocess)
-        embeddings = embed_all(dataset, embedder, options.data.workers, steps.progress)
-    with steps.measure("solve last layer"):
-        selection = solve_held_out(artifact, embeddings, dataset)
-    return Candidate(FINE_TUNED, artifact, embeddings, selection, tuned.model, tuned.history, tuned.seconds)
+    return _compile_and_solve(FINE_TUNED, tuned, origin, dataset, board, options, steps)
+
+
+def train_from_scratch(
+    origin: Origin, dataset: Dataset, board: Target, options: BuildOptions, steps: Steps
+) -> Stage:
+    """The same architecture trained for as many epochs from random weights: what transfer is measured against.
+
+    Raises:
+        OptionError: only a compiled backbone is there, or there are no validation photos.
+    """
+    from edgetl.training import from_scratch
+
+    if obstacle := _obstacle(origin, dataset):
+        raise OptionError(f"{obstacle}; leave --compare-scratch out")
+    assert origin.assemble_untrained is not None
+    with steps.measure("train from scratch"):
+        trained = from_scratch(
+            origin.assemble_untrained(),
+            origin.normalization,
+            *_photos(dataset),
+            _training_options(FROM_SCRATCH, origin, dataset, options),
+            progress=steps.progress,
+        )
+    candidate = _compile_and_solve(FROM_SCRATCH, trained, origin, dataset, board, options, steps)
+    answers = held_out_answers(candidate.selection, dataset)
+    return _stage(candidate, False, answers, _HELD_OUT, dataset, "for comparison only")
 
 
 def keep_better(
@@ -114,11 +128,10 @@ def keep_better(
     before = held_out_answers(solve_held_out(first.artifact, first.embeddings, dataset), dataset)
     after = held_out_answers(tuned.selection, dataset)
     better = _merit(after) > _merit(before)
-    how = "validation photos, last layer solved from the training photos"
     verdict = "" if better else "the validation photos did not prefer it"
     stages = (
-        _stage(first, not better, before, how, dataset),
-        _stage(tuned, better, after, how, dataset, verdict),
+        _stage(first, not better, before, _HELD_OUT, dataset),
+        _stage(tuned, better, after, _HELD_OUT, dataset, verdict),
     )
     return (tuned if better else first), stages
 
@@ -143,6 +156,30 @@ def compile_on_photos(model: Any, options: ConversionOptions, origin: Origin, da
     return convert(model, origin.normalization, origin.preprocess, options, frames)
 
 
+_HELD_OUT = "validation photos, last layer solved from the training photos"
+
+
+def _photos(dataset: Dataset) -> tuple[Any, list[int], np.ndarray, np.ndarray]:
+    """Frames, label slots, and the indices to train and to validate on, as training takes them."""
+    slots = {label: slot for slot, label in enumerate(dataset.labels)}
+    labels = [slots[sample.label] for sample in dataset.samples]
+    return dataset.frames, labels, dataset.indices("train"), dataset.indices("val")
+
+
+def _compile_and_solve(
+    stage: str, trained: Any, origin: Origin, dataset: Dataset, board: Target, options: BuildOptions, steps: Steps
+) -> Candidate:
+    with steps.measure("convert"):
+        artifact = compile_on_photos(trained.model, options.conversion, origin, dataset)
+        check(artifact.model, board)
+    with steps.measure("embed again"):
+        embedder = Embedder(artifact.model, origin.preprocess)
+        embeddings = embed_all(dataset, embedder, options.data.workers, steps.progress)
+    with steps.measure("solve last layer"):
+        selection = solve_held_out(artifact, embeddings, dataset)
+    return Candidate(stage, artifact, embeddings, selection, trained.model, trained.history, trained.seconds)
+
+
 def _obstacle(origin: Origin, dataset: Dataset) -> str:
     if origin.assemble is None:
         return f"{origin.name} is compiled, so it cannot be fine-tuned"
@@ -151,13 +188,13 @@ def _obstacle(origin: Origin, dataset: Dataset) -> str:
     return ""
 
 
-def _training_options(origin: Origin, dataset: Dataset, options: BuildOptions) -> FineTuneOptions:
-    """Seeded like the split, with a checkpoint of its own for these photos, this backbone and these options."""
+def _training_options(stage: str, origin: Origin, dataset: Dataset, options: BuildOptions) -> FineTuneOptions:
+    """Seeded like the split, with a checkpoint of its own for this stage, these photos, backbone and options."""
     training = replace(options.training, seed=options.data.seed)
     if isinstance(options.fine_tune, int):
         upper = min(training.epochs_upper, options.fine_tune - 1)
         training = replace(training, epochs_upper=upper, epochs_all=options.fine_tune - upper)
-    key = f"{__version__}\n{dataset.digest}\n{json.dumps(origin.description, sort_keys=True)}\n{training}"
+    key = f"{__version__}\n{stage}\n{dataset.digest}\n{json.dumps(origin.description, sort_keys=True)}\n{training}"
     checkpoints = open_folder(options.cache) / "fine-tuning"
     return replace(training, checkpoint=checkpoints / hashlib.sha256(key.encode()).hexdigest()[:32])
 
