@@ -137,10 +137,13 @@ class Table:
         return found
 
     def text(self, field: int) -> str:
-        """A string; what is not UTF-8 in it is replaced."""
+        """A string, safe to print: what is not UTF-8 or would steer a terminal is replaced."""
         content = self.octets(field)
         self.buffer.spend(len(content))
-        return bytes(content).decode("utf-8", "replace")
+        decoded = bytes(content).decode("utf-8", "replace")
+        if decoded.isprintable():
+            return decoded
+        return "".join(character if character.isprintable() else "\ufffd" for character in decoded)
 
     def _place(self, field: int) -> Optional[int]:
         entry = 4 + 2 * field

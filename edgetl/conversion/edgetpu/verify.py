@@ -17,7 +17,7 @@ from edgetl.conversion.edgetpu.weights import ParameterIndex
 # The chip's integers count from 0, so signed ones are moved up by half their range.
 _ZERO_POINT_SHIFT = {"UINT8": 0, "INT8": 128, "INT16": 32768}
 _PARAMETERS_FACTOR, _PARAMETERS_SLACK = 3, 1 << 18
-_MOST_REASONS = 10
+_MOST_REASONS, _LONGEST_REASON = 10, 300
 _MOST_NAMESAKES = 16
 
 
@@ -56,7 +56,7 @@ def verify(source: bytes, compiled: bytes, limits: Optional[Limits] = None) -> V
         reasons += _weights(pair)
     if len(reasons) > _MOST_REASONS:
         reasons = [*reasons[:_MOST_REASONS], f"and {len(reasons) - _MOST_REASONS} more differences"]
-    return Verification(not reasons, tuple(reasons))
+    return Verification(not reasons, tuple(reason[:_LONGEST_REASON] for reason in reasons))
 
 
 def left_to_cpu(source: bytes, compiled: bytes) -> frozenset[int]:

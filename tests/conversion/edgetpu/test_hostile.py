@@ -117,6 +117,11 @@ def test_a_graph_that_contradicts_itself_is_refused(change, fault):
         analyse(changed(change))
 
 
+def test_a_name_cannot_steer_the_terminal():
+    model = one_operator("CUSTOM", [{"shape": (1, 4)}], [{"shape": (1, 4)}], custom="evil\n\x1b[2J")
+    assert all(op.op.isprintable() and op.reason.isprintable() for op in analyse(model).ops)
+
+
 def test_operators_that_wait_for_one_another_are_refused():
     builder = GraphBuilder()
     first, second = builder.tensor((1, 4)), builder.tensor((1, 4))
