@@ -14,29 +14,34 @@ from edgetl.learners.last_layer import Floats
 def fit_temperature(scores: Floats, y: NDArray[np.int64]) -> float:
     """Find the temperature with the least log-loss on scores (m, K) that were predicted out of fold.
 
-    A search over a wide grid of temperatures comes before the golden section, so scores on any scale do; all
-    classes weigh the same.
+    All classes weigh the same. Where every answer is right the least loss is at certainty, which m images cannot
+    prove: so, as in Platt's method, the right class is aimed at with a probability of (m + 1) / (m + 2) only.
+    A search over a wide grid comes before the golden section, so scores may have any scale.
 
-    Source: Guo, Pleiss, Sun and Weinberger, On Calibration of Modern Neural Networks, ICML 2017.
+    Sources: Guo, Pleiss, Sun and Weinberger, On Calibration of Modern Neural Networks, ICML 2017; Platt,
+    Probabilistic Outputs for Support Vector Machines, 1999, section 2.2.
     """
     weights = class_weights(y)
     scale = float(np.ptp(scores, axis=1).mean()) or 1.0
 
     def loss(exponent: float) -> float:
-        return float(weights @ log_losses(scores, y, scale * math.exp(exponent)))
+        losses = log_losses(scores, y, scale * math.exp(exponent), doubt=1 / (len(y) + 2))
+        return float(weights @ losses)
 
-    step = 1.0
-    middle = min((step * i for i in range(-8, 5)), key=loss)
-    return float(np.float32(scale * math.exp(_golden_section(loss, middle - step, middle + step))))
+    middle = min((_STEP * i for i in range(-8, 5)), key=loss)
+    return float(np.float32(scale * math.exp(_golden_section(loss, middle - _STEP, middle + _STEP))))
 
 
-def log_losses(scores: Floats, y: NDArray[np.int64], temperature: float) -> NDArray[np.float64]:
-    """(m,) minus the logarithm of the probability that scores (m, K) give to the right classes y (m,)."""
-    scaled = scores / np.float32(temperature)
+def log_losses(scores: Floats, y: NDArray[np.int64], temperature: float, doubt: float = 0.0) -> NDArray[np.float64]:
+    """(m,) minus the logarithm of the probability that scores (m, K) give to the right classes y (m,).
+
+    `doubt` is the share of the aim that is spread over all classes instead.
+    """
+    scaled = (scores / temperature).astype(np.float64)
     highest = scaled.max(axis=1)
     spread = np.log(np.exp(scaled - highest[:, None]).sum(axis=1))
-    losses = highest - scaled[np.arange(len(y)), y] + spread
-    return np.minimum(losses.astype(np.float64), _LARGEST_LOSS)
+    aim = (1 - doubt) * scaled[np.arange(len(y)), y] + doubt * scaled.mean(axis=1)
+    return np.asarray(highest + spread - aim)
 
 
 def class_weights(y: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -46,9 +51,8 @@ def class_weights(y: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 _GOLDEN = (math.sqrt(5) - 1) / 2
+_STEP = 1.0
 _ROUNDS = 16
-_LARGEST_LOSS = 12.0
-"""What one image can cost at most: a wrong label must not decide how sure everything else may be."""
 
 
 def _golden_section(loss: Callable[[float], float], low: float, high: float) -> float:

@@ -84,6 +84,7 @@ def choose(embeddings: NDArray[np.int16], labels: Sequence[str], folds: NDArray[
     )
 
 
+_CLEARLY = 2.0
 _QUANTILES = 101
 _LEAST_SCALE = 1e-6
 
@@ -117,7 +118,7 @@ class _Trial(NamedTuple):
 
 
 def _preferred(trials: Sequence[_Trial]) -> _Trial:
-    """The best discriminant, unless another solver beats it by more than a standard error.
+    """The best discriminant, unless another solver beats it by more than two standard errors.
 
     On a par, the discriminant serves the device better: new classes with few pictures profit from it most.
     """
@@ -126,7 +127,7 @@ def _preferred(trials: Sequence[_Trial]) -> _Trial:
         (trial for trial in trials if trial.attempt.solver == discriminant.NAME), key=lambda trial: trial.log_loss
     )
     gains = home.losses - best.losses
-    return best if gains.sum() > np.sqrt(len(gains)) * gains.std() else home
+    return best if gains.sum() > _CLEARLY * np.sqrt(len(gains)) * gains.std() else home
 
 
 def _gather(embeddings: NDArray[np.int16], y: NDArray[np.int64], names: Sequence[str]) -> Statistics:

@@ -306,7 +306,7 @@ class Statistics:
             self._largest_gram = self._bound()
         if self._largest_gram + growth >= _INT64_END:
             held = self.total
-            raise LearningError(f"{held} embeddings are all that 64-bit sums can hold; start new statistics")
+            raise LearningError(f"64-bit sums hold no more than these {held} embeddings; start new statistics")
         self._largest_gram += growth
 
     def _bound(self) -> int:
