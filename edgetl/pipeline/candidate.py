@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Optional
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from edgetl.conversion import Artifact
 from edgetl.data import Dataset
@@ -70,7 +71,9 @@ def held_out_answers(selection: Selection, dataset: Dataset) -> list[ImageResult
 def _choose(artifact: Artifact, embeddings: np.ndarray, dataset: Dataset, folds: np.ndarray) -> Selection:
     known = known_photos(dataset)
     grid = to_grid(embeddings[known], artifact.embedding["zero_point"])
-    return choose(grid, dataset.labels_of(known), folds)
+    # OpenBLAS's threads spin for each other where the cores are busy: 10 ms of Cholesky then take a second.
+    with threadpool_limits(1, "blas"):
+        return choose(grid, dataset.labels_of(known), folds)
 
 
 def _results(
