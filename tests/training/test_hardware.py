@@ -12,7 +12,7 @@ import tf_keras
 
 from edgetl.training import fine_tune, hardware
 from edgetl.training.folding import fold
-from tests.training.test_fine_tuning import OPTIONS, weights_of
+from tests.training.test_fine_tuning import OPTIONS
 
 TWO_REPLICAS = """
 import numpy as np, tensorflow as tf
