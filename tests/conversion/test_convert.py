@@ -11,11 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgetl.conversion import QUANTIZATIONS, ConversionOptions, convert
+from edgetl.backbones import Spec, build, list_backbones
+from edgetl.conversion import QUANTIZATIONS, ConversionOptions, check, convert
+from edgetl.conversion.calibration import recipe_frames
 from edgetl.conversion.quiet import quiet_tensorflow
 from edgetl.errors import ConversionError, OptionError, UnknownNameError
 from edgetl.runtime.embedder import Embedder
 from edgetl.runtime.preprocess import Preprocess
+from edgetl.targets import list_targets
 from tests.conversion.conftest import NORMALIZATION, PREPROCESS, SIZE
 
 
@@ -156,3 +159,19 @@ def test_unknown_options_are_refused():
         ConversionOptions("int16")
     with pytest.raises(OptionError, match="calibration_images"):
         ConversionOptions(calibration_images=0)
+
+
+def smallest_of_each_family() -> list[Spec]:
+    return list({spec.family: spec for spec in sorted(list_backbones(), key=lambda spec: -spec.macs)}.values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spec", smallest_of_each_family(), ids=lambda spec: spec.family)
+def test_every_family_converts_and_runs_on_every_target(spec):
+    model = build(spec, 64, pretrained=False)
+    preprocess = spec.preprocess(64)
+    photos = recipe_frames(64, 64, 4)
+    artifact = convert(model, spec.normalization, preprocess, ConversionOptions(), photos)
+    for target in list_targets():
+        check(artifact.model, target)
+    assert Embedder(artifact.model, preprocess).embed(photos[0]).shape == (spec.embedding_size,)
