@@ -56,9 +56,9 @@ def fine_tune(
     columns of `start`, a last layer for L2-normalised embeddings; solve it from the training images alone, or
     validation judges it too kindly. `training` and `validation` are indices into both; with no validation images
     the last epoch is kept. The result is a model of the same input and output with BatchNorm folded into the
-    convolutions. The same seed gives the same weights on one machine. `progress` receives (what, steps done, steps
-    in all). Raises TrainingError where the loss is no longer a number and StorageError where the checkpoint cannot
-    be written.
+    convolutions. On CPUs the same seed gives the same weights every time. `progress` receives (what, steps done,
+    steps in all). Raises TrainingError where the loss is no longer a number and StorageError where the checkpoint
+    cannot be written.
     """
     photos = Photos(frames, np.asarray(labels, np.int32), np.asarray(training), np.asarray(validation))
     trained = Trained(depthwise_kernels=hardware.has_gpu())

@@ -56,17 +56,18 @@ class Run:
             self._save()
 
     def _train_epoch(self, step: Any) -> dict[str, float]:
-        epoch, loss, hits = len(self.history), 0.0, 0.0
+        epoch, loss, hits = len(self.history), tf.constant(0.0), tf.constant(0.0)
         for number, batch in enumerate(read_ahead(self._batches(epoch)), epoch * self._steps):
             rate = tf.constant(self._learning_rate(number), tf.float32)
             batch_loss, batch_hits = step(hardware.share(self._network.strategy, batch), rate)
-            loss, hits = loss + float(batch_loss), hits + float(batch_hits)
+            loss, hits = loss + batch_loss, hits + batch_hits
             if self._progress is not None:
                 self._progress("fine-tuning", number + 1, self._options.epochs * self._steps)
         if not math.isfinite(loss):
             rate = self._options.learning_rate
             raise TrainingError(f"the loss is no longer a number at learning rate {rate}; choose a smaller one")
-        return {"loss": loss / self._steps, "accuracy": hits / (self._steps * self._options.batch_size)}
+        seen = self._steps * self._options.batch_size
+        return {"loss": float(loss) / self._steps, "accuracy": float(hits) / seen}
 
     def _batches(self, epoch: int) -> Iterator[Batch]:
         network = self._network
