@@ -6,11 +6,14 @@ import contextlib
 import os
 import sqlite3
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
 from edgetl.errors import StorageError
+
+CACHE_LIMIT_BYTES = 4 * 1024**3
+"""A pass that finds more than this in the cache first forgets photos of embedders that were used longest ago."""
 
 THUMBNAIL_SIDE = 16
 """Photos are compared by grey thumbnails of so many pixels a side."""
@@ -111,6 +114,7 @@ class Cache(CacheReader):
     """Digests by file stamp, traits by content and way of decoding, embeddings by content and embedder.
 
     A damaged file is thrown away and begun anew, and `rebuilt` says so. Several processes may use one file.
+    It does not grow beyond CACHE_LIMIT_BYTES and what one pass adds.
     Raises StorageError where the folder cannot be written.
     """
 
@@ -128,20 +132,33 @@ class Cache(CacheReader):
         """Look-ups for the thread that calls this."""
         return CacheReader(self.path)
 
+    def use(self, embedder_key: bytes) -> None:
+        """To be called before a pass with this embedder: what others left is forgotten before what it needs."""
+        self._write(lambda connection: connection.execute(_USE, (embedder_key,)))
+        while self._bytes_in_use() > CACHE_LIMIT_BYTES and self._forget_some():
+            pass
+
     def store(self, records: Sequence[Record], frame_key: bytes, embedder_key: Optional[bytes]) -> None:
         """Keeps all of the records or none; raises StorageError where the disk is full."""
-        try:
-            if self.damaged:
-                self._rebuild()
-            try:
-                self._insert(records, frame_key, embedder_key)
-            except sqlite3.OperationalError:
-                raise
-            except sqlite3.DatabaseError:
-                self._rebuild()
-                self._insert(records, frame_key, embedder_key)
-        except sqlite3.OperationalError as error:
-            raise self._storage_error(error) from error
+
+        def insert(connection: sqlite3.Connection) -> None:
+            connection.executemany(_STORE_FILE, [(*record.stamp, record.digest) for record in records])
+            connection.executemany(_STORE_PHOTO, [_photo_row(record, frame_key) for record in records])
+            connection.executemany(
+                _STORE_EMBEDDING,
+                [
+                    (record.digest, embedder_key, _seal(record.embedding))
+                    for record in records
+                    if record.embedding is not None
+                ],
+            )
+
+        self._write(insert)
+
+    def store_embeddings(self, embeddings: Sequence[tuple[bytes, bytes]], embedder_key: bytes) -> None:
+        """Keeps all of the embeddings, each after its photo's digest, or none; raises StorageError."""
+        rows = [(digest, embedder_key, _seal(embedding)) for digest, embedding in embeddings]
+        self._write(lambda connection: connection.executemany(_STORE_EMBEDDING, rows))
 
     def _prepare(self) -> None:
         with contextlib.suppress(sqlite3.OperationalError):  # network drives cannot do it, and work without
@@ -157,24 +174,34 @@ class Cache(CacheReader):
         self._prepare()
         self.damaged, self.rebuilt = False, True
 
-    def _insert(self, records: Sequence[Record], frame_key: bytes, embedder_key: Optional[bytes]) -> None:
+    def _write(self, change: Callable[[sqlite3.Connection], object]) -> None:
+        """Makes the whole change or none of it, in a new file where the old one is damaged."""
+        try:
+            if self.damaged:
+                self._rebuild()
+            try:
+                self._commit(change)
+            except sqlite3.OperationalError:
+                raise
+            except sqlite3.DatabaseError:
+                self._rebuild()
+                self._commit(change)
+        except sqlite3.OperationalError as error:
+            raise self._storage_error(error) from error
+
+    def _commit(self, change: Callable[[sqlite3.Connection], object]) -> None:
         with self._connection as connection:
-            connection.executemany(
-                "REPLACE INTO files VALUES (?, ?, ?, ?)",
-                [(*record.stamp, record.digest) for record in records],
-            )
-            connection.executemany(
-                "REPLACE INTO photos VALUES (?, ?, ?, ?, ?, ?)",
-                [_photo_row(record, frame_key) for record in records],
-            )
-            connection.executemany(
-                "REPLACE INTO embeddings VALUES (?, ?, ?)",
-                [
-                    (record.digest, embedder_key, _seal(record.embedding))
-                    for record in records
-                    if record.embedding is not None
-                ],
-            )
+            change(connection)
+
+    def _bytes_in_use(self) -> int:
+        row = self._row(_BYTES_IN_USE, ())
+        return row[0] if row else 0
+
+    def _forget_some(self) -> bool:
+        """Whether there was anything left to forget; SQLite fills the room anew before its file grows."""
+        before = self._connection.total_changes
+        self._write(lambda connection: [connection.execute(statement) for statement in _FORGET])
+        return self._connection.total_changes > before
 
     def _storage_error(self, error: sqlite3.Error) -> StorageError:
         return StorageError(f"cannot use the cache {self.path}: {error}; free some space there, or {_ELSEWHERE}")
@@ -193,12 +220,32 @@ CREATE TABLE IF NOT EXISTS photos (
 CREATE TABLE IF NOT EXISTS embeddings (
     digest BLOB, embedder_key BLOB, embedding BLOB, PRIMARY KEY (digest, embedder_key)
 );
+CREATE TABLE IF NOT EXISTS uses (embedder_key BLOB PRIMARY KEY, number INTEGER) WITHOUT ROWID;
 """
+_STORE_FILE = "REPLACE INTO files VALUES (?, ?, ?, ?)"
+_STORE_PHOTO = "REPLACE INTO photos VALUES (?, ?, ?, ?, ?, ?)"
+_STORE_EMBEDDING = "REPLACE INTO embeddings VALUES (?, ?, ?)"
+_USE = "REPLACE INTO uses SELECT ?, COALESCE(MAX(number), 0) + 1 FROM uses"
+_BYTES_IN_USE = """
+SELECT (page_count - freelist_count) * page_size
+FROM pragma_page_count(), pragma_freelist_count(), pragma_page_size()
+"""
+_FORGET = (
+    """
+    DELETE FROM embeddings WHERE rowid IN (
+        SELECT embeddings.rowid FROM embeddings LEFT JOIN uses USING (embedder_key)
+        ORDER BY number, embeddings.rowid LIMIT (SELECT COUNT(*) / 4 + 1 FROM embeddings)
+    )
+    """,
+    "DELETE FROM photos WHERE digest NOT IN (SELECT digest FROM embeddings)",
+    "DELETE FROM files WHERE digest NOT IN (SELECT digest FROM photos)",
+)
+"""The least recently used quarter of the embeddings, and all about photos that have none any more."""
 
 
 def _file(folder: Path) -> Path:
     """The name tells the format, so that a later one never meets an older file."""
-    return folder / "photos-1.sqlite"
+    return folder / "photos-2.sqlite"
 
 
 def _default_folder() -> Path:

@@ -10,7 +10,7 @@ from typing import Optional
 
 import numpy as np
 
-from edgetl.data.frames import FrameStore
+from edgetl.data.frames import FrameStore, read_frame
 from edgetl.data.report import DatasetReport
 from edgetl.data.splitting import deal_folds
 from edgetl.errors import OptionError
@@ -108,7 +108,7 @@ class Dataset:
         """The frame of a sample, uint8 (h, w, 3), from the store or from the photo; raises ImageError."""
         if self.frames is not None:
             return self.frames[index]
-        return self.preprocess.frame(self.samples[index].path)
+        return read_frame(self.samples[index].path, self.samples[index].digest, self.preprocess)
 
     def close(self) -> None:
         """Gives the disk space of the frames back."""

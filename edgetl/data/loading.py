@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Optional
 
@@ -19,7 +19,7 @@ from edgetl.data.checks import (
     require_usable_classes,
 )
 from edgetl.data.dataset import SPLITS, DataOptions, Dataset, Sample
-from edgetl.data.frames import FrameStore
+from edgetl.data.frames import FrameStore, read_frame
 from edgetl.data.listing import Photo, list_photos
 from edgetl.data.reading import Progress, Reading, read_photos
 from edgetl.data.report import DatasetReport, Finding
@@ -49,7 +49,7 @@ def load_folder(
     findings = check_listed_classes(listing.photos, listing.empty_labels, source)
     folder = open_folder(cache)
     paths = [photo.path for photo in listing.photos]
-    frames = FrameStore(folder, preprocess.size, len(paths), _maker(paths, preprocess)) if keep_frames else None
+    frames = FrameStore(folder, preprocess.size, len(paths)) if keep_frames else None
     with contextlib.closing(Cache(folder)) as known:
         reading = read_photos(paths, known, preprocess, embedder, frames, options.workers, progress)
     if known.rebuilt:
@@ -62,7 +62,7 @@ def load_folder(
     counts = _counts(samples)
     findings += check_counts(counts)
     if frames is not None:
-        frames.select(np.array(rows))
+        frames.select(np.array(rows), lambda at: read_frame(samples[at].path, samples[at].digest, preprocess))
     return Dataset(
         samples=samples,
         labels=tuple(counts),
@@ -92,10 +92,6 @@ def _agreed_preprocess(preprocess: Optional[Preprocess], embedder: Optional[Embe
     if preprocess is not None and preprocess != embedder.preprocess:
         raise OptionError(f"preprocess {preprocess} differs from the embedder's {embedder.preprocess}; leave it out")
     return embedder.preprocess
-
-
-def _maker(paths: Sequence[Path], preprocess: Preprocess) -> Callable[[int], np.ndarray]:
-    return lambda row: preprocess.frame(paths[row])
 
 
 def _in_order(photos: Sequence[Photo], reading: Reading, verdict: Verdict) -> list[int]:

@@ -65,6 +65,8 @@ def read_photos(
 
     What is done is in the cache even when this is interrupted. Raises StorageError where the disk is full.
     """
+    if embedder is not None:
+        cache.use(embedder_key(embedder))
     one_pass = _Pass(paths, cache, preprocess, embedder, frames)
     unknown = [index for index in range(len(paths)) if not one_pass.recall(index)]
     done = len(paths) - len(unknown)

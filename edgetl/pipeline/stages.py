@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Optional
 
 import numpy as np
@@ -39,6 +41,9 @@ ENOUGH_ACCURACY = 0.995
 
 ENOUGH_PHOTOS = 8
 """Training photos in the smallest class below which "auto" does not dare to change the backbone."""
+
+CHECKPOINTS_KEPT = 8
+"""Unfinished and finished trainings that wait in the cache, the newest; so many of EfficientNet-Lite0 take 400 MB."""
 
 
 def solve_stage_1(artifact: Artifact, dataset: Dataset) -> Candidate:
@@ -145,7 +150,7 @@ def solve_float(kept: Candidate, origin: Origin, dataset: Dataset, options: Buil
     known = known_photos(dataset)
     embeddings = np.zeros((len(dataset), artifact.embedding["size"]), np.float32)
     embedder = Embedder(artifact.model, origin.preprocess)
-    embeddings[known] = embed_all(dataset, embedder, options.data.workers, steps.progress, known)
+    embeddings[known] = embed_all(dataset, embedder, options.data.workers, steps.progress, known, options.cache)
     solve = solve_cross_validated if kept.model is None else solve_held_out
     return replace(kept, artifact=artifact, embeddings=embeddings, selection=solve(artifact, embeddings, dataset))
 
@@ -169,12 +174,13 @@ def _photos(dataset: Dataset) -> tuple[Any, list[int], np.ndarray, np.ndarray]:
 def _compile_and_solve(
     stage: str, trained: Any, origin: Origin, dataset: Dataset, board: Target, options: BuildOptions, steps: Steps
 ) -> Candidate:
+    _discard_old_checkpoints(options)
     with steps.measure("convert"):
         artifact = compile_on_photos(trained.model, options.conversion, origin, dataset)
         check(artifact.model, board)
     with steps.measure("embed again"):
         embedder = Embedder(artifact.model, origin.preprocess)
-        embeddings = embed_all(dataset, embedder, options.data.workers, steps.progress)
+        embeddings = embed_all(dataset, embedder, options.data.workers, steps.progress, cache=options.cache)
     with steps.measure("solve last layer"):
         selection = solve_held_out(artifact, embeddings, dataset)
     return Candidate(stage, artifact, embeddings, selection, trained.model, trained.history, trained.seconds)
@@ -195,8 +201,19 @@ def _training_options(stage: str, origin: Origin, dataset: Dataset, options: Bui
         upper = min(training.epochs_upper, options.fine_tune - 1)
         training = replace(training, epochs_upper=upper, epochs_all=options.fine_tune - upper)
     key = f"{__version__}\n{stage}\n{dataset.digest}\n{json.dumps(origin.description, sort_keys=True)}\n{training}"
-    checkpoints = open_folder(options.cache) / "fine-tuning"
-    return replace(training, checkpoint=checkpoints / hashlib.sha256(key.encode()).hexdigest()[:32])
+    return replace(training, checkpoint=_checkpoints(options) / hashlib.sha256(key.encode()).hexdigest()[:32])
+
+
+def _checkpoints(options: BuildOptions) -> Path:
+    return open_folder(options.cache) / "fine-tuning"
+
+
+def _discard_old_checkpoints(options: BuildOptions) -> None:
+    """All but the newest CHECKPOINTS_KEPT go; a training that is under way in another process is among the newest."""
+    with contextlib.suppress(OSError):
+        dated = sorted((path.stat().st_mtime_ns, path) for path in _checkpoints(options).iterdir())
+        for _, path in dated[:-CHECKPOINTS_KEPT]:
+            path.unlink()
 
 
 def _calibration_sample(dataset: Dataset, count: int) -> list[int]:

@@ -57,3 +57,8 @@ def load(tmp_path: Path) -> Callable[..., Dataset]:
 @pytest.fixture(scope="session")
 def embedder(tiny_model: bytes) -> Embedder:
     return Embedder(tiny_model, Preprocess(*TINY_SIZE))
+
+
+@pytest.fixture(scope="session")
+def other_embedder(tiny_models: dict[str, bytes]) -> Embedder:
+    return Embedder(tiny_models["float32"], Preprocess(*TINY_SIZE))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -29,14 +30,17 @@ def embeddings_by_content(dataset: Dataset) -> dict[str, bytes]:
     return {sample.digest: row.tobytes() for sample, row in zip(dataset.samples, dataset.embeddings)}
 
 
-def test_embeddings_are_what_the_embedder_gives_for_each_photo(photos: Path, load: Load, embedder: Embedder) -> None:
+def test_embeddings_are_what_the_embedder_gives_for_each_photo(
+    photos: Path, load: Load, embedder: Embedder, tmp_path: Path
+) -> None:
     dataset = load(photos, embedder=embedder)
     expected = [embedder.embed(embedder.preprocess.frame(sample.path)) for sample in dataset.samples]
     assert dataset.embeddings is not None
     assert dataset.embeddings.dtype == embedder.dtype
     np.testing.assert_array_equal(dataset.embeddings, expected)
-    np.testing.assert_array_equal(embed_all(dataset, embedder), expected)
-    np.testing.assert_array_equal(embed_all(dataset, embedder, indices=np.array([4, 1])), [expected[4], expected[1]])
+    some = embed_all(dataset, embedder, indices=np.array([4, 1]), cache=tmp_path / "other cache")
+    np.testing.assert_array_equal(some, [expected[4], expected[1]])
+    np.testing.assert_array_equal(embed_all(dataset, embedder, cache=tmp_path / "other cache"), expected)
 
 
 def test_a_second_load_opens_no_photo(photos: Path, load: Load, embedder: Embedder) -> None:
@@ -66,7 +70,46 @@ def test_a_changed_photo_is_read_again(photos: Path, load: Load, embedder: Embed
     assert load(photos, embedder=embedder).report.embedded == 1
 
 
-def test_frames_are_kept_for_every_sample(photos: Path, load: Load, embedder: Embedder) -> None:
+def test_a_second_embedder_finds_what_either_pass_has_computed(
+    photos: Path, load: Load, embedder: Embedder, other_embedder: Embedder, tmp_path: Path
+) -> None:
+    dataset, cache = load(photos, embedder=embedder), tmp_path / "cache"
+    first = embed_all(dataset, other_embedder, cache=cache)
+    shutil.rmtree(photos)
+    np.testing.assert_array_equal(embed_all(dataset, other_embedder, cache=cache), first)
+    np.testing.assert_array_equal(embed_all(dataset, embedder, cache=cache), dataset.embeddings)
+
+
+def test_a_second_embedder_goes_on_where_it_was_interrupted(
+    tmp_path: Path, load: Load, embedder: Embedder, other_embedder: Embedder
+) -> None:
+    dataset = load(fill(tmp_path / "p", {"a": 150, "b": 150}), embedder=embedder)
+    shown = []
+
+    def interrupt(task: str, done: int, total: int) -> None:
+        shown.append(done)
+        raise KeyboardInterrupt
+
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            embed_all(dataset, other_embedder, 1, interrupt, cache=tmp_path / "cache")
+    assert 0 < shown[0] < shown[1] <= 300
+
+
+def test_a_photo_that_changed_since_it_was_loaded_is_an_image_error(
+    photos: Path, load: Load, embedder: Embedder, other_embedder: Embedder, tmp_path: Path
+) -> None:
+    for options in ({}, {"keep_frames": True}):
+        dataset = load(photos, embedder=embedder)
+        dataset = load(photos, embedder=embedder, **options)
+        save(scene(99 + len(options)), dataset.samples[5].path)
+        with pytest.raises(ImageError, match="has changed since it was checked"):
+            dataset.frame(5)
+        with pytest.raises(ImageError, match="has changed since it was checked"):
+            embed_all(dataset, other_embedder, cache=tmp_path / "cache")
+
+
+def test_frames_are_kept_for_every_sample(photos: Path, load: Load, embedder: Embedder, tmp_path: Path) -> None:
     for warm in (False, True):
         dataset = load(photos, embedder=embedder, keep_frames=True)
         assert dataset.frames is not None
@@ -74,7 +117,8 @@ def test_frames_are_kept_for_every_sample(photos: Path, load: Load, embedder: Em
         expected = [embedder.preprocess.frame(sample.path) for sample in dataset.samples]
         np.testing.assert_array_equal(dataset.frames.batch([7, 0, 7]), [expected[at] for at in (7, 0, 7)])
         np.testing.assert_array_equal(dataset.frames[3], expected[3])
-        np.testing.assert_array_equal(embed_all(dataset, embedder), dataset.embeddings)
+        anew = embed_all(dataset, embedder, cache=tmp_path / f"other cache {warm}")
+        np.testing.assert_array_equal(anew, dataset.embeddings)
         assert dataset.report.embedded == (0 if warm else 20)
         dataset.close()
 
