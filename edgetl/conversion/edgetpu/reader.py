@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Optional
 
 import numpy as np
@@ -186,7 +186,10 @@ def read_model(content: bytes) -> Model:
     tensors = tuple(_tensor(index, table, constants) for index, table in enumerate(graph.tables(0)))
     codes = [_operator_code(table) for table in root.tables(1)]
     operators = tuple(_operator(index, table, codes) for index, table in enumerate(graph.tables(3)))
-    model = Model(tensors, operators, graph.numbers(1, INT32), graph.numbers(2, INT32), len(subgraphs))
+    inputs, outputs = graph.numbers(1, INT32), graph.numbers(2, INT32)
+    given = {*inputs, *(index for operator in operators for index in operator.outputs)}
+    tensors = tuple(tensor if tensor.index in given else _settled(tensor) for tensor in tensors)
+    model = Model(tensors, operators, inputs, outputs, len(subgraphs))
     _check_graph(model, buffer)
     return model
 
@@ -233,6 +236,12 @@ def _tensor(index: int, table: Table, constants: list[Optional[memoryview]]) -> 
     if plain and tensor.data is not None and len(tensor.data) != tensor.size_bytes:
         raise buffer.fault(f"tensor {index} holds {len(tensor.data)} bytes, its shape {shape} is not that size")
     return tensor
+
+
+def _settled(tensor: Tensor) -> Tensor:
+    """A tensor that nothing gives a value is constant where it has no elements, such as a scalar's shape."""
+    empty = tensor.data is None and 0 in tensor.shape and min(tensor.shape) == 0
+    return replace(tensor, data=memoryview(b"")) if empty else tensor
 
 
 def _quantization(table: Optional[Table]) -> Optional[Quantization]:

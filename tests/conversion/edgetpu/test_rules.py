@@ -143,6 +143,13 @@ def test_a_mean_over_channels_in_fours_maps():
     assert analyse(mapped_model("MEAN", **case)).ops[0].placed == "tpu"
 
 
+def test_a_reshape_to_a_scalar_has_a_constant_shape_without_elements():
+    builder = GraphBuilder()
+    read, shape, written = builder.tensor((1, 1)), builder.tensor((0,), "INT32"), builder.tensor(())
+    builder.operator("RESHAPE", [read, shape], [written])
+    assert analyse(builder.build([read], [written])).ops[0].placed == "tpu"
+
+
 def test_a_batch_size_left_open_is_only_warned_of():
     tensor = image(signature=(-1, 8, 8, 4))
     analysis = analyse(one_operator("RELU", [tensor], [tensor]))
