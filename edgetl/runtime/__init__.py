@@ -9,6 +9,7 @@ _HOMES = {
     "Classifier": "classifier",
     "Embedder": "embedder",
     "Engine": "engine",
+    "Learner": "learner",
     "Prediction": "classifier",
     "Preprocess": "preprocess",
     "decode": "preprocess",

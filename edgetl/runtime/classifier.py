@@ -14,7 +14,7 @@ import numpy as np
 
 from edgetl.bundle import Bundle, Manifest, open_bundle
 from edgetl.errors import IntegrityError, OptionError
-from edgetl.learners import to_grid
+from edgetl.learners import LastLayer, to_grid
 from edgetl.runtime.bundled import EDGETPU_MODEL, MODEL, read_last_layer
 from edgetl.runtime.engine import Engine
 from edgetl.runtime.preprocess import ImageSource, Preprocess, decode
@@ -76,7 +76,7 @@ class Classifier:
     @property
     def labels(self) -> Tuple[str, ...]:
         """The labels that a prediction chooses from."""
-        return self._last_layer.labels
+        return self._current_layer().labels
 
     @property
     def interpreter(self) -> str:
@@ -131,11 +131,15 @@ class Classifier:
         with self._lock:
             return self._engine.invoke(frame)
 
+    def _current_layer(self) -> LastLayer:
+        """The last layer to predict with; a Learner's classifier overrides this."""
+        return self._last_layer
+
     def _classify(self, prepared: _Prepared) -> Prediction:
         start = perf_counter()
         raw = self._invoke(prepared.frame)
         invoked = perf_counter()
-        last_layer = self._last_layer
+        last_layer = self._current_layer()
         grid = to_grid(raw, self._engine.zero_point)
         probabilities = last_layer.probabilities(grid)[0].tolist()
         novelty = float(last_layer.novelty(grid)[0])

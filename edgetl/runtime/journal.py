@@ -1,0 +1,303 @@
+"""Hides SQLite: the append-only journal of a state folder, which any process may write; the Learner calls it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sqlite3
+import tempfile
+import threading
+import zlib
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
+
+from edgetl.errors import LearningError, StorageError
+from edgetl.runtime.contents import Row
+
+FILE = "journal.sqlite"
+BUSY_SECONDS = 30.0
+"""How long one process waits for another one's write."""
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A row to be: what `Row` holds, and what comes with a picture."""
+
+    kind: str
+    label: Optional[str] = None
+    subject: Optional[int] = None
+    former: Optional[str] = None
+    origin: Optional[str] = None
+    source: Optional[str] = None
+    """The file it came from."""
+    embedding: Optional[bytes] = None
+    thumbnail: Optional[bytes] = None
+
+
+class Note(NamedTuple):
+    """What a row says only to people."""
+
+    time: str
+    source: Optional[str]
+    has_thumbnail: bool
+
+
+class Journal:
+    """The journal of one state folder, made on first use.
+
+    A committed row is on the disk (fsync) before `append` returns; whatever kills the process leaves the rows
+    that were committed, and no others. Where the folder cannot be written the journal is read as it is.
+    Thread-safe. Raises StorageError where the disk refuses, or the file is damaged; LearningError where the
+    state belongs to something else than `identity` says.
+    """
+
+    def __init__(self, folder: Union[str, os.PathLike[str]], identity: Optional[Mapping[str, str]] = None) -> None:
+        self.folder = Path(folder)
+        self.path = self.folder / FILE
+        self._lock = threading.RLock()
+        self._watch_lock = threading.Lock()
+        self._seen_version = -1
+        self._stack = contextlib.ExitStack()
+        try:
+            with self._guarded():
+                self._open(identity)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Ends the use; the journal stays as it is."""
+        self._stack.close()
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Excludes all other writers, in any process, until the block ends; what it appends comes whole or not."""
+        with self._lock, self._guarded():
+            if not self.writable:
+                raise StorageError(f"cannot write {self.folder}: it is read-only here; choose another --state folder")
+            self._writer.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._writer.execute("COMMIT")
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):
+                    self._writer.execute("ROLLBACK")
+                raise
+
+    def append(self, drafts: Sequence[Draft]) -> List[int]:
+        """Adds rows that make one step, within `writing`; returns their ids."""
+        first = self._writer.execute("SELECT coalesce(max(id), 0) + 1 FROM journal").fetchone()[0]
+        now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        rows = [
+            (
+                first + number,
+                first,
+                now,
+                draft.kind,
+                draft.label,
+                draft.subject,
+                draft.former,
+                draft.origin,
+                draft.source,
+                zlib.compress(draft.embedding, _COMPRESSION) if draft.embedding is not None else None,
+                draft.thumbnail,
+            )
+            for number, draft in enumerate(drafts)
+        ]
+        self._writer.executemany("INSERT INTO journal VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        return [row[0] for row in rows]
+
+    def rows_after(self, position: int) -> List[Row]:
+        """The rows with ids above `position`, in order."""
+        columns = "id, step, kind, label, subject, former, origin"
+        return [
+            Row(*values)
+            for values in self._query(f"SELECT {columns} FROM journal WHERE id > ? ORDER BY id", (position,))
+        ]
+
+    def notes(self) -> Dict[int, Note]:
+        """What there is to say about every row, by id."""
+        query = "SELECT id, time, source, thumbnail IS NOT NULL FROM journal"
+        return {number: Note(time, source, bool(has)) for number, time, source, has in self._query(query)}
+
+    def embeddings(self, pictures: Sequence[int]) -> Dict[int, bytes]:
+        """The raw embeddings of pictures, by id."""
+        return {number: _unpacked(self.path, number, data) for number, data in self._column("embedding", pictures)}
+
+    def thumbnails(self, pictures: Sequence[int]) -> Dict[int, bytes]:
+        """The thumbnails of those pictures that have one, by id."""
+        return dict(self._column("thumbnail", pictures))
+
+    def keep(self, name: str, position: int, data: bytes) -> None:
+        """Stores what can be worked out again from the rows up to `position`; it need not survive a power cut."""
+        with self._lock, self._guarded():
+            if not self.writable:
+                return
+            self._writer.execute("PRAGMA synchronous = NORMAL")
+            try:
+                self._writer.execute("INSERT OR REPLACE INTO kept VALUES (?, ?, ?)", (name, position, data))
+            finally:
+                self._writer.execute("PRAGMA synchronous = FULL")
+
+    def kept(self, name: str, position: int) -> Optional[bytes]:
+        """What was kept under a name, where it was worked out at this very position."""
+        found = self._query("SELECT data FROM kept WHERE name = ? AND position = ?", (name, position))
+        return found[0][0] if found else None
+
+    def identity(self) -> Dict[str, str]:
+        """What the state belongs to, and "device": a name that no other state has."""
+        return dict(self._query("SELECT key, value FROM identity"))
+
+    def has_changed(self) -> bool:
+        """Whether anything was committed, by whatever process, since this was last asked; takes microseconds."""
+        with self._watch_lock, self._guarded():
+            version = self._reader.execute("PRAGMA data_version").fetchone()[0]
+            changed, self._seen_version = version != self._seen_version, version
+        return bool(changed)
+
+    def size_bytes(self) -> int:
+        """What the state takes on the disk."""
+        return sum(path.stat().st_size for path in self.folder.glob(f"{FILE}*"))
+
+    def _open(self, identity: Optional[Mapping[str, str]]) -> None:
+        if identity is not None:
+            self._make_folder()
+        elif not self.path.is_file():
+            raise LearningError(f"there is no state in {self.folder}; teach something first: edgetl teach")
+        self.writable = os.access(self.folder, os.W_OK) and self._open_for_writing(identity)
+        if not self.writable:
+            self._open_for_reading()
+        self._check(identity)
+
+    def _make_folder(self) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(f"cannot make {self.folder}: {(error.strerror or str(error)).lower()}") from error
+
+    def _open_for_writing(self, identity: Optional[Mapping[str, str]]) -> bool:
+        """False where the file system or its permissions do not let this process write."""
+        try:
+            self._writer = self._connect(self.path)
+            self._writer.execute("PRAGMA journal_mode = WAL")
+            self._writer.execute("PRAGMA synchronous = FULL")
+            self._writer.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
+            self._writer.execute(f"PRAGMA journal_size_limit = {_WAL_PAGES * 4096}")
+            if not self._writer.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                self._create(identity or {})
+            self._writer.execute("BEGIN IMMEDIATE")
+            self._writer.execute("ROLLBACK")
+        except sqlite3.OperationalError as error:
+            if not self.path.is_file() or not _is_read_only(error):
+                raise
+            return False
+        self._reader = self._connect(self.path)
+        return True
+
+    def _create(self, identity: Mapping[str, str]) -> None:
+        self._writer.execute("BEGIN IMMEDIATE")
+        if not self._writer.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            for statement in _SCHEMA:
+                self._writer.execute(statement)
+            values = {"format": _FORMAT, "device": os.urandom(8).hex(), **identity}
+            self._writer.executemany("INSERT INTO identity VALUES (?, ?)", values.items())
+        self._writer.execute("COMMIT")
+        _sync_folder(self.folder)
+
+    def _open_for_reading(self) -> None:
+        """Reads in place where SQLite can; else a copy, into which it can recover what a crash left behind."""
+        try:
+            self._writer = self._connect(f"{self.path.resolve().as_uri()}?mode=ro")
+            self._writer.execute("SELECT count(*) FROM journal")
+            self._reader = self._connect(f"{self.path.resolve().as_uri()}?mode=ro")
+        except sqlite3.OperationalError:
+            folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="edgetl-state-")))
+            for name in (FILE, f"{FILE}-wal"):
+                if (self.folder / name).is_file():
+                    shutil.copyfile(self.folder / name, folder / name)
+            self._writer, self._reader = self._connect(folder / FILE), self._connect(folder / FILE)
+
+    def _connect(self, path: Union[str, Path]) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, uri=isinstance(path, str)
+        )
+        return self._stack.enter_context(contextlib.closing(connection))
+
+    def _check(self, identity: Optional[Mapping[str, str]]) -> None:
+        known = self.identity()
+        if known.get("format") != _FORMAT:
+            found = known.get("format")
+            raise StorageError(f"{self.path} has format {found!r}; this edgetl reads {_FORMAT}. Update it")
+        for key, value in (identity or {}).items():
+            if known.get(key) != value:
+                raise LearningError(
+                    f"what was taught in {self.folder} belongs to another bundle ({known.get('name')}); give that one, "
+                    f"or carry it over: edgetl merge BUNDLE {self.folder} --state NEW_FOLDER"
+                )
+
+    def _column(self, name: str, pictures: Sequence[int]) -> Iterator[Tuple[int, bytes]]:
+        for start in range(0, len(pictures), _IDS_AT_ONCE):
+            chosen = pictures[start : start + _IDS_AT_ONCE]
+            marks = ", ".join("?" * len(chosen))
+            query = f"SELECT id, {name} FROM journal WHERE {name} IS NOT NULL AND id IN ({marks})"
+            yield from self._query(query, chosen)
+
+    def _query(self, query: str, values: Sequence[Any] = ()) -> List[Any]:
+        with self._lock, self._guarded():
+            return self._writer.execute(query, values).fetchall()
+
+    @contextlib.contextmanager
+    def _guarded(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise StorageError(f"cannot use {self.path}: {_remedy(error)}") from error
+
+
+_FORMAT = "1"
+_SCHEMA = (
+    "CREATE TABLE identity (key TEXT PRIMARY KEY, value TEXT NOT NULL)",
+    "CREATE TABLE journal (id INTEGER PRIMARY KEY, step INTEGER NOT NULL, time TEXT NOT NULL, kind TEXT NOT NULL, "
+    "label TEXT, subject INTEGER, former TEXT, origin TEXT, source TEXT, embedding BLOB, thumbnail BLOB)",
+    "CREATE TABLE kept (name TEXT PRIMARY KEY, position INTEGER NOT NULL, data BLOB NOT NULL)",
+)
+_WAL_PAGES = 128
+_IDS_AT_ONCE = 500
+_COMPRESSION = 1
+
+
+def _unpacked(path: Path, number: int, data: bytes) -> bytes:
+    try:
+        return zlib.decompress(data)
+    except zlib.error as error:
+        raise StorageError(f"picture {number} in {path} is damaged; restore the file from a copy") from error
+
+
+def _is_read_only(error: sqlite3.Error) -> bool:
+    return any(words in str(error) for words in ("readonly", "unable to open"))
+
+
+def _remedy(error: sqlite3.Error) -> str:
+    text = " ".join(str(error).split())
+    remedies = {
+        "full": "the disk is full; free some space. What was acknowledged is safe",
+        "disk I/O": "the disk refuses to write; it may be full or broken. What was acknowledged is safe",
+        "locked": f"another process has been writing for {BUSY_SECONDS:.0f} seconds; try again",
+        "readonly": "it is read-only here; choose another --state folder",
+        "unable to open": "it cannot be opened; look at the folder's permissions",
+        "malformed": "the file is damaged; restore it from a copy, or move it away to begin as shipped",
+        "not a database": "the file is damaged; restore it from a copy, or move it away to begin as shipped",
+    }
+    return next((remedy for words, remedy in remedies.items() if words in text), text)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # some network file systems cannot
+            os.fsync(handle)
+    finally:
+        os.close(handle)

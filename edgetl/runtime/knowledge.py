@@ -1,0 +1,172 @@
+"""Hides how exact statistics follow what is in effect, and how a last layer follows them; the Learner calls it."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
+
+import numpy as np
+
+from edgetl.bundle import Bundle
+from edgetl.errors import IntegrityError, LearningError
+from edgetl.learners import LastLayer, Statistics, relearn, to_grid
+from edgetl.runtime.bundled import read_last_layer
+from edgetl.runtime.contents import Contents
+
+STATISTICS = "statistics.bin"
+
+ReadEmbeddings = Callable[[Sequence[int]], Mapping[int, bytes]]
+"""Gives the raw embeddings of pictures, by id."""
+
+_ASIDE, _BETWEEN = "\x1f", "\x1e"
+"""No label may hold a control character, so these make names in the statistics that no label can meet."""
+
+
+class Knowledge:
+    """The shipped statistics and whatever of a journal is in effect on top of them, exactly.
+
+    A class of the bundle that was forgotten stays in the statistics under a name of its own: its sums alone
+    cannot take it out of the Gram matrix. It no longer competes, but the covariance keeps what it showed.
+    Not thread-safe.
+    """
+
+    def __init__(self, bundle: Bundle, read_embeddings: ReadEmbeddings) -> None:
+        self._shipped = bundle.read(STATISTICS)
+        self._parameters = bundle.manifest.last_layer["parameters"]
+        self._dtype = np.dtype(bundle.manifest.embedding["dtype"])
+        self._zero_point = bundle.manifest.embedding["zero_point"]
+        self._size = bundle.manifest.embedding["size"]
+        self._shipped_layer = read_last_layer(bundle)
+        self._read_embeddings = read_embeddings
+        self._supposed: Dict[int, bytes] = {}
+        self._statistics: Optional[Statistics] = None
+        self._names: Dict[str, str] = {}
+        self._held: Dict[int, str] = {}
+
+    @property
+    def shipped_layer(self) -> LastLayer:
+        """The bundle's own last layer."""
+        return self._shipped_layer
+
+    def grid(self, raw: np.ndarray) -> np.ndarray:
+        """Raw embeddings (d,) or (n, d) on the integer grid."""
+        return to_grid(raw, self._zero_point)
+
+    def encode(self, raw: np.ndarray) -> List[bytes]:
+        """The bytes of each of some raw embeddings (d,) or (n, d). Raises LearningError where they do not fit."""
+        rows = np.atleast_2d(np.asarray(raw))
+        if rows.dtype != self._dtype or rows.ndim != 2 or rows.shape[1] != self._size:
+            raise LearningError(
+                f"an embedding must be {self._dtype} ({self._size},) as Classifier.embed gives it, "
+                f"received {rows.dtype} {np.asarray(raw).shape}"
+            )
+        if rows.dtype.kind == "f" and not np.isfinite(rows).all():
+            raise LearningError("an embedding holds NaN or infinity; the model or its file is damaged")
+        return [row.tobytes() for row in rows]
+
+    def suppose(self, embeddings: Mapping[int, bytes]) -> None:
+        """Makes raw embeddings known that are in no journal, under negative ids, to see what they would do."""
+        self._supposed.update(embeddings)
+
+    def statistics(self, contents: Contents) -> Statistics:
+        """The statistics of what is in effect; the caller must not change them."""
+        try:
+            statistics = self._renamed(contents)
+            held, wanted = self._held, contents.pictures
+            self._fold(statistics.remove, {key: held[key] for key in held if wanted.get(key) != held[key]})
+            self._fold(statistics.add, {key: wanted[key] for key in wanted if held.get(key) != wanted[key]})
+        except BaseException:
+            self._statistics = None  # half-way; the next one begins again with what was shipped
+            raise
+        self._held = dict(wanted)
+        return statistics
+
+    def last_layer(self, contents: Contents) -> LastLayer:
+        """The last layer of what is in effect: the shipped one, or solved anew with its solver and parameters."""
+        if contents.is_as_shipped:
+            return self._shipped_layer
+        return self.solve(self.statistics(contents), contents.labels)
+
+    def solve(self, statistics: Statistics, labels: Sequence[str]) -> LastLayer:
+        """The last layer of some statistics, for those of its classes that compete."""
+        return relearn(self._shipped_layer, statistics, self._parameters, labels)
+
+    def names(self, contents: Contents) -> Dict[str, str]:
+        """What the statistics call each class of the bundle; one that was forgotten has a name of its own."""
+        if self._statistics is None:
+            self._load()
+        return _names(tuple(self._names), contents)
+
+    def _renamed(self, contents: Contents) -> Statistics:
+        """Statistics whose shipped classes have the names that they have now."""
+        statistics = self._statistics or self._load()
+        names = _names(tuple(self._names), contents)
+        if names != self._names:
+            statistics = self._load()
+            _rename_all(statistics, names)
+            self._names = names
+        return statistics
+
+    def _load(self) -> Statistics:
+        statistics = Statistics.from_bytes(self._shipped)
+        if statistics.dimension != self._size:
+            raise IntegrityError(f"the bundle's statistics are of {statistics.dimension} numbers, not {self._size}")
+        self._statistics, self._held = statistics, {}
+        self._names = {label: label for label in statistics.labels}
+        return statistics
+
+    def _fold(self, apply: Callable[[np.ndarray, Sequence[str]], None], labels: Mapping[int, str]) -> None:
+        pictures = list(labels)
+        for start in range(0, len(pictures), _PICTURES_AT_ONCE):
+            chosen = pictures[start : start + _PICTURES_AT_ONCE]
+            stored = {**self._supposed, **self._read_embeddings([key for key in chosen if key > 0])}
+            raw = np.frombuffer(b"".join(stored[picture] for picture in chosen), self._dtype)
+            apply(self.grid(raw.reshape(len(chosen), self._size)), [labels[picture] for picture in chosen])
+
+
+def pack_layer(layer: LastLayer) -> bytes:
+    """A last layer as bytes for the device's own use."""
+    stream = io.BytesIO()
+    header = json.dumps({"labels": layer.labels, "solver": layer.solver})
+    arrays: Dict[str, Any] = {"header": np.frombuffer(header.encode(), np.uint8), **layer.to_arrays()}
+    np.savez(stream, **arrays)
+    return stream.getvalue()
+
+
+def unpack_layer(data: bytes) -> LastLayer:
+    """The inverse of `pack_layer`. Raises IntegrityError on anything else."""
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+        header = json.loads(arrays.pop("header").tobytes())
+        return LastLayer.from_arrays(arrays, header["labels"], header["solver"])
+    except (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise IntegrityError(f"the stored last layer is damaged: {error}") from error
+
+
+_PICTURES_AT_ONCE = 1024
+
+
+def _rename_all(statistics: Statistics, names: Mapping[str, str]) -> None:
+    """Renames at once, so that labels may also change places."""
+    changed = {old: new for old, new in names.items() if old != new}
+    for number, old in enumerate(changed):
+        statistics.rename(old, f"{_BETWEEN}{number}")
+    for number, new in enumerate(changed.values()):
+        statistics.rename(f"{_BETWEEN}{number}", new)
+
+
+def _names(classes: Sequence[str], contents: Contents) -> Dict[str, str]:
+    """What each class of the shipped statistics is called now; the forgotten ones get names of their own."""
+    names: Dict[str, str] = {}
+    taken = set(classes)
+    for name in classes:
+        label = contents.shipped.get(name, name)
+        if label is None:
+            label = f"{_ASIDE}{name}"
+            while label in taken:
+                label = f"{_ASIDE}{label}"
+        names[name] = label
+    return names

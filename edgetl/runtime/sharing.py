@@ -1,0 +1,186 @@
+"""Hides how what was taught travels: merged from other states, as a patch, or in a new bundle; the Learner calls it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, Mapping, NamedTuple, Optional, Tuple, Union
+
+import numpy as np
+
+from edgetl.bundle import Bundle, is_label, open_bundle, pack
+from edgetl.errors import IntegrityError, LearningError
+from edgetl.learners import LastLayer, Statistics, to_grid
+from edgetl.runtime.bundled import LAST_LAYER_FOLDER, last_layer_entries
+from edgetl.runtime.contents import FORGET_CLASS, MERGE, RENAME, TEACH, Contents
+from edgetl.runtime.guard import LABELS as GUARD_LABELS
+from edgetl.runtime.journal import Draft, Journal
+from edgetl.runtime.knowledge import STATISTICS
+
+PATCH = "patch.json"
+CANARIES, REPORT = "canaries.json", "report.json"
+
+
+class Picture(NamedTuple):
+    """One picture that was taught somewhere."""
+
+    origin: str
+    """The device that it was taught on, and its id there: "DEVICE:ID"."""
+    label: str
+    embedding: Optional[bytes]
+    thumbnail: Optional[bytes] = None
+
+
+@dataclass(frozen=True)
+class Taught:
+    """What is in effect somewhere on top of what was shipped."""
+
+    source: str
+    identity: Mapping[str, str]
+    shipped: Mapping[str, Optional[str]]
+    """The label that each class of the bundle has there now; None where it was forgotten."""
+    pictures: Tuple[Picture, ...]
+    lost: int = 0
+    """Pictures that could not be carried over to another backbone."""
+
+
+def read_taught(source: Union[str, os.PathLike[str]]) -> Taught:
+    """What a state folder or a patch holds. Raises LearningError, BundleError or StorageError."""
+    path = Path(source)
+    if path.is_dir():
+        journal = Journal(path)
+        try:
+            return _taught_in(journal, str(path))
+        finally:
+            journal.close()
+    return _read_patch(path)
+
+
+def carry_over(taught: Taught, identity: Mapping[str, str], embed: Callable[[bytes], bytes]) -> Taught:
+    """The same for the backbone of `identity`: of another one, only pictures with thumbnails, which `embed` takes."""
+    if taught.identity.get("model") == identity["model"]:
+        same_bundle = taught.identity.get("bundle") == identity["bundle"]
+        return taught if same_bundle else replace(taught, shipped={})
+    carried = [picture._replace(embedding=embed(picture.thumbnail)) for picture in taught.pictures if picture.thumbnail]
+    return replace(taught, shipped={}, pictures=tuple(carried), lost=len(taught.pictures) - len(carried))
+
+
+def merged_rows(taught: Taught, contents: Contents, device: str) -> Iterator[Draft]:
+    """What to append so that these contents hold everything that was taught there too.
+
+    Of the classes that were shipped, a change there is taken over where nothing was changed here.
+    """
+    yield Draft(MERGE, source=taught.source)
+    used = {*contents.pictures.values(), *(picture.label for picture in taught.pictures)}
+    for name, label in taught.shipped.items():
+        if contents.shipped.get(name) != name or label == name:
+            continue
+        if label is None and name not in used:
+            yield Draft(FORGET_CLASS, name)
+        elif label is not None and label not in contents.shipped.values():
+            yield Draft(RENAME, label, former=name)
+    for picture in taught.pictures:
+        if picture.origin not in contents.origins and not picture.origin.startswith(f"{device}:"):
+            yield Draft(
+                TEACH,
+                picture.label,
+                origin=picture.origin,
+                source=taught.source,
+                embedding=picture.embedding,
+                thumbnail=picture.thumbnail,
+            )
+
+
+def pack_patch(path: Path, bundle: Bundle, journal: Journal) -> Path:
+    """Writes what is in effect in a journal, with a digest over all of it, and without thumbnails."""
+    taught = _taught_in(journal, path.name)
+    document = {
+        "identity": dict(taught.identity),
+        "shipped": dict(taught.shipped),
+        "pictures": [
+            {
+                "origin": picture.origin,
+                "label": picture.label,
+                "embedding": base64.b64encode(picture.embedding or b"").decode(),
+            }
+            for picture in taught.pictures
+        ],
+    }
+    manifest = replace(bundle.manifest, accuracy={}, entries={})
+    return pack(path, manifest, {PATCH: json.dumps(document, ensure_ascii=False).encode()})
+
+
+def pack_learned(
+    path: Path, bundle: Bundle, layer: LastLayer, statistics: Statistics, names: Mapping[str, str]
+) -> Path:
+    """Writes the bundle with another last layer and its statistics; what was measured of the old one is left out.
+
+    `names` are what the statistics call the classes that the bundle was shipped with.
+    """
+    described, arrays = last_layer_entries(layer, bundle.manifest.last_layer["parameters"])
+    kept = {
+        name: bundle.read(name)
+        for name in bundle.names
+        if name != REPORT and not name.startswith(LAST_LAYER_FOLDER)
+    }
+    entries = {**kept, **arrays, STATISTICS: statistics.to_bytes()}
+    if GUARD_LABELS in bundle:
+        truths = [names[label] for label in json.loads(bundle.read(GUARD_LABELS))]
+        entries[GUARD_LABELS] = json.dumps(truths, ensure_ascii=False).encode()
+    if CANARIES in bundle:
+        entries[CANARIES] = _canaries(json.loads(bundle.read(CANARIES)), layer, bundle.manifest.embedding)
+    manifest = replace(
+        bundle.manifest, labels=list(layer.labels), last_layer=described, accuracy={}, entries={}
+    )
+    return pack(path, manifest, entries)
+
+
+def _taught_in(journal: Journal, source: str) -> Taught:
+    identity = journal.identity()
+    contents = Contents(json.loads(identity["labels"]), journal.rows_after(0))
+    origins = {row.id: row.origin for row in contents.rows}
+    ids = list(contents.pictures)
+    embeddings, thumbnails = journal.embeddings(ids), journal.thumbnails(ids)
+    pictures = [
+        Picture(origins[key] or f"{identity['device']}:{key}", label, embeddings[key], thumbnails.get(key))
+        for key, label in contents.pictures.items()
+    ]
+    return Taught(source, identity, contents.shipped, tuple(pictures))
+
+
+def _read_patch(path: Path) -> Taught:
+    bundle = open_bundle(path)
+    if PATCH not in bundle:
+        raise LearningError(f"{path} is no patch; give a state folder, or what edgetl export --format patch wrote")
+    embedding = bundle.manifest.embedding
+    size = embedding["size"] * np.dtype(embedding["dtype"]).itemsize
+    try:
+        document = json.loads(bundle.read(PATCH))
+        pictures = tuple(_picture(entry, size) for entry in document["pictures"])
+        shipped = {str(name): label for name, label in document["shipped"].items()}
+        identity = {str(key): str(value) for key, value in document["identity"].items()}
+        if not all(label is None or is_label(label) for label in shipped.values()):
+            raise ValueError("a label is none")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise IntegrityError(f"{path} is not a patch that edgetl can read: {error}") from error
+    return Taught(str(path), identity, shipped, pictures)
+
+
+def _picture(entry: Mapping[str, Any], size: int) -> Picture:
+    data = base64.b64decode(entry["embedding"], validate=True)
+    if len(data) != size or not is_label(entry["label"]) or not isinstance(entry["origin"], str):
+        raise ValueError("a picture is not of the bundle's embeddings")
+    return Picture(entry["origin"], entry["label"], data)
+
+
+def _canaries(document: Dict[str, Any], layer: LastLayer, embedding: Mapping[str, Any]) -> bytes:
+    """The same pictures and embeddings, with the answers of the new last layer."""
+    for answer in document["expected"]:
+        raw = np.array(answer["embedding"], dtype=embedding["dtype"])
+        row = layer.probabilities(to_grid(raw, embedding["zero_point"]))[0]
+        answer["label"] = layer.labels[int(row.argmax())]
+        answer["probability"] = round(float(row.max()), 4)
+    return json.dumps(document, ensure_ascii=False).encode()

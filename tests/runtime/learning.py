@@ -1,0 +1,89 @@
+"""What the tests of learning share: a bundle with statistics and a guard set, and embeddings to teach."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgetl.bundle import Manifest, open_bundle, pack
+from edgetl.learners import Statistics, choose, to_grid
+from edgetl.runtime import Embedder, Preprocess
+from edgetl.runtime.bundled import last_layer_entries
+from tests.models import COLOURS, TINY_DIMENSION, TINY_SIZE, colour_frame
+
+MIXTURES = {"red": (1, 0, 0), "green": (0, 1, 0), "blue": (0, 0, 1), "yellow": (1, 1, 0), "grey": (0.6, 0.6, 0.6)}
+TRAINED, GUARDED = 20, 6
+
+
+@pytest.fixture(scope="session")
+def teachable(tiny_model: bytes, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle as a build packs it: "red", "green" and "blue", with statistics, guard set and canaries."""
+    return pack_teachable(tmp_path_factory.mktemp("teachable") / "colours.edgetl", tiny_model)
+
+
+def pack_teachable(path: Path, model: bytes) -> Path:
+    preprocess = Preprocess(*TINY_SIZE)
+    embedder = Embedder(model, preprocess)
+    labels = [label for label in COLOURS for _ in range(TRAINED)]
+    raw = np.stack([embedder.embed(colour_frame(label, seed)) for seed, label in enumerate(labels)])
+    grid = to_grid(raw, embedder.zero_point)
+    selection = choose(grid, labels, np.arange(len(labels)) % 4)
+    described, entries = last_layer_entries(selection.last_layer, selection.parameters)
+    guarded = [start + offset for start in range(0, len(labels), TRAINED) for offset in range(GUARDED)]
+    embeddings = io.BytesIO()
+    np.save(embeddings, raw[guarded], allow_pickle=False)
+    answer = {"image": "canaries/00.jpg", "label": "red", "probability": 1.0, "embedding": raw[0].tolist()}
+    entries |= {
+        "model.tflite": model,
+        "statistics.bin": selection.statistics.to_bytes(),
+        "guard/embeddings.npy": embeddings.getvalue(),
+        "guard/labels.json": json.dumps([labels[index] for index in guarded]).encode(),
+        "canaries.json": json.dumps({"tolerance": {"cosine": 0.98}, "expected": [answer]}).encode(),
+        "report.json": b"{}",
+    }
+    manifest = Manifest(
+        name="colours",
+        edgetl_version="0.1.0",
+        backbone={"name": "tiny"},
+        preprocess=preprocess.to_dict(),
+        target="generic",
+        quantize="int8",
+        labels=list(selection.last_layer.labels),
+        embedding={
+            "size": TINY_DIMENSION,
+            "dtype": embedder.dtype.name,
+            "scale": embedder.scale,
+            "zero_point": embedder.zero_point,
+        },
+        last_layer=described,
+        accuracy={"int8": 1.0},
+    )
+    return pack(path, manifest, entries)
+
+
+def frame(colour: str, seed: int = 0) -> np.ndarray:
+    """A noisy frame, uint8 (32, 32, 3), of one of MIXTURES."""
+    noise = np.random.default_rng(seed).integers(0, 90, (*TINY_SIZE, 3))
+    return (noise + 150 * np.array(MIXTURES[colour])).astype(np.uint8)
+
+
+def embeddings(count: int, seed: int = 0) -> np.ndarray:
+    """Raw embeddings (count, d) int8 that no two pictures share."""
+    return np.random.default_rng(seed).integers(-128, 128, (count, TINY_DIMENSION)).astype(np.int8)
+
+
+def shipped_statistics(bundle: Path) -> Statistics:
+    return Statistics.from_bytes(open_bundle(bundle).read("statistics.bin"))
+
+
+def trained_once(bundle: Path, taught: dict[str, np.ndarray]) -> Statistics:
+    """The shipped statistics and embeddings (n, d) by label, added at once."""
+    statistics = shipped_statistics(bundle)
+    zero_point = open_bundle(bundle).manifest.embedding["zero_point"]
+    for label, raw in taught.items():
+        statistics.add(to_grid(raw, zero_point), label)
+    return statistics

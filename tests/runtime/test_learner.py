@@ -1,0 +1,217 @@
+"""A learner teaches, corrects, forgets and undoes, exactly; its classifier follows at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgetl.errors import ImageError, LearningError
+from edgetl.runtime import Classifier, Learner
+from tests.runtime.learning import embeddings, frame, shipped_statistics, trained_once
+
+
+@pytest.fixture
+def learner(teachable: Path, tmp_path: Path):
+    with Learner(teachable, state=tmp_path / "state", threads=1) as learner:
+        yield learner
+
+
+def test_a_new_class_is_known_from_the_first_picture(learner: Learner) -> None:
+    classifier = learner.classifier()
+    assert classifier.predict(frame("yellow")).label != "yellow"
+    step = learner.teach(frame("yellow", 1), "yellow")
+    assert step.kind == "teach"
+    assert step.pictures == (step.id,)
+    assert classifier.predict(frame("yellow", 2)).label == "yellow"
+    assert classifier.predict(frame("red", 3)).label == "red"
+    assert classifier.labels == ("blue", "green", "red", "yellow")
+
+
+def test_untouched_it_is_the_shipped_classifier(learner: Learner, teachable: Path) -> None:
+    shipped, own = Classifier(teachable, threads=1), learner.classifier()
+    assert own.predict(frame("red")).probabilities == shipped.predict(frame("red")).probabilities
+    assert learner.statistics() == shipped_statistics(teachable)
+
+
+def test_teaching_is_training_once_on_everything(learner: Learner, teachable: Path) -> None:
+    raw = embeddings(7)
+    for row in raw[:4]:
+        learner.teach_embeddings(row, "yellow")
+    learner.teach_embeddings(raw[4:], "red")
+    assert learner.statistics() == trained_once(teachable, {"yellow": raw[:4], "red": raw[4:]})
+
+
+def test_a_correction_moves_a_picture(learner: Learner, teachable: Path) -> None:
+    raw = embeddings(2)
+    learner.teach_embeddings(raw[0], "yellow")
+    mistaken = learner.teach_embeddings(raw[1], "red")
+    learner.correct(mistaken.id, "yellow")
+    assert learner.statistics() == trained_once(teachable, {"yellow": raw})
+    assert learner.history()[1].now == "yellow"
+
+
+def test_a_forgotten_picture_leaves_no_trace(learner: Learner, teachable: Path) -> None:
+    kept, gone = embeddings(2)
+    learner.teach_embeddings(kept, "yellow")
+    learner.forget(learner.teach_embeddings(gone, "yellow").id)
+    assert learner.statistics() == trained_once(teachable, {"yellow": kept[np.newaxis]})
+
+
+def test_a_class_that_was_taught_is_forgotten_without_trace(learner: Learner, teachable: Path) -> None:
+    learner.teach_embeddings(embeddings(3), "yellow")
+    learner.forget_class("yellow")
+    assert learner.labels == ("blue", "green", "red")
+    assert learner.statistics() == shipped_statistics(teachable)
+
+
+def test_a_shipped_class_that_is_forgotten_no_longer_competes_until_that_is_undone(learner: Learner) -> None:
+    classifier = learner.classifier()
+    before = classifier.predict(frame("red")).probabilities
+    learner.forget_class("red")
+    assert classifier.labels == ("blue", "green")
+    assert classifier.predict(frame("red")).label != "red"
+    learner.undo()
+    assert classifier.predict(frame("red")).probabilities == before
+
+
+def test_a_forgotten_class_begins_anew_under_its_old_name(learner: Learner) -> None:
+    learner.forget_class("red")
+    learner.teach_many([frame("yellow", seed) for seed in range(4)], "red")
+    assert learner.classifier().predict(frame("yellow", 9)).label == "red"
+    assert learner.status().pictures["red"] == {"shipped": 0, "taught": 4}
+
+
+def test_a_class_is_renamed_and_goes_on_learning(learner: Learner, teachable: Path) -> None:
+    raw = embeddings(2)
+    learner.teach_embeddings(raw[0], "red")
+    learner.rename("red", "crimson")
+    learner.teach_embeddings(raw[1], "crimson")
+    wanted = trained_once(teachable, {"red": raw})
+    wanted.rename("red", "crimson")
+    assert learner.statistics() == wanted
+    assert learner.labels == ("blue", "green", "crimson")
+
+
+def test_two_classes_change_their_names(learner: Learner, teachable: Path) -> None:
+    learner.rename("red", "aside")
+    learner.rename("blue", "red")
+    learner.rename("aside", "blue")
+    wanted = shipped_statistics(teachable)
+    wanted.rename("red", "aside")
+    wanted.rename("blue", "red")
+    wanted.rename("aside", "blue")
+    assert learner.statistics() == wanted
+
+
+def test_undo_takes_steps_back_one_by_one_as_if_they_had_never_been(learner: Learner, teachable: Path) -> None:
+    states = [learner.statistics()]
+    for act in (
+        lambda: learner.teach_embeddings(embeddings(3), "yellow"),
+        lambda: learner.correct(2, "red"),
+        lambda: learner.rename("yellow", "lemon"),
+        lambda: learner.forget(1),
+        lambda: learner.forget_class("blue"),
+        lambda: learner.reset(),
+    ):
+        act()
+        states.append(learner.statistics())
+    while len(states) > 1:
+        assert learner.statistics() == states.pop()
+        learner.undo()
+    assert learner.statistics() == states.pop()
+    with pytest.raises(LearningError, match="nothing to undo"):
+        learner.undo()
+
+
+def test_one_undo_takes_back_all_pictures_of_one_step(learner: Learner, teachable: Path) -> None:
+    learner.teach_many([frame("yellow", seed) for seed in range(3)], "yellow")
+    learner.undo()
+    assert learner.labels == ("blue", "green", "red")
+
+
+def test_a_reset_goes_back_to_what_was_shipped_and_keeps_the_history(learner: Learner, teachable: Path) -> None:
+    learner.teach(frame("yellow"), "yellow")
+    learner.reset()
+    assert learner.statistics() == shipped_statistics(teachable)
+    assert [(entry.kind, entry.state) for entry in learner.history()] == [
+        ("teach", "forgotten"),
+        ("reset", "in effect"),
+    ]
+    learner.undo()
+    assert "yellow" in learner.labels
+
+
+def test_the_history_tells_what_became_of_everything(learner: Learner, tmp_path: Path) -> None:
+    learner.teach_embeddings(embeddings(2), "yellow")
+    learner.correct(1, "red")
+    learner.forget(2)
+    learner.undo()
+    entries = [(entry.id, entry.kind, entry.state, entry.now) for entry in learner.history()]
+    assert entries == [
+        (1, "teach", "in effect", "red"),
+        (2, "teach", "in effect", "yellow"),
+        (3, "correct", "in effect", None),
+        (4, "forget", "undone", None),
+        (5, "undo", "in effect", None),
+    ]
+
+
+def test_everything_is_there_when_it_is_opened_again(teachable: Path, tmp_path: Path) -> None:
+    with Learner(teachable, state=tmp_path, threads=1) as learner:
+        learner.teach_many([frame("yellow", seed) for seed in range(3)], "yellow")
+        learner.rename("red", "crimson")
+        statistics, answer = learner.statistics(), learner.classifier().predict(frame("yellow", 7))
+    with Learner(teachable, state=tmp_path, threads=1) as learner:
+        again = learner.classifier().predict(frame("yellow", 7))
+        assert again.probabilities == answer.probabilities
+        assert learner.statistics() == statistics
+
+
+@pytest.mark.parametrize(
+    ("act", "complaint"),
+    [
+        (lambda learner: learner.correct(99, "red"), "no picture 99 among those taught here"),
+        (lambda learner: learner.forget(99), "no picture 99 among those taught here"),
+        (lambda learner: learner.forget_class("pink"), "no class 'pink'; choose blue, green, red"),
+        (lambda learner: learner.rename("pink", "rose"), "no class 'pink'; choose blue, green, red"),
+        (lambda learner: learner.rename("red", "blue"), "already is a class 'blue'"),
+        (lambda learner: learner.teach(frame("red"), ""), "a label is ''"),
+        (lambda learner: learner.teach(frame("red"), "a\nb"), "control characters"),
+        (lambda learner: learner.teach_many([], "red"), "no picture to teach 'red' with"),
+        (lambda learner: learner.teach_embeddings(np.zeros(3, np.int8), "red"), r"must be int8 \(16,\)"),
+        (lambda learner: learner.merge(), "nothing to merge"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_and_changes_nothing(learner: Learner, act, complaint: str) -> None:
+    with pytest.raises(LearningError, match=complaint):
+        act(learner)
+    assert learner.history() == []
+
+
+def test_an_unreadable_picture_teaches_nothing_unless_it_may_be_passed_over(learner: Learner) -> None:
+    pictures = [frame("yellow"), b"no image", frame("yellow", 1)]
+    with pytest.raises(ImageError):
+        learner.teach_many(pictures, "yellow")
+    assert learner.history() == []
+    passed_over: list[ImageError] = []
+    assert len(learner.teach_many(pictures, "yellow", on_unreadable=passed_over.append).pictures) == 2
+    assert len(passed_over) == 1
+
+
+def test_a_state_belongs_to_its_bundle(teachable: Path, tmp_path: Path) -> None:
+    with Learner(teachable, state=tmp_path / "state", threads=1) as learner:
+        learner.rename("red", "crimson")
+        other = learner.export_bundle(tmp_path / "other.edgetl")
+    with pytest.raises(LearningError, match="belongs to another bundle"):
+        Learner(other, state=tmp_path / "state")
+
+
+def test_the_state_lies_beside_the_bundle_unless_a_folder_is_given(teachable: Path, tmp_path: Path) -> None:
+    bundle = tmp_path / "mine.edgetl"
+    bundle.write_bytes(teachable.read_bytes())
+    with Learner(bundle, threads=1) as learner:
+        learner.teach(frame("yellow"), "yellow")
+        assert learner.folder == tmp_path / "mine.state"
+    assert (tmp_path / "mine.state" / "journal.sqlite").is_file()
