@@ -29,6 +29,15 @@ _COMMANDS = {
     "backbones": "edgetl.cli.listing",
     "doctor": "edgetl.cli.listing",
     "run": "edgetl.cli.device",
+    "teach": "edgetl.cli.learning",
+    "correct": "edgetl.cli.learning",
+    "forget": "edgetl.cli.learning",
+    "rename": "edgetl.cli.learning",
+    "undo": "edgetl.cli.learning",
+    "reset": "edgetl.cli.learning",
+    "history": "edgetl.cli.learning",
+    "status": "edgetl.cli.learning",
+    "merge": "edgetl.cli.learning",
 }
 
 

@@ -9,6 +9,7 @@ from typing import Any, Optional
 import click
 
 from edgetl.cli import print_json
+from edgetl.cli.learning import open_classifier, state_option
 from edgetl.errors import ImageError
 
 
@@ -21,14 +22,14 @@ from edgetl.errors import ImageError
     help="An image, a folder of images, or - to read paths from standard input, one a line.",
 )
 @click.option("--threads", type=click.IntRange(min=1), help="Interpreter threads; the target's by default.")
+@state_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line for every image.")
-def run(bundle: Path, source: str, threads: Optional[int], as_json: bool) -> None:
+def run(bundle: Path, source: str, threads: Optional[int], state: Optional[Path], as_json: bool) -> None:
     """Classify images with BUNDLE, one line each; an image that cannot be read is named and passed over."""
-    from edgetl.runtime import Classifier
     from edgetl.runtime.sources import iterate
 
     signal.signal(signal.SIGTERM, _stop)
-    classifier = Classifier(bundle, threads=threads)
+    classifier = open_classifier(bundle, state, threads)
     unreadable = 0
     for name, image in iterate(source):
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any, Optional
 
@@ -9,6 +10,7 @@ import click
 
 from edgetl.cli import print_json
 from edgetl.cli.console import print_table, show_progress
+from edgetl.cli.learning import has_state, open_classifier, open_learner, state_option
 from edgetl.errors import BundleError, OptionError
 
 
@@ -22,16 +24,18 @@ from edgetl.errors import BundleError, OptionError
 )
 @click.option("--leave-out-unknown", is_flag=True, help="Pass over classes that the bundle does not know.")
 @click.option("--threads", type=click.IntRange(min=1), help="Interpreter threads; the machine's cores by default.")
+@state_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
-def evaluate(bundle: Path, data: Path, leave_out_unknown: bool, threads: Optional[int], as_json: bool) -> None:
-    """Measure BUNDLE again, on labelled photos, by running exactly what it holds."""
+def evaluate(
+    bundle: Path, data: Path, leave_out_unknown: bool, threads: Optional[int], state: Optional[Path], as_json: bool
+) -> None:
+    """Measure BUNDLE again, on labelled photos, by running exactly what it holds and what it was taught."""
     from edgetl import evaluation
     from edgetl.data.listing import list_photos
-    from edgetl.runtime import Classifier
 
     listing = list_photos(data)
     photos = [photo for photo in listing.photos if photo.split == "test"] or list(listing.photos)
-    classifier = Classifier(bundle, threads=threads)
+    classifier = open_classifier(bundle, state, threads)
     with show_progress() as progress:
         result = evaluation.evaluate(
             classifier,
@@ -49,18 +53,44 @@ def evaluate(bundle: Path, data: Path, leave_out_unknown: bool, threads: Optiona
 
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--format", "form", type=click.Choice(["tflite"]), default="tflite", help="What to write.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write.  [default: NAME.tflite]")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["tflite", "bundle", "patch"]),
+    default="tflite",
+    help="A classifier for any TFLite client, a bundle with what was taught, or only that, for other devices.",
+)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write.  [default: NAME and the format]")
+@state_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a line.")
-def export(bundle: Path, form: str, output: Optional[Path], as_json: bool) -> None:
-    """Write BUNDLE as a classifier that any TFLite client runs: pixels in, probabilities out, labels inside."""
-    from edgetl.conversion.exporting import export as export_bundle
+def export(bundle: Path, form: str, output: Optional[Path], state: Optional[Path], as_json: bool) -> None:
+    """Write BUNDLE, with what it was taught, as one file.
 
-    path = export_bundle(bundle, output)
+    tflite: pixels in, probabilities out, labels inside. bundle: the same backbone, the last layer and statistics
+    of now. patch: kilobytes that edgetl merge takes in on any device of the same backbone.
+    """
+    path = _export_taught(bundle, form, output, state) if has_state(bundle, state) else _export(bundle, form, output)
     if as_json:
         print_json({"output": str(path), "format": form, "bytes": path.stat().st_size})
     else:
-        click.echo(f"{path}  ({path.stat().st_size / 1e6:.1f} MB)")
+        click.echo(f"{path}  ({path.stat().st_size / 1e6:.3g} MB)")
+
+
+def _export(bundle: Path, form: str, output: Optional[Path]) -> Path:
+    from edgetl.conversion.exporting import export as export_bundle
+
+    if form != "tflite":
+        raise OptionError(f"nothing was taught to {bundle}, so there is no {form} to write; teach first: edgetl teach")
+    return export_bundle(bundle, output)
+
+
+def _export_taught(bundle: Path, form: str, output: Optional[Path], state: Optional[Path]) -> Path:
+    with open_learner(bundle, state) as learner, tempfile.TemporaryDirectory() as scratch:
+        if form == "patch":
+            return learner.export_patch(output or Path(f"{bundle.stem}.patch"))
+        if form == "bundle":
+            return learner.export_bundle(output or Path(f"{bundle.stem}-taught.edgetl"))
+        return _export(learner.export_bundle(Path(scratch, bundle.name)), form, output)
 
 
 @click.command()

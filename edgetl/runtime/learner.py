@@ -57,6 +57,8 @@ class Step:
     label: Optional[str]
     pictures: Tuple[int, ...]
     """The ids of the pictures it is about; `correct` and `forget` take these."""
+    subject: Optional[int] = None
+    """Of an undo: the step that it takes back."""
     accepted: bool = True
     """False where the guard refused it: the pictures are kept and wait, nothing else has changed."""
     effect: Optional[Effect] = None
@@ -396,7 +398,8 @@ class Learner:
             self._own_position = ids[-1]
             first = drafts[0]
             about = [d.subject if d.subject and d.kind != UNDO else i for d, i in zip(drafts, ids) if _is_about(d)]
-            return Step(ids[0], first.kind, first.label, tuple(about), accepted, effect, not_carried)
+            subject = first.subject if first.kind == UNDO else None
+            return Step(ids[0], first.kind, first.label, tuple(about), subject, accepted, effect, not_carried)
 
     def _current(self) -> Contents:
         """What is in effect, with what other processes have written."""

@@ -1,0 +1,231 @@
+"""The verbs of learning on the device: teach, correct, forget, rename, undo, reset, history, status, merge."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Callable, Optional
+
+import click
+
+from edgetl.cli import print_json
+from edgetl.cli.console import print_table
+from edgetl.errors import OptionError
+
+if TYPE_CHECKING:
+    from edgetl.runtime import Classifier, Learner
+    from edgetl.runtime.guard import Effect
+    from edgetl.runtime.learner import Step
+
+REFUSED = 1
+"""Exit code where the guard refused a step."""
+
+Command = Callable[..., Any]
+
+
+def state_option(command: Command) -> Command:
+    """`--state`, the same for every verb that teaches, or uses what was taught."""
+    return click.option(
+        "--state",
+        type=click.Path(path_type=Path, file_okay=False),
+        help="Folder of what was taught.  [default: NAME.state beside BUNDLE]",
+    )(command)
+
+
+def open_classifier(bundle: Path, state: Optional[Path], threads: Optional[int]) -> Classifier:
+    """A classifier that follows what was taught, where there is such a state; else the shipped one."""
+    from edgetl.runtime import Classifier, Learner
+
+    if has_state(bundle, state):
+        return Learner(bundle, state=state, threads=threads).classifier()
+    return Classifier(bundle, threads=threads)
+
+
+def has_state(bundle: Path, state: Optional[Path]) -> bool:
+    """Whether a state was named, or lies where it does by default."""
+    from edgetl.runtime.learner import state_folder
+
+    return state is not None or state_folder(bundle).is_dir()
+
+
+@contextmanager
+def open_learner(bundle: Path, state: Optional[Path], **options: Any) -> Iterator[Learner]:
+    """A learner for one verb, closed at its end."""
+    from edgetl.runtime import Learner
+
+    with Learner(bundle, state=state, **options) as learner:
+        yield learner
+
+
+def _verb(command: Command) -> click.Command:
+    """What all learning verbs have in common."""
+    as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of lines.")
+    bundle = click.argument("bundle", type=click.Path(path_type=Path))
+    return click.command()(bundle(state_option(as_json(command))))
+
+
+@_verb
+@click.argument("label")
+@click.argument("images", nargs=-1, metavar="[IMAGE]...")
+@click.option(
+    "--guard",
+    type=click.FloatRange(0, 100),
+    metavar="POINTS",
+    help="Refuse what costs the known classes more accuracy than this, on the guard set; the pictures wait.",
+)
+@click.option("--thumbnails", is_flag=True, help="Keep small JPEGs too, for a later backbone to learn from.")
+@click.option("--threads", type=click.IntRange(min=1), help="Interpreter threads; the machine's cores by default.")
+def teach(
+    bundle: Path,
+    label: str,
+    images: Sequence[str],
+    guard: Optional[float],
+    thumbnails: bool,
+    threads: Optional[int],
+    state: Optional[Path],
+    as_json: bool,
+) -> None:
+    """Teach BUNDLE that each IMAGE (or every one in a folder) shows LABEL, which may be a new class.
+
+    Without an IMAGE, the pictures of LABEL that the guard refused before are tried again.
+    """
+    from edgetl.runtime import iterate
+
+    pictures = [found.image for source in images for found in iterate(source)]
+    unreadable: list[str] = []
+    with open_learner(bundle, state, threads=threads, thumbnails=thumbnails) as learner:
+        step = learner.teach_many(
+            pictures,
+            label,
+            guard=100 if guard is None and not pictures else guard,
+            on_unreadable=lambda error: unreadable.append(str(error)),
+        )
+        for line in unreadable:
+            click.echo(line, err=True)
+        _tell(learner, step, as_json, _taught_line(step), unreadable=unreadable)
+    if not step.accepted:
+        raise click.exceptions.Exit(REFUSED)
+
+
+@_verb
+@click.argument("picture", type=int)
+@click.argument("label")
+def correct(bundle: Path, picture: int, label: str, state: Optional[Path], as_json: bool) -> None:
+    """Give PICTURE, by its id in the history, the right LABEL."""
+    with open_learner(bundle, state) as learner:
+        _tell(learner, learner.correct(picture, label), as_json, f"picture {picture} is a '{label}' now")
+
+
+@_verb
+@click.argument("picture", type=int, required=False)
+@click.option("--class", "label", metavar="LABEL", help="Forget this whole class instead of one picture.")
+def forget(bundle: Path, picture: Optional[int], label: Optional[str], state: Optional[Path], as_json: bool) -> None:
+    """Forget PICTURE, by its id in the history, or a whole class, exactly."""
+    if (picture is None) == (label is None):
+        raise OptionError("give the id of a picture, or --class LABEL; see the ids: edgetl history")
+    with open_learner(bundle, state) as learner:
+        if label is not None:
+            _tell(learner, learner.forget_class(label), as_json, f"class '{label}' is forgotten")
+        elif picture is not None:
+            _tell(learner, learner.forget(picture), as_json, f"picture {picture} is forgotten")
+
+
+@_verb
+@click.argument("old")
+@click.argument("new")
+def rename(bundle: Path, old: str, new: str, state: Optional[Path], as_json: bool) -> None:
+    """Give class OLD the name NEW."""
+    with open_learner(bundle, state) as learner:
+        _tell(learner, learner.rename(old, new), as_json, f"class '{old}' is called '{new}' now")
+
+
+@_verb
+def undo(bundle: Path, state: Optional[Path], as_json: bool) -> None:
+    """Take the latest step back that is in effect, as if it had never been; again for the one before."""
+    with open_learner(bundle, state) as learner:
+        step = learner.undo()
+        undone = next(entry for entry in learner.history() if entry.id == step.subject)
+        _tell(learner, step, as_json, f"step {undone.step} ({undone.kind}) is undone")
+
+
+@_verb
+def reset(bundle: Path, state: Optional[Path], as_json: bool) -> None:
+    """Go back to what BUNDLE was shipped with; undo brings what was taught back."""
+    with open_learner(bundle, state) as learner:
+        _tell(learner, learner.reset(), as_json, "back to what was shipped; edgetl undo takes that back")
+
+
+@_verb
+@click.argument("sources", nargs=-1, required=True, metavar="STATE|PATCH...", type=click.Path(path_type=Path))
+def merge(bundle: Path, sources: Sequence[Path], state: Optional[Path], as_json: bool) -> None:
+    """Take in what other devices were taught: their state folders, or patches that they exported."""
+    with open_learner(bundle, state) as learner:
+        step = learner.merge(*sources)
+        lost = f"; {step.not_carried} of another backbone, without thumbnail, were not" if step.not_carried else ""
+        _tell(learner, step, as_json, f"{len(step.pictures)} pictures were taken in{lost}")
+
+
+@_verb
+def history(bundle: Path, state: Optional[Path], as_json: bool) -> None:
+    """List every operation, the oldest first, and what became of it."""
+    with open_learner(bundle, state) as learner:
+        entries = learner.history()
+    if as_json:
+        return print_json([entry.to_dict() for entry in entries])
+    header = ["id", "step", "what", "label", "about", "state", "now", "time", "source"]
+    print_table(header, [[_cell(value) for value in _row(entry)] for entry in entries])
+
+
+@_verb
+def status(bundle: Path, state: Optional[Path], as_json: bool) -> None:
+    """Tell what BUNDLE knows with what it was taught, and what that takes on the disk."""
+    with open_learner(bundle, state) as learner:
+        found = learner.status()
+    if as_json:
+        return print_json(found.to_dict())
+    rows = [[label, str(count["shipped"]), str(count["taught"])] for label, count in found.pictures.items()]
+    print_table(["class", "shipped", "taught"], rows)
+    forgotten = f"; forgotten: {', '.join(found.forgotten_classes)}" if found.forgotten_classes else ""
+    click.echo(
+        f"{found.bundle}, {found.steps} steps, {found.pending} pictures pending{forgotten}\n"
+        f"{found.state}: {found.size_bytes / 1e6:.1f} MB{'' if found.writable else ', read-only'}"
+    )
+
+
+def _tell(learner: Learner, step: Step, as_json: bool, line: str, **more: Any) -> None:
+    """Solve the last layer for whoever is running, then say what was done and what it costs."""
+    labels = list(learner.last_layer().labels)
+    effect = step.effect or learner.effect(step.id)
+    if as_json:
+        told = {**step.to_dict(), "effect": effect and effect.to_dict()}
+        return print_json({**told, "labels": labels, "state": str(learner.folder), **more})
+    click.echo(f"step {step.id}: {line}")
+    click.echo(f"classes: {', '.join(labels)}")
+    if effect is not None:
+        _tell_effect(effect)
+
+
+def _taught_line(step: Step) -> str:
+    count = f"{len(step.pictures)} picture{'s' if len(step.pictures) != 1 else ''}"
+    if step.accepted:
+        return f"taught '{step.label}' with {count}"
+    return f"refused: {count} of '{step.label}' would cost too much, and wait for more"
+
+
+def _tell_effect(effect: Effect) -> None:
+    click.echo(f"known classes, on guard pictures: {0 - effect.cost_points:+.1f} points")
+    for label in effect.losers:
+        click.echo(f"  {label}: {effect.before[label]:.1%} -> {effect.after[label]:.1%}")
+    for rivalry in effect.rivalries:
+        click.echo(f"  '{rivalry.rival}' now takes {rivalry.pictures} of '{rivalry.label}'")
+
+
+def _row(entry: Any) -> list[Any]:
+    label = f"{entry.former} -> {entry.label}" if entry.former else entry.label
+    now = entry.now if entry.now != entry.label else None
+    return [entry.id, entry.step, entry.kind, label, entry.subject, entry.state, now, entry.time, entry.source]
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else str(value)
