@@ -30,12 +30,13 @@ class Contents:
 
     `shipped` gives for each class of the bundle the label it has now, None where it was forgotten; `pictures`
     the label of every picture in effect, by id; `pending` those that the guard refused and that wait; `origins`
-    where the merged ones came from, also of those that were forgotten since.
+    where the merged ones came from, also of those that were forgotten since, or shipped.
     Every row is taken in whatever it says, so that a journal can always be read to its end.
     """
 
-    def __init__(self, shipped: Iterable[str], rows: Iterable[Row] = ()) -> None:
+    def __init__(self, shipped: Iterable[str], rows: Iterable[Row] = (), origins: Iterable[str] = ()) -> None:
         self._shipped_labels = tuple(shipped)
+        self._shipped_origins = frozenset(origins)
         self.rows: List[Row] = []
         self.undone: Set[int] = set()
         self._clear()
@@ -83,21 +84,24 @@ class Contents:
 
     def before(self, step: int) -> Contents:
         """What was in effect before a step."""
-        return Contents(self._shipped_labels, (row for row in self.rows if row.id < step))
+        return self._of(row for row in self.rows if row.id < step)
 
     def after(self, step: int) -> Contents:
         """What was in effect after a step."""
-        return Contents(self._shipped_labels, (row for row in self.rows if row.id < step or row.step == step))
+        return self._of(row for row in self.rows if row.id < step or row.step == step)
 
     def with_rows(self, rows: Iterable[Row]) -> Contents:
         """What would be in effect if these rows followed."""
-        return Contents(self._shipped_labels, [*self.rows, *rows])
+        return self._of([*self.rows, *rows])
+
+    def _of(self, rows: Iterable[Row]) -> Contents:
+        return Contents(self._shipped_labels, rows, self._shipped_origins)
 
     def _clear(self) -> None:
         self.shipped: Dict[str, Optional[str]] = {label: label for label in self._shipped_labels}
         self.pictures: Dict[int, str] = {}
         self.pending: Dict[int, str] = {}
-        self.origins: Set[str] = set()
+        self.origins: Set[str] = set(self._shipped_origins)
 
     def _fold(self) -> None:
         self._clear()

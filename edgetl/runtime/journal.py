@@ -46,37 +46,47 @@ class Note(NamedTuple):
 
 
 class Journal:
-    """The journal of one state folder, made on first use.
+    """The journal of one state folder; the first write makes it.
 
-    A committed row is on the disk (fsync) before `append` returns; whatever kills the process leaves the rows
+    A committed row is on the disk (fsync) before `writing` ends; whatever kills the process leaves the rows
     that were committed, and no others. Where the folder cannot be written the journal is read as it is.
-    Thread-safe. Raises StorageError where the disk refuses, or the file is damaged; LearningError where the
-    state belongs to something else than `identity` says.
+    Thread-safe. `identity` says what the state belongs to; without it, only a state that is there is read.
+    Raises StorageError where the disk refuses, or the file is damaged; LearningError where the state belongs
+    to something else.
     """
 
     def __init__(self, folder: Union[str, os.PathLike[str]], identity: Optional[Mapping[str, str]] = None) -> None:
         self.folder = Path(folder)
         self.path = self.folder / FILE
+        self._identity = None if identity is None else {"format": _FORMAT, "device": os.urandom(8).hex(), **identity}
         self._lock = threading.RLock()
-        self._watch_lock = threading.Lock()
-        self._seen_version = -1
         self._stack = contextlib.ExitStack()
-        try:
-            with self._guarded():
-                self._open(identity)
-        except BaseException:
-            self.close()
-            raise
+        self._is_open = self._is_writable = False
+        self._seen_version = -1
+        if not self._open_if_there() and identity is None:
+            raise LearningError(f"there is no state in {self.folder}; teach something first: edgetl teach")
 
     def close(self) -> None:
         """Ends the use; the journal stays as it is."""
-        self._stack.close()
+        with self._lock:
+            self._is_open = False
+            self._stack.close()
+
+    @property
+    def writable(self) -> bool:
+        """Whether rows can be appended here."""
+        if self._is_open:
+            return self._is_writable
+        there = next((folder for folder in (self.folder, *self.folder.parents) if folder.exists()), self.folder)
+        return os.access(there, os.W_OK)
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
         """Excludes all other writers, in any process, until the block ends; what it appends comes whole or not."""
         with self._lock, self._guarded():
-            if not self.writable:
+            if not self._open_if_there():
+                self._create()
+            if not self._is_writable:
                 raise StorageError(f"cannot write {self.folder}: it is read-only here; choose another --state folder")
             self._writer.execute("BEGIN IMMEDIATE")
             try:
@@ -134,7 +144,7 @@ class Journal:
     def keep(self, name: str, position: int, data: bytes) -> None:
         """Stores what can be worked out again from the rows up to `position`; it need not survive a power cut."""
         with self._lock, self._guarded():
-            if not self.writable:
+            if not self._is_writable:
                 return
             self._writer.execute("PRAGMA synchronous = NORMAL")
             try:
@@ -149,36 +159,49 @@ class Journal:
 
     def identity(self) -> Dict[str, str]:
         """What the state belongs to, and "device": a name that no other state has."""
-        return dict(self._query("SELECT key, value FROM identity"))
+        return dict(self._query("SELECT key, value FROM identity")) or dict(self._identity or {})
 
     def has_changed(self) -> bool:
-        """Whether anything was committed, by whatever process, since this was last asked; takes microseconds."""
-        with self._watch_lock, self._guarded():
-            version = self._reader.execute("PRAGMA data_version").fetchone()[0]
-            changed, self._seen_version = version != self._seen_version, version
+        """Whether anything was committed, by whatever process, since this was last asked; takes microseconds.
+
+        Only one thread at a time may ask; it never waits for one that writes.
+        """
+        if not self._is_open and not self._open_if_there():
+            return False
+        with self._guarded():
+            version = self._watcher.execute("PRAGMA data_version").fetchone()[0]
+        changed, self._seen_version = version != self._seen_version, version
         return bool(changed)
 
     def size_bytes(self) -> int:
         """What the state takes on the disk."""
         return sum(path.stat().st_size for path in self.folder.glob(f"{FILE}*"))
 
-    def _open(self, identity: Optional[Mapping[str, str]]) -> None:
-        if identity is not None:
-            self._make_folder()
-        elif not self.path.is_file():
-            raise LearningError(f"there is no state in {self.folder}; teach something first: edgetl teach")
-        self.writable = os.access(self.folder, os.W_OK) and self._open_for_writing(identity)
-        if not self.writable:
-            self._open_for_reading()
-        self._check(identity)
+    def _open_if_there(self) -> bool:
+        with self._lock, self._guarded():
+            if not self._is_open and self.path.is_file():
+                self._open()
+            return self._is_open
 
-    def _make_folder(self) -> None:
+    def _create(self) -> None:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StorageError(f"cannot make {self.folder}: {(error.strerror or str(error)).lower()}") from error
+        self._open()
 
-    def _open_for_writing(self, identity: Optional[Mapping[str, str]]) -> bool:
+    def _open(self) -> None:
+        try:
+            self._is_writable = os.access(self.folder, os.W_OK) and self._open_for_writing()
+            if not self._is_writable:
+                self._open_for_reading()
+            self._check_identity()
+        except BaseException:
+            self._stack.close()
+            raise
+        self._is_open = True
+
+    def _open_for_writing(self) -> bool:
         """False where the file system or its permissions do not let this process write."""
         try:
             self._writer = self._connect(self.path)
@@ -186,39 +209,39 @@ class Journal:
             self._writer.execute("PRAGMA synchronous = FULL")
             self._writer.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
             self._writer.execute(f"PRAGMA journal_size_limit = {_WAL_PAGES * 4096}")
-            if not self._writer.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-                self._create(identity or {})
             self._writer.execute("BEGIN IMMEDIATE")
-            self._writer.execute("ROLLBACK")
+            self._fill_if_empty()
+            self._writer.execute("COMMIT")
         except sqlite3.OperationalError as error:
             if not self.path.is_file() or not _is_read_only(error):
                 raise
             return False
-        self._reader = self._connect(self.path)
+        _sync_folder(self.folder)
+        self._watcher = self._connect(self.path)
         return True
 
-    def _create(self, identity: Mapping[str, str]) -> None:
-        self._writer.execute("BEGIN IMMEDIATE")
-        if not self._writer.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-            for statement in _SCHEMA:
-                self._writer.execute(statement)
-            values = {"format": _FORMAT, "device": os.urandom(8).hex(), **identity}
-            self._writer.executemany("INSERT INTO identity VALUES (?, ?)", values.items())
-        self._writer.execute("COMMIT")
-        _sync_folder(self.folder)
+    def _fill_if_empty(self) -> None:
+        """A process that was killed while it made the file left it empty."""
+        if self._identity is None or self._writer.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            return
+        for statement in _SCHEMA:
+            self._writer.execute(statement)
+        self._writer.executemany("INSERT INTO identity VALUES (?, ?)", self._identity.items())
 
     def _open_for_reading(self) -> None:
         """Reads in place where SQLite can; else a copy, into which it can recover what a crash left behind."""
         try:
-            self._writer = self._connect(f"{self.path.resolve().as_uri()}?mode=ro")
-            self._writer.execute("SELECT count(*) FROM journal")
-            self._reader = self._connect(f"{self.path.resolve().as_uri()}?mode=ro")
+            self._connect_to_read(f"{self.path.resolve().as_uri()}?mode=ro")
         except sqlite3.OperationalError:
             folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="edgetl-state-")))
             for name in (FILE, f"{FILE}-wal"):
                 if (self.folder / name).is_file():
                     shutil.copyfile(self.folder / name, folder / name)
-            self._writer, self._reader = self._connect(folder / FILE), self._connect(folder / FILE)
+            self._connect_to_read(folder / FILE)
+
+    def _connect_to_read(self, path: Union[str, Path]) -> None:
+        self._writer, self._watcher = self._connect(path), self._connect(path)
+        self._writer.execute("SELECT count(*) FROM identity").fetchone()
 
     def _connect(self, path: Union[str, Path]) -> sqlite3.Connection:
         connection = sqlite3.connect(
@@ -226,13 +249,13 @@ class Journal:
         )
         return self._stack.enter_context(contextlib.closing(connection))
 
-    def _check(self, identity: Optional[Mapping[str, str]]) -> None:
-        known = self.identity()
+    def _check_identity(self) -> None:
+        known = dict(self._writer.execute("SELECT key, value FROM identity").fetchall())
         if known.get("format") != _FORMAT:
             found = known.get("format")
             raise StorageError(f"{self.path} has format {found!r}; this edgetl reads {_FORMAT}. Update it")
-        for key, value in (identity or {}).items():
-            if known.get(key) != value:
+        for key, value in (self._identity or {}).items():
+            if key != "device" and known.get(key) != value:
                 raise LearningError(
                     f"what was taught in {self.folder} belongs to another bundle ({known.get('name')}); give that one, "
                     f"or carry it over: edgetl merge BUNDLE {self.folder} --state NEW_FOLDER"
@@ -247,6 +270,8 @@ class Journal:
 
     def _query(self, query: str, values: Sequence[Any] = ()) -> List[Any]:
         with self._lock, self._guarded():
+            if not self._is_open and not self._open_if_there():
+                return []
             return self._writer.execute(query, values).fetchall()
 
     @contextlib.contextmanager

@@ -39,7 +39,15 @@ from edgetl.runtime.guard import Effect, Guard
 from edgetl.runtime.journal import Draft, Journal, Note
 from edgetl.runtime.knowledge import Knowledge, pack_layer, unpack_layer
 from edgetl.runtime.preprocess import ImageSource, decode
-from edgetl.runtime.sharing import carry_over, merged_rows, pack_learned, pack_patch, read_taught
+from edgetl.runtime.sharing import (
+    carry_over,
+    merged_rows,
+    origins_in,
+    pack_learned,
+    pack_patch,
+    read_taught,
+    shipped_origins,
+)
 
 BundleSource = Union[Bundle, str, "os.PathLike[str]"]
 Folder = Union[str, "os.PathLike[str]"]
@@ -147,7 +155,7 @@ class Learner:
         self._journal = Journal(state_folder(self._bundle.path) if state is None else state, self._identity)
         self._knowledge = Knowledge(self._bundle, self._journal.embeddings)
         self._guard: Optional[Guard] = None
-        self._contents = Contents(self._bundle.manifest.labels)
+        self._contents = Contents(self._bundle.manifest.labels, origins=shipped_origins(self._bundle))
         self._layer, self._layer_position, self._own_position = self._knowledge.shipped_layer, -1, -1
 
     def __enter__(self) -> Learner:
@@ -361,7 +369,8 @@ class Learner:
         with self._lock:
             contents = self._current()
             statistics, names = self._knowledge.statistics(contents), self._knowledge.names(contents)
-            return pack_learned(Path(path), self._bundle, self.last_layer(), statistics, names)
+            origins = shipped_origins(self._bundle) | origins_in(contents, self._journal)
+            return pack_learned(Path(path), self._bundle, self.last_layer(), statistics, names, origins)
 
     def _embedding_of_thumbnail(self, thumbnail: bytes) -> bytes:
         return self._knowledge.encode(self.classifier().embed(thumbnail))[0]

@@ -7,7 +7,7 @@ import json
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, Mapping, NamedTuple, Optional, Tuple, Union
+from typing import Any, Callable, Dict, FrozenSet, Iterator, List, Mapping, NamedTuple, Optional, Tuple, Union
 
 import numpy as np
 
@@ -21,6 +21,8 @@ from edgetl.runtime.journal import Draft, Journal
 from edgetl.runtime.knowledge import STATISTICS
 
 PATCH = "patch.json"
+ORIGINS = "taught.json"
+"""In a bundle that a Learner wrote: where the pictures in its statistics were taught, so that none counts twice."""
 CANARIES, REPORT = "canaries.json", "report.json"
 
 
@@ -30,7 +32,7 @@ class Picture(NamedTuple):
     origin: str
     """The device that it was taught on, and its id there: "DEVICE:ID"."""
     label: str
-    embedding: Optional[bytes]
+    embedding: Optional[bytes] = None
     thumbnail: Optional[bytes] = None
 
 
@@ -113,12 +115,33 @@ def pack_patch(path: Path, bundle: Bundle, journal: Journal) -> Path:
     return pack(path, manifest, {PATCH: json.dumps(document, ensure_ascii=False).encode()})
 
 
+def shipped_origins(bundle: Bundle) -> FrozenSet[str]:
+    """Where those pictures in a bundle's statistics came from that were taught on devices."""
+    if ORIGINS not in bundle:
+        return frozenset()
+    try:
+        return frozenset(str(origin) for origin in json.loads(bundle.read(ORIGINS)))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise IntegrityError(f"{bundle.path}: '{ORIGINS}' is not a list of origins; write the bundle again") from error
+
+
+def origins_in(contents: Contents, journal: Journal) -> FrozenSet[str]:
+    """Where the pictures in effect came from."""
+    return frozenset(picture.origin for picture in _pictures(contents, journal.identity()["device"]))
+
+
 def pack_learned(
-    path: Path, bundle: Bundle, layer: LastLayer, statistics: Statistics, names: Mapping[str, str]
+    path: Path,
+    bundle: Bundle,
+    layer: LastLayer,
+    statistics: Statistics,
+    names: Mapping[str, str],
+    origins: FrozenSet[str],
 ) -> Path:
     """Writes the bundle with another last layer and its statistics; what was measured of the old one is left out.
 
-    `names` are what the statistics call the classes that the bundle was shipped with.
+    `names` are what the statistics call the classes that the bundle was shipped with; `origins` are those of all
+    pictures in the statistics that were taught on a device.
     """
     described, arrays = last_layer_entries(layer, bundle.manifest.last_layer["parameters"])
     kept = {
@@ -126,7 +149,7 @@ def pack_learned(
         for name in bundle.names
         if name != REPORT and not name.startswith(LAST_LAYER_FOLDER)
     }
-    entries = {**kept, **arrays, STATISTICS: statistics.to_bytes()}
+    entries = {**kept, **arrays, STATISTICS: statistics.to_bytes(), ORIGINS: json.dumps(sorted(origins)).encode()}
     if GUARD_LABELS in bundle:
         truths = [names[label] for label in json.loads(bundle.read(GUARD_LABELS))]
         entries[GUARD_LABELS] = json.dumps(truths, ensure_ascii=False).encode()
@@ -141,14 +164,20 @@ def pack_learned(
 def _taught_in(journal: Journal, source: str) -> Taught:
     identity = journal.identity()
     contents = Contents(json.loads(identity["labels"]), journal.rows_after(0))
-    origins = {row.id: row.origin for row in contents.rows}
+    pictures = _pictures(contents, identity["device"])
     ids = list(contents.pictures)
     embeddings, thumbnails = journal.embeddings(ids), journal.thumbnails(ids)
-    pictures = [
-        Picture(origins[key] or f"{identity['device']}:{key}", label, embeddings[key], thumbnails.get(key))
-        for key, label in contents.pictures.items()
-    ]
-    return Taught(source, identity, contents.shipped, tuple(pictures))
+    complete = (
+        picture._replace(embedding=embeddings[key], thumbnail=thumbnails.get(key))
+        for key, picture in zip(ids, pictures)
+    )
+    return Taught(source, identity, contents.shipped, tuple(complete))
+
+
+def _pictures(contents: Contents, device: str) -> List[Picture]:
+    """The pictures in effect, in the order of `contents.pictures`, still without what was stored of them."""
+    origins = {row.id: row.origin for row in contents.rows}
+    return [Picture(origins[key] or f"{device}:{key}", label) for key, label in contents.pictures.items()]
 
 
 def _read_patch(path: Path) -> Taught:
