@@ -44,7 +44,11 @@ class Trained(NamedTuple):
 
 
 class Network:
-    """A backbone under training with the head that tells it what to change."""
+    """A backbone under training with the head that tells it what to change.
+
+    The given backbone receives the running average of the weights under training (Polyak and Juditsky 1992): it
+    is what validation sees and what is kept, steadier than the weights of any one step.
+    """
 
     def __init__(
         self,
@@ -57,23 +61,26 @@ class Network:
         self._normalization, self._trained, self._options = normalization, trained, options
         self.strategy = hardware.strategy()
         self.size: tuple[int, int] = backbone.input_shape[1:3]
+        self.backbone, self._head = backbone, _head(start)
         with self.strategy.scope():
-            self.backbone, self.train_size = _copy_for_training(backbone, options.train_scale)
-            weights, bias = start.weights / start.temperature, start.bias / start.temperature
-            self.head = [tf.Variable(np.float32(weights), name="head"), tf.Variable(np.float32(bias), name="bias")]
-            self._layers = _trained_variables(self.backbone, trained)
+            self._learner, self.train_size = _copy_for_training(backbone, options.train_scale)
+            self._learner_head = _head(start)
+            self._layers = _trained_variables(self._learner, trained)
             variables, rates = self._rates()
-            self.optimizer = RelativeAdam(variables, rates, options.weight_decay)
+            self._optimizer = RelativeAdam(variables, rates, options.weight_decay)
 
     @property
     def state(self) -> list[tf.Variable]:
         """Every variable that a later step depends on."""
-        return [*self.backbone.weights, *self.head, *self.optimizer.variables]
+        models = [*self.backbone.weights, *self._learner.weights, *self._head, *self._learner_head]
+        return [*models, *self._optimizer.variables]
 
-    def train_step(self, upper_only: bool) -> Any:
+    def train_step(self, upper_only: bool, averaged_steps: float) -> Any:
         """Compiled: one batch (frames, labels, weights, positions, colours) at a learning rate -> loss, hits."""
         first = int(len(self._layers) * (1 - self._options.upper_share)) if upper_only else 0
-        variables = [*self.head, *(variable for layer in self._layers[first:] for variable in layer)]
+        variables = [*self._learner_head, *(variable for layer in self._layers[first:] for variable in layer)]
+        averages = [*self.backbone.weights, *self._head]
+        newest = [*self._learner.weights, *self._learner_head]
 
         def replica(
             frames: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor, positions: tf.Tensor, colours: tf.Tensor
@@ -81,15 +88,18 @@ class Network:
             images = augmentation.apply(frames, positions, colours, self.train_size)
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(variables)
-                logits = self._logits(images, training=self._trained.batch_normalization)
+                learning = self._trained.batch_normalization
+                logits = self._logits(self._learner, self._learner_head, images, learning)
                 loss = tf.reduce_sum(weights * self._losses(logits, labels)) / self._options.batch_size
-            self.optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables))
+            self._optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables))
             return loss, tf.reduce_sum(_hits(logits, labels))
 
         @tf.function(reduce_retracing=True)
         def step(batch: tuple, learning_rate: tf.Tensor) -> tuple:
-            self.optimizer.learning_rate.assign(learning_rate)
+            self._optimizer.learning_rate.assign(learning_rate)
             loss, hits = self.strategy.run(replica, args=batch)
+            for average, new in zip(averages, newest):
+                average.assign_add((new - average) / averaged_steps)
             add = tf.distribute.ReduceOp.SUM
             return self.strategy.reduce(add, loss, None), self.strategy.reduce(add, hits, None)
 
@@ -102,13 +112,15 @@ class Network:
 
     @tf.function(reduce_retracing=True)
     def _evaluate(self, frames: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        logits = self._logits(tf.cast(frames, tf.float32))
+        logits = self._logits(self.backbone, self._head, tf.cast(frames, tf.float32))
         return self._losses(logits, labels), _hits(logits, labels)
 
-    def _logits(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
+    def _logits(
+        self, backbone: tf_keras.Model, head: list[tf.Variable], images: tf.Tensor, learning: bool = False
+    ) -> tf.Tensor:
         offset, scale = self._normalization
-        embeddings = tf.cast(self.backbone((images - offset) / scale, training=training), tf.float32)
-        weights, bias = self.head
+        embeddings = tf.cast(backbone((images - offset) / scale, training=learning), tf.float32)
+        weights, bias = head
         return tf.math.l2_normalize(embeddings, axis=1) @ weights + bias
 
     def _losses(self, logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
@@ -121,13 +133,19 @@ class Network:
         options = self._options
         head_rate = options.head_learning_rate / options.learning_rate
         layer_rates = np.geomspace(options.lowest_rate, 1.0, len(self._layers))
-        pairs = [(variable, head_rate) for variable in self.head]
+        pairs = [(variable, head_rate) for variable in self._learner_head]
         pairs += [(variable, rate) for layer, rate in zip(self._layers, layer_rates) for variable in layer]
         return [variable for variable, _ in pairs], [float(rate) for _, rate in pairs]
 
 
 def _hits(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.equal(tf.argmax(logits, axis=1, output_type=labels.dtype), labels), tf.float32)
+
+
+def _head(start: LastLayer) -> list[tf.Variable]:
+    """Weights and bias that give logits, with the temperature in them."""
+    weights, bias = start.weights / start.temperature, start.bias / start.temperature
+    return [tf.Variable(np.float32(weights), name="head"), tf.Variable(np.float32(bias), name="bias")]
 
 
 def _copy_for_training(backbone: tf_keras.Model, scale: float) -> tuple[tf_keras.Model, tuple[int, int]]:

@@ -43,10 +43,12 @@ class FineTuneOptions:
     `epochs_upper` epochs train the upper `upper_share` of the layers, then `epochs_all` train all.
     `learning_rate` is the largest step of the top layer, relative to the size of what it changes; the first layer
     takes `lowest_rate` times that, those between in geometric steps; the head takes `head_learning_rate`. All of
-    them warm up over `warmup_share` of the steps and then fall along a cosine. Training runs at `train_scale` of
-    the backbone's input size: random crops show objects larger, smaller images smaller again (Touvron et al. 2019,
-    arXiv 1906.06423), in half the time. `patience` is the number of epochs without a better validation loss
-    after which it stops. `checkpoint` names the file from which an interrupted run goes on.
+    them warm up over `warmup_share` of the steps and then fall along a cosine. The weights that are validated and
+    kept are averaged over the last `averaged_share` of all steps. Training runs at `train_scale` of the backbone's
+    input size: random crops show objects larger, smaller images smaller again (Touvron et al. 2019,
+    arXiv 1906.06423), in half the time. `patience` is the number of epochs without a better validation loss after
+    which it stops; most of the gain comes last, on the way down the cosine, so a small one stops too soon.
+    `checkpoint` names the file from which an interrupted run goes on.
     """
 
     epochs_upper: int = 2
@@ -60,7 +62,8 @@ class FineTuneOptions:
     label_smoothing: float = 0.1
     batch_size: int = 32
     train_scale: float = 0.75
-    patience: int = 4
+    averaged_share: float = 0.05
+    patience: int = 10
     seed: int = 0
     checkpoint: Optional[Path] = None
     augmentation: AugmentationOptions = field(default_factory=AugmentationOptions)
@@ -73,7 +76,7 @@ class FineTuneOptions:
         _between(self, "batch_size", 1, 65_536)
         _between(self, "patience", 1, 10_000)
         _between(self, "train_scale", 0.25, 1.0)
-        for name in ("upper_share", "warmup_share", "label_smoothing"):
+        for name in ("upper_share", "warmup_share", "averaged_share", "label_smoothing"):
             _between(self, name, 0.0, 0.99)
         for name in ("learning_rate", "head_learning_rate", "lowest_rate"):
             _between(self, name, 1e-9, 1.0)

@@ -45,7 +45,7 @@ class Run:
                 self._train_phase(upper_only, last)
 
     def _train_phase(self, upper_only: bool, last: int) -> None:
-        step = self._network.train_step(upper_only)
+        step = self._network.train_step(upper_only, self._averaged_steps())
         while len(self.history) < last and not self._has_stalled():
             started = time.monotonic()
             phase = "upper layers" if upper_only else "all layers"
@@ -54,6 +54,9 @@ class Run:
             self.history.append({"phase": phase, "epoch": len(self.history) + 1, **record, "seconds": seconds})
             self._keep_if_best()
             self._save()
+
+    def _averaged_steps(self) -> float:
+        return max(1.0, self._options.averaged_share * self._options.epochs * self._steps)
 
     def _train_epoch(self, step: Any) -> dict[str, float]:
         epoch, loss, hits = len(self.history), tf.constant(0.0), tf.constant(0.0)
