@@ -163,13 +163,17 @@ class _Inspection:
             self._exclude([row for row in members if self._photos[row].split != self._photos[kept].split], "leakage")
 
     def _near_pairs(self, rows: Sequence[int], zero_point: int) -> np.ndarray:
+        from threadpoolctl import threadpool_limits  # of the host extra, which listing photos does without
+
         labels = np.array([self._photos[row].label for row in rows])
         if len(set(labels)) < 2:
             return np.empty((0, 2), np.int64)
         traits = [self._reading.traits[row] for row in rows]
         thumbnails = np.frombuffer(b"".join(one.thumbnail for one in traits if one), np.uint8).reshape(len(rows), -1)
         embeddings = self._reading.embeddings
-        return near_pairs(thumbnails, labels, None if embeddings is None else embeddings[rows], zero_point)
+        # OpenBLAS's threads spin as they wait for each other: two of them took twice the processor time of one
+        with threadpool_limits(1, "blas"):
+            return near_pairs(thumbnails, labels, None if embeddings is None else embeddings[rows], zero_point)
 
     def _shared_groups(self, rows: Iterable[int]) -> list[list[int]]:
         members: dict[int, list[int]] = defaultdict(list)

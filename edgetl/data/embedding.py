@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Optional
 
@@ -39,14 +39,18 @@ def embed_all(
     key = embedder_key(embedder)
     kept = dataset.frames is not None and dataset.preprocess == embedder.preprocess
 
-    def embed(row: int) -> int:
-        path, digest = samples[row].path, samples[row].digest
-        frame = dataset.frame(int(chosen[row])) if kept else read_frame(path, digest, embedder.preprocess)
-        rows[row] = embedder.embed(frame)
-        return row
+    def frame(row: int) -> np.ndarray:
+        if kept:
+            return dataset.frame(int(chosen[row]))
+        return read_frame(samples[row].path, samples[row].digest, embedder.preprocess)
+
+    def embed(batch: Sequence[int]) -> list[int]:
+        for row, one in [(row, frame(row)) for row in batch]:
+            rows[row] = embedder.embed(one)
+        return list(batch)
 
     @contextlib.contextmanager
-    def equip() -> Iterator[Callable[[int], int]]:
+    def equip() -> Iterator[Callable[[Sequence[int]], list[int]]]:
         yield embed
 
     with contextlib.closing(Cache(open_folder(cache))) as known:

@@ -81,9 +81,12 @@ def read_photos(
 
 class _Result(NamedTuple):
     row: int
-    record: Optional[Record]
-    fault: Optional[Fault]
-    computed: bool
+    record: Optional[Record] = None
+    fault: Optional[Fault] = None
+    frame: Optional[np.ndarray] = None
+    """Waits to be embedded."""
+    computed: bool = False
+    """Whether the record's embedding is new."""
 
 
 class _Pass:
@@ -130,38 +133,43 @@ class _Pass:
         self._cache.store(records, self._frame_key, self._embedder_key)
 
     @contextlib.contextmanager
-    def equip(self) -> Iterator[Callable[[int], _Result]]:
-        """The function by which one worker reads photos."""
+    def equip(self) -> Iterator[Callable[[Sequence[int]], list[_Result]]]:
+        """The function by which one worker reads photos: first all of a batch, then it embeds them."""
         with contextlib.closing(self._cache.reader()) as cache:
-            yield lambda index: self._read(index, cache)
+            yield lambda batch: [self._embed(result) for result in [self._read(index, cache) for index in batch]]
 
     def _read(self, index: int, cache: CacheReader) -> _Result:
         try:
             stamp = stamp_of(self._paths[index])
             data = _contents(self._paths[index], stamp.size)
         except OSError as error:
-            return _Result(index, None, Fault("unreadable", (error.strerror or str(error)).lower()), False)
+            return _Result(index, fault=Fault("unreadable", (error.strerror or str(error)).lower()))
         except ImageError as error:
-            return _Result(index, None, Fault("unreadable", str(error)), False)
+            return _Result(index, fault=Fault("unreadable", str(error)))
         digest = hashlib.sha256(data).digest()
         if known := self._known(cache, stamp, digest):
-            return _Result(index, known, None, False)
+            return _Result(index, known)
         header = _header(data)
         try:
             image = decode(data, size_hint=self._preprocess.size)
         except ImageError as error:
-            return _Result(index, None, Fault("truncated" if header else "unreadable", str(error)), False)
-        embedding = self._use_frame(index, image)
+            return _Result(index, fault=Fault("truncated" if header else "unreadable", str(error)))
         header = header or _Header(image.size, image.mode, False, 1)
-        return _Result(index, Record(stamp, digest, _traits(header, image), embedding), None, embedding is not None)
+        return _Result(index, Record(stamp, digest, _traits(header, image), None), frame=self._frame(index, image))
 
-    def _use_frame(self, index: int, image: Image.Image) -> Optional[bytes]:
+    def _frame(self, index: int, image: Image.Image) -> Optional[np.ndarray]:
         if self._embedder is None and self._frames is None:
             return None
         frame = self._preprocess.apply(image)
         if self._frames is not None:
             self._frames.put(index, frame)
-        return None if self._embedder is None else self._embedder.embed(frame).tobytes()
+        return frame
+
+    def _embed(self, result: _Result) -> _Result:
+        if self._embedder is None or result.record is None or result.frame is None:
+            return result._replace(frame=None)
+        embedding = self._embedder.embed(result.frame).tobytes()
+        return result._replace(record=result.record._replace(embedding=embedding), frame=None, computed=True)
 
     def _known(self, cache: CacheReader, stamp: Stamp, digest: bytes) -> Optional[Record]:
         traits = cache.traits(digest, self._frame_key)

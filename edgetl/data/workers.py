@@ -1,12 +1,13 @@
-"""Hides the threads that do one job per photo while the caller collects; each pass over photos uses it."""
+"""Hides the threads that do the jobs, one per photo, while the caller collects; each pass over photos uses it."""
 
 from __future__ import annotations
 
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from itertools import islice
 from queue import SimpleQueue
 from typing import Any, Optional, TypeVar
 
@@ -18,6 +19,10 @@ Result = TypeVar("Result")
 _HANDOVER_SECONDS = 0.2
 """Workers hand results over in lots, so that the collecting thread rarely takes the interpreter from them."""
 
+_BATCH = 8
+"""Jobs given to a worker at a time. A step done for all of them before the next step finds its code and data in the
+processor's cache: for photos of 256 pixels that made all but embedding twice as fast as with one at a time."""
+
 _DONE = object()
 
 
@@ -28,13 +33,13 @@ def cores() -> int:
 
 def work(
     jobs: Iterable[Job],
-    equip: Callable[[], AbstractContextManager[Callable[[Job], Result]]],
+    equip: Callable[[], AbstractContextManager[Callable[[Sequence[Job]], list[Result]]]],
     workers: Optional[int] = None,
 ) -> Iterator[list[Result]]:
-    """Yields results in lots, in any order, as they come; `equip` gives each thread what does a job.
+    """Yields results in lots, in any order, as they come; `equip` gives each thread what does a few jobs.
 
     The first exception in a thread is raised here. When the caller stops early (Ctrl-C too), every thread ends
-    with the job at hand. By default there are as many workers as cores.
+    with the jobs at hand. By default there are as many workers as cores.
     """
     if workers is not None and workers < 1:
         raise OptionError(f"workers must be 1 or more, received {workers}")
@@ -58,10 +63,13 @@ def work(
             thread.join()
 
 
+_Do = Callable[[Sequence[Any]], list[Any]]
+
+
 class _Crew:
     """What the threads of one pass share."""
 
-    def __init__(self, jobs: Iterable[Any], equip: Callable[[], AbstractContextManager[Callable[[Any], Any]]]) -> None:
+    def __init__(self, jobs: Iterable[Any], equip: Callable[[], AbstractContextManager[_Do]]) -> None:
         self.results: SimpleQueue[Any] = SimpleQueue()
         self.stop = threading.Event()
         self._jobs = iter(jobs)
@@ -77,14 +85,14 @@ class _Crew:
         except BaseException as error:
             self.results.put(error)
 
-    def _lot(self, do: Callable[[Any], Any]) -> list[Any]:
+    def _lot(self, do: _Do) -> list[Any]:
         """The results of a moment's work; empty when there is no more to do."""
         lot: list[Any] = []
         handover = time.monotonic() + _HANDOVER_SECONDS
         while time.monotonic() < handover and not self.stop.is_set():
             with self._turn:
-                job = next(self._jobs, _DONE)
-            if job is _DONE:
+                batch = list(islice(self._jobs, _BATCH))
+            if not batch:
                 break
-            lot.append(do(job))
+            lot += do(batch)
         return lot
