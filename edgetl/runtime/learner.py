@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from edgetl.bundle import Bundle, is_label, open_bundle
-from edgetl.errors import EdgetlError, ImageError, LearningError, OptionError, StorageError
+from edgetl.errors import EdgetlError, ImageError, IntegrityError, LearningError, OptionError, StorageError
 from edgetl.learners import LastLayer, Statistics
 from edgetl.runtime.bundled import MODEL
 from edgetl.runtime.classifier import Classifier
@@ -354,8 +354,10 @@ class Learner:
         carried = [carry_over(part, self._identity, self._embedding_of_thumbnail) for part in taught]
 
         def draft(contents: Contents) -> List[Draft]:
-            device = self._journal.identity()["device"]
-            return [row for part in carried for row in merged_rows(part, contents, device)]
+            device, drafts = self._journal.identity()["device"], []
+            for part in carried:
+                drafts += merged_rows(part, contents.with_rows(_supposed_rows(drafts)), device)
+            return drafts
 
         return self._record(draft, not_carried=sum(part.lost for part in carried))
 
@@ -417,11 +419,11 @@ class Learner:
             return self._contents
 
     def _foresee(self, drafts: Sequence[Draft]) -> Effect:
-        """What drafts would do; their pictures have negative ids meanwhile."""
+        """What drafts would do."""
         guard, contents = self._guard_set(), self._current()
         if not guard.exists:
             raise LearningError("this bundle has no guard set; build it with validation photos, or teach without guard")
-        rows = [Row(-1 - n, -1, d.kind, d.label, d.subject, d.former) for n, d in enumerate(drafts)]
+        rows = _supposed_rows(drafts)
         self._knowledge.suppose({row.id: d.embedding for row, d in zip(rows, drafts) if d.embedding is not None})
         return guard.compare(contents, contents.with_rows(rows))
 
@@ -446,7 +448,9 @@ class Learner:
         if contents.is_as_shipped:
             return None
         data = self._journal.kept(_LAYER, contents.position)
-        return unpack_layer(data) if data is not None else None
+        with contextlib.suppress(IntegrityError):
+            return unpack_layer(data) if data is not None else None
+        return None
 
     def _solved_layer(self, contents: Contents) -> LastLayer:
         layer = self._knowledge.last_layer(contents)
@@ -519,6 +523,11 @@ class _LearningClassifier(Classifier):
             layer = self._learner.last_layer()
         if layer is not None:
             self._last_layer, self._is_behind = layer, False
+
+
+def _supposed_rows(drafts: Sequence[Draft]) -> List[Row]:
+    """Rows as drafts would make them; their pictures have negative ids, which no journal has."""
+    return [Row(-1 - n, -1, d.kind, d.label, d.subject, d.former, d.origin) for n, d in enumerate(drafts)]
 
 
 def _is_about(draft: Draft) -> bool:

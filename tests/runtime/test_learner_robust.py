@@ -1,0 +1,257 @@
+"""Whatever happens to the process, the disk or the clock: nothing acknowledged is lost, no state is unreadable."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import resource
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.kill import run as kill_repeatedly
+from benchmarks.synthetic import pack_synthetic
+from edgetl.errors import EdgetlError, LearningError, StorageError
+from edgetl.runtime import Learner
+from edgetl.runtime.journal import FILE, Journal
+from tests.runtime.learning import embeddings, frame, shipped_statistics, trained_once
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def taught(teachable: Path, tmp_path: Path) -> Path:
+    """A state with ten pictures of "yellow" in ten steps."""
+    state = tmp_path / "state"
+    with Learner(teachable, state=state, threads=1) as learner:
+        for row in embeddings(10):
+            learner.teach_embeddings(row, "yellow")
+    return state
+
+
+@pytest.mark.parametrize("processes", [1, 3])
+def test_killing_it_loses_nothing_that_was_acknowledged(tmp_path: Path, processes: int) -> None:
+    bundle = pack_synthetic(tmp_path / "synthetic.edgetl", 5, 20, 64)
+    found = kill_repeatedly(bundle, tmp_path / "state", kills=12, seed=3, processes=processes)
+    assert found["acknowledged"] > 0
+    assert (found["lost"], found["unreadable"]) == (0, 0)
+
+
+def test_a_torn_write_takes_with_it_only_what_was_not_yet_acknowledged(taught: Path, teachable: Path) -> None:
+    """The log of a killed process, cut at any byte or with one changed, still gives a state of some earlier step."""
+    with _log_left_behind(teachable, taught) as (state, log):
+        whole = log.read_bytes()
+        counts = set()
+        for number, cut in enumerate(range(0, len(whole), 1009)):
+            torn = state.with_name(f"torn{number}")
+            shutil.copytree(state, torn, ignore=shutil.ignore_patterns("*-shm"))
+            flipped = bytearray(whole[:cut])
+            if number % 2 and flipped:
+                flipped[-1] ^= 255
+            (torn / log.name).write_bytes(flipped)
+            with Learner(teachable, state=torn, threads=1) as learner:
+                count = len(learner.history())
+                counts.add(count)
+                raw = np.concatenate([embeddings(10), embeddings(10, seed=1)])[:count]
+                assert learner.statistics() == trained_once(teachable, {"yellow": raw})
+        assert min(counts) == 10
+        assert max(counts) > 15
+
+
+class _log_left_behind:  # noqa: N801
+    """A copy of a state whose last ten steps are in SQLite's log only, as after a power cut."""
+
+    def __init__(self, bundle: Path, state: Path) -> None:
+        self.bundle, self.state = bundle, state
+
+    def __enter__(self) -> tuple[Path, Path]:
+        copy = self.state.with_name("copy")
+        with Learner(self.bundle, state=self.state, threads=1) as learner:
+            for row in embeddings(10, seed=1):
+                learner.teach_embeddings(row, "yellow")
+            shutil.copytree(self.state, copy)
+        return copy, copy / f"{FILE}-wal"
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+
+def _teach_in_own_process(bundle: Path, state: Path, seed: int, count: int) -> None:
+    with Learner(bundle, state=state, threads=1) as learner:
+        for row in embeddings(count, seed=seed):
+            learner.teach_embeddings(row, f"class {seed}")
+
+
+def test_processes_that_teach_at_once_all_get_their_pictures_in(teachable: Path, tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    teachers = [
+        context.Process(target=_teach_in_own_process, args=(teachable, tmp_path, seed, 20)) for seed in range(3)
+    ]
+    for teacher in teachers:
+        teacher.start()
+    for teacher in teachers:
+        teacher.join(60)
+        assert teacher.exitcode == 0
+    with Learner(teachable, state=tmp_path, threads=1) as learner:
+        wanted = trained_once(teachable, {f"class {seed}": embeddings(20, seed=seed) for seed in range(3)})
+        assert learner.statistics() == wanted
+
+
+def test_a_running_classifier_learns_what_another_process_teaches(teachable: Path, tmp_path: Path) -> None:
+    with Learner(teachable, state=tmp_path, threads=1) as running:
+        classifier = running.classifier()
+        assert "yellow" not in classifier.labels
+        code = (
+            "import sys; from edgetl.runtime import Learner; from tests.runtime.learning import frame\n"
+            "with Learner(sys.argv[1], state=sys.argv[2], threads=1) as learner:\n"
+            "    learner.teach_many([frame('yellow', seed) for seed in range(3)], 'yellow'); learner.last_layer()"
+        )
+        subprocess.run([sys.executable, "-c", code, str(teachable), str(tmp_path)], check=True, cwd=REPOSITORY)
+        assert classifier.predict(frame("yellow", 9)).label == "yellow"
+
+
+def test_a_classifier_solves_for_itself_where_the_teacher_died_before_it_did(
+    teachable: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgetl.runtime.learner.PATIENCE_SECONDS", 0.0)
+    with Learner(teachable, state=tmp_path, threads=1) as running, Learner(teachable, state=tmp_path) as teacher:
+        classifier = running.classifier()
+        teacher.teach_embeddings(teacher.classifier().embed(frame("yellow")), "yellow")
+        assert classifier.predict(frame("yellow", 9)).label == "yellow"
+
+
+def _fill_the_disk(bundle: Path, state: Path) -> None:
+    """Teaches until the limit on file sizes, which stands for a full disk, and a bit more once it is lifted."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    learner = Learner(bundle, state=state, threads=1)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, limits[1]))
+    rows, acknowledged = embeddings(20_000, seed=5), 0
+    try:
+        while True:
+            learner.teach_embeddings(rows[acknowledged : acknowledged + 20], "yellow")
+            acknowledged += 20
+    except StorageError as error:
+        assert "disk" in str(error), error
+    assert len(learner.history()) == acknowledged
+    assert learner.statistics().total == shipped_statistics(bundle).total + acknowledged
+    assert learner.classifier().predict(frame("red")).label
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    learner.teach_embeddings(rows[acknowledged], "yellow")
+    assert learner.statistics() == trained_once(bundle, {"yellow": rows[: acknowledged + 1]})
+
+
+def test_a_full_disk_refuses_a_step_and_keeps_all_before(teachable: Path, tmp_path: Path) -> None:
+    process = multiprocessing.get_context("spawn").Process(target=_fill_the_disk, args=(teachable, tmp_path / "state"))
+    process.start()
+    process.join(120)
+    assert process.exitcode == 0
+
+
+def test_a_state_that_cannot_be_written_is_used_and_refuses_to_learn(
+    taught: Path, teachable: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
+    with Learner(teachable, state=taught, threads=1) as learner:
+        assert learner.classifier().labels == ("blue", "green", "red", "yellow")
+        assert learner.statistics() == trained_once(teachable, {"yellow": embeddings(10)})
+        assert not learner.status().writable
+        with pytest.raises(StorageError, match="read-only here"):
+            learner.teach_embeddings(embeddings(1)[0], "yellow")
+
+
+READ_ONLY = """
+import sys
+from edgetl.errors import StorageError
+from edgetl.runtime import Learner
+from tests.runtime.learning import embeddings, frame
+bundle, state = sys.argv[1:]
+with Learner(bundle, state=state, threads=1) as learner:
+    print(len(learner.history()), learner.classifier().predict(frame("red")).label, "yellow" in learner.labels)
+    try:
+        learner.teach_embeddings(embeddings(1)[0], "yellow")
+    except StorageError as error:
+        print(error)
+"""
+
+
+@pytest.mark.parametrize("crashed", [False, True])
+def test_a_state_on_a_read_only_file_system_is_read(taught: Path, teachable: Path, crashed: bool) -> None:
+    state, count = taught, 10
+    if crashed:
+        with _log_left_behind(teachable, taught) as (state, _):
+            count = 20
+        (state / f"{FILE}-shm").unlink()
+    script = f"mount --bind {state} {state} && mount -o remount,bind,ro {state} && exec {sys.executable} -c '$CODE'"
+    command = ["unshare", "-m", "sh", "-c", script.replace("'$CODE'", '"$0" "$@"'), READ_ONLY]
+    if subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode:
+        pytest.skip("this user may not make mount namespaces")
+    ran = subprocess.run(
+        [*command, str(teachable), str(state)], capture_output=True, text=True, cwd=REPOSITORY, timeout=120
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.splitlines()[0] == f"{count} red True"
+    assert "read-only here" in ran.stdout.splitlines()[1]
+
+
+def test_the_order_is_that_of_the_steps_whatever_the_clock_says(
+    teachable: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Backwards:
+        hour = 20
+
+        @classmethod
+        def now(cls, zone: object) -> Backwards:
+            cls.hour -= 1
+            return cls()
+
+        def isoformat(self, timespec: str) -> str:
+            return f"1970-01-01T{self.hour:02d}:00:00+00:00"
+
+    monkeypatch.setattr("edgetl.runtime.journal.datetime", Backwards)
+    with Learner(teachable, state=tmp_path, threads=1) as learner:
+        learner.teach_embeddings(embeddings(1)[0], "yellow")
+        learner.rename("yellow", "lemon")
+        learner.undo()
+        assert learner.labels[-1] == "yellow"
+    with Learner(teachable, state=tmp_path, threads=1) as learner:
+        assert learner.labels[-1] == "yellow"
+        assert [entry.kind for entry in learner.history()] == ["teach", "rename", "undo"]
+
+
+@pytest.mark.parametrize("content", [b"not a database at all" * 99, b"SQLite format 3\0" + bytes(5000)])
+def test_a_file_that_is_no_journal_is_named_in_one_line(teachable: Path, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / FILE).write_bytes(content)
+    with pytest.raises(StorageError, match=r"journal\.sqlite: the file is damaged; restore it"):
+        Learner(teachable, state=tmp_path).history()
+
+
+def test_a_damaged_last_layer_is_solved_again(taught: Path, teachable: Path) -> None:
+    with Learner(teachable, state=taught, threads=1) as learner:
+        wanted = learner.last_layer().weights
+    with sqlite3.connect(taught / FILE) as connection:
+        connection.execute("UPDATE kept SET data = substr(data, 1, 100)")
+    with Learner(teachable, state=taught, threads=1) as learner:
+        assert np.array_equal(learner.last_layer().weights, wanted)
+
+
+def test_looking_at_a_state_that_is_not_there_makes_none(teachable: Path, tmp_path: Path) -> None:
+    with Learner(teachable, state=tmp_path / "none", threads=1) as learner:
+        assert learner.history() == []
+        assert learner.classifier().predict(frame("red")).label == "red"
+    assert not (tmp_path / "none").exists()
+    with pytest.raises(LearningError, match="there is no state in"):
+        Journal(tmp_path / "none")
+
+
+def test_a_learner_does_not_fail_for_a_newer_format(taught: Path, teachable: Path) -> None:
+    with sqlite3.connect(taught / FILE) as connection:
+        connection.execute("UPDATE identity SET value = '2' WHERE key = 'format'")
+    with pytest.raises(EdgetlError, match="this edgetl reads 1. Update it"):
+        Learner(teachable, state=taught)
