@@ -25,6 +25,8 @@ _COMMANDS = {
     "evaluate": "edgetl.cli.host",
     "export": "edgetl.cli.host",
     "show": "edgetl.cli.host",
+    "check": "edgetl.cli.edgetpu",
+    "compile": "edgetl.cli.edgetpu",
     "targets": "edgetl.cli.listing",
     "backbones": "edgetl.cli.listing",
     "doctor": "edgetl.cli.listing",
@@ -50,7 +52,10 @@ class _Verbs(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> Optional[click.Command]:
         if cmd_name not in _COMMANDS:
             return None
-        return getattr(importlib.import_module(_COMMANDS[cmd_name]), cmd_name)
+        module = importlib.import_module(_COMMANDS[cmd_name])
+        return next(
+            value for value in vars(module).values() if isinstance(value, click.Command) and value.name == cmd_name
+        )
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         try:

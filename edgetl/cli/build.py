@@ -57,6 +57,7 @@ class _FineTune(click.ParamType):
     default=None,
     help="Measure the float model beside the quantized one.  [default: on]",
 )
+@click.option("--require-edgetpu", is_flag=True, default=None, help="Fail where no Edge TPU compiler is at hand.")
 @click.option("--compare-scratch", is_flag=True, default=None, help="Also train the backbone from scratch.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the summary.")
 def build(as_json: bool, **given: Any) -> None:
@@ -86,6 +87,8 @@ def build(as_json: bool, **given: Any) -> None:
     else:
         render_terminal(result.report)
         click.echo(f"bundle  {result.bundle}\nreport  {result.report_html}")
+        if result.note:
+            click.echo(result.note)
 
 
 def read_project(path: Path) -> dict[str, Any]:
@@ -126,7 +129,8 @@ def _build_options(given: dict[str, Any]) -> BuildOptions:
         return {name: given[name] for name in names if name in given}
 
     return BuildOptions(
-        **chosen("backbone", "weights", "input_size", "fine_tune", "float_reference", "compare_scratch"),
+        **chosen("backbone", "weights", "input_size", "fine_tune"),
+        **chosen("float_reference", "compare_scratch", "require_edgetpu"),
         data=DataOptions(**chosen("exclude_bad", "seed", "workers")),
         conversion=ConversionOptions(**chosen("quantize")),
     )

@@ -107,12 +107,11 @@ def show(file: Path, as_json: bool) -> None:
 
 def _describe(file: Path) -> dict[str, Any]:
     from edgetl.bundle import open_bundle
-    from edgetl.conversion.description import describe
 
     if not file.is_file():
         raise OptionError(f"no such file: {file}; give a bundle (.edgetl) or a .tflite file")
     if file.suffix == ".tflite":
-        return {"name": file.stem, "kind": "tflite", **describe(file.read_bytes())}
+        return {"name": file.stem, "kind": "tflite", **_describe_tflite(file.read_bytes())}
     try:
         bundle = open_bundle(file)
     except BundleError as error:
@@ -135,6 +134,15 @@ def _describe(file: Path) -> dict[str, Any]:
         "entries": {name: entry["size"] for name, entry in manifest.entries.items()},
         "licences": list(manifest.licences),
     }
+
+
+def _describe_tflite(model: bytes) -> dict[str, Any]:
+    """What any .tflite holds; of a compiled one also its Edge TPU package and what it left to the CPU."""
+    from edgetl.conversion.description import describe
+    from edgetl.conversion.edgetpu import is_compiled, read_package
+
+    described = describe(model)
+    return {**described, **read_package(model).to_json()} if is_compiled(model) else described
 
 
 def _line(value: Any) -> str:

@@ -15,6 +15,7 @@ from edgetl.data.listing import list_photos
 from edgetl.errors import DataError, OptionError, StorageError
 from edgetl.evaluation import Report, write_html
 from edgetl.pipeline.candidate import Candidate
+from edgetl.pipeline.edgetpu import EdgeTpuModel, compile_for, require_mappable
 from edgetl.pipeline.options import BuildOptions, BuildResult, Progress
 from edgetl.pipeline.shelf import Measured, Shelf
 from edgetl.pipeline.stages import (
@@ -66,6 +67,7 @@ def build(
     with steps.measure("compile backbone"):
         artifact = origin.compile(options.conversion.quantize)
         check(artifact.model, board)
+        require_mappable(artifact.model, board)
     with steps.measure("read photos"):
         dataset = _load(source, origin, Embedder(artifact.model, origin.preprocess), options, progress)
     with steps.measure("solve last layer"):
@@ -81,8 +83,10 @@ def build(
             shipped = shelf.measure(kept, Path(scratch), progress)
         with steps.measure("float reference"):
             reference = _float_reference(kept, shelf, options, steps, Path(scratch))
+    with steps.measure("compile for the Edge TPU"):
+        edgetpu = compile_for(kept.artifact.model, board, options.require_edgetpu)
     report = tell(shelf, first, kept, shipped, reference, stages, steps.seconds())
-    result = _write(output, shelf, kept, report)
+    result = _write(output, shelf, kept, report, edgetpu)
     dataset.close()
     return result
 
@@ -128,16 +132,16 @@ def _float_reference(
     return shelf.measure(candidate, scratch, steps.progress)
 
 
-def _write(output: Path, shelf: Shelf, kept: Candidate, report: Report) -> BuildResult:
+def _write(output: Path, shelf: Shelf, kept: Candidate, report: Report, edgetpu: EdgeTpuModel) -> BuildResult:
     """All three files are complete before the first takes its name."""
     output.mkdir(parents=True, exist_ok=True)
     final = [output / f"{shelf.name}{ending}" for ending in (".edgetl", "-report.html", "-report.json")]
     with tempfile.TemporaryDirectory(prefix=".edgetl-", dir=output) as folder:
         bundle, html, text = (Path(folder) / path.name for path in final)
-        shelf.pack(bundle, kept, report.proof())
+        shelf.pack(bundle, kept, report.proof(), edgetpu)
         report = replace(report, summary=replace(report.summary, bundle_bytes=bundle.stat().st_size))
         write_html(report, html, shelf.root)
         text.write_text(report.to_json(), encoding="utf-8")
         for made, path in zip((bundle, html, text), final):
             os.replace(made, path)
-    return BuildResult(final[0], final[1], final[2], report)
+    return BuildResult(final[0], final[1], final[2], report, edgetpu.note.format(bundle=final[0]))

@@ -31,6 +31,7 @@ class BuildOptions:
     fine_tune: Union[str, int] = "auto"
     float_reference: bool = True
     compare_scratch: bool = False
+    require_edgetpu: bool = False
     cache: Optional[Path] = None
     data: DataOptions = field(default_factory=DataOptions)
     conversion: ConversionOptions = field(default_factory=ConversionOptions)
@@ -50,6 +51,8 @@ class BuildResult:
     report_html: Path
     report_json: Path
     report: Report
+    note: str = ""
+    """What is left to do, such as to compile for the Edge TPU; empty where nothing is."""
 
     def to_json(self) -> dict[str, Any]:
         """What `edgetl build --json` prints: paths, accuracies 0..1, seconds a step."""
@@ -73,6 +76,7 @@ class BuildResult:
                 }
                 for stage in (training.stages if training else ())
             },
+            "note": self.note,
             "model_bytes": summary.model_bytes,
             "bundle_bytes": summary.bundle_bytes,
             "seconds": dict(self.report.seconds),

@@ -18,9 +18,10 @@ from edgetl.data import Dataset
 from edgetl.evaluation import Evaluation, Latency, Report, Variant, compressed_size, evaluate, measure_latency
 from edgetl.learners import to_grid
 from edgetl.pipeline.candidate import Candidate
+from edgetl.pipeline.edgetpu import EdgeTpuModel
 from edgetl.pipeline.options import Progress
 from edgetl.runtime import Classifier, Embedder, decode
-from edgetl.runtime.bundled import last_layer_entries
+from edgetl.runtime.bundled import EDGETPU_MODEL, MODEL, last_layer_entries
 from edgetl.targets import Target
 
 CANARIES = 8
@@ -76,12 +77,20 @@ class Shelf:
         )
         return Measured(figures, latency, variant)
 
-    def pack(self, path: Path, candidate: Candidate, proof: Optional[Report] = None) -> Path:
-        """Write the candidate's bundle; with the report's `proof` inside where there is one already."""
+    def pack(
+        self,
+        path: Path,
+        candidate: Candidate,
+        proof: Optional[Report] = None,
+        edgetpu: Optional[EdgeTpuModel] = None,
+    ) -> Path:
+        """Write the candidate's bundle; with the report's `proof` and the Edge TPU's model, where they are there."""
         layer, entries = last_layer_entries(candidate.last_layer, candidate.selection.parameters)
-        entries["model.tflite"] = candidate.artifact.model
+        entries[MODEL] = candidate.artifact.model
         entries["statistics.bin"] = candidate.selection.statistics.to_bytes()
         entries |= self._guard(candidate) | self._canaries(candidate)
+        if edgetpu is not None and edgetpu.model is not None:
+            entries[EDGETPU_MODEL] = edgetpu.model
         if proof is not None:
             entries["report.json"] = proof.to_json().encode()
         manifest = Manifest(
@@ -95,7 +104,7 @@ class Shelf:
             embedding=dict(candidate.artifact.embedding),
             last_layer=layer,
             accuracy=_accuracy(proof) if proof else {},
-            edgetpu="not compiled" if self.board.edgetpu else "not requested",
+            edgetpu=edgetpu.state if edgetpu else "not requested",
             licences=[{"what": f"backbone {self.origin.name}", "licence": self.origin.description["licence"]}],
         )
         return pack(path, manifest, entries)

@@ -26,6 +26,7 @@ from edgetl.pipeline.candidate import (
     solve_cross_validated,
     solve_held_out,
 )
+from edgetl.pipeline.edgetpu import require_mappable
 from edgetl.pipeline.options import BuildOptions
 from edgetl.pipeline.steps import Steps
 from edgetl.runtime import Embedder
@@ -178,6 +179,7 @@ def _compile_and_solve(
     with steps.measure("convert"):
         artifact = compile_on_photos(trained.model, options.conversion, origin, dataset)
         check(artifact.model, board)
+        require_mappable(artifact.model, board)
     with steps.measure("embed again"):
         embedder = Embedder(artifact.model, origin.preprocess)
         embeddings = embed_all(dataset, embedder, options.data.workers, steps.progress, cache=options.cache)

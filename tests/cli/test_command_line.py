@@ -68,6 +68,9 @@ def test_listing_needs_no_tensorflow():
         (["build", "--data", ".", "--target", "coral", "--quantize", "float32"], "coral takes int8"),
         (["build", "--data", ".", "--fine-tune", "some"], "'some' is none of auto, off"),
         (["build", "--data", ".", "--backbone", "gone.keras"], "gone.keras"),
+        (["check", "nowhere.tflite"], "no such file: nowhere.tflite"),
+        (["check", "nowhere.tflite", "--target", "rpi4"], "rpi4 has no Edge TPU"),
+        (["compile", "nowhere.edgetl"], "there is no bundle at nowhere.edgetl"),
         (["show", "nowhere.edgetl"], "no such file: nowhere.edgetl"),
         (["run", "nowhere.edgetl", "--source", "."], "there is no bundle at nowhere.edgetl"),
         (["evaluate", "nowhere.edgetl", "--data", "nowhere"], "nowhere"),
@@ -94,3 +97,30 @@ def test_a_project_file_gives_the_options(tmp_path):
     done = edgetl("build", cwd=tmp_path)
     assert done.returncode == 2
     assert "no such folder or CSV file: photos" in done.stderr
+
+
+def test_check_foretells_where_operators_run(shared):
+    model = shared("coral/pairs/deeplabv3_mnv2_dm05_pascal_quant.tflite")
+    done = edgetl("check", model, "--target", "coral", "--json")
+    answer = json.loads(done.stdout)
+    assert set(answer) >= {"ops", "refused", "parameter_bytes", "activation_bytes"}
+    assert {op["placed"] for op in answer["ops"]} == {"tpu", "cpu"}
+    assert edgetl("check", model, "--fail-on", "cpu").returncode == 1
+
+
+def test_check_proves_that_a_compiled_model_came_from_its_source(shared):
+    pairs = shared("coral/pairs")
+    source, other = pairs / "split_concat.tflite", pairs / "keras_lstm_mnist_ptq_edgetpu.tflite"
+    compiled = pairs / "split_concat_edgetpu.tflite"
+    proved = edgetl("check", source, "--compiled", compiled, "--json")
+    assert json.loads(proved.stdout) == {"match": True, "reasons": []}
+    refused = edgetl("check", source, "--compiled", other, "--json")
+    assert refused.returncode == 1
+    assert json.loads(refused.stdout)["reasons"]
+
+
+def test_show_opens_a_compiled_model(shared):
+    done = edgetl("show", shared("coral/pairs/split_concat_edgetpu.tflite"), "--json")
+    described = json.loads(done.stdout)[0]
+    assert set(described["edgetpu"]) >= {"min_runtime_version", "cached_bytes", "streamed_bytes"}
+    assert "cpu_ops" in described

@@ -1,0 +1,75 @@
+"""The verbs of the Edge TPU: check a model before it is compiled, and compile a bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Optional
+
+import click
+
+from edgetl.cli import print_json
+from edgetl.cli.console import print_table
+from edgetl.errors import OptionError
+
+FAILED = 1
+"""Exit code where the model is not as it was asked to be."""
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("--target", default="coral", show_default=True, help="The board with the Edge TPU.")
+@click.option("--compiled", type=click.Path(path_type=Path), help="Prove that this file was compiled from MODEL.")
+@click.option("--fail-on", type=click.Choice(["cpu"]), help="Exit with 1 where an operator would stay on the CPU.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
+def check(model: Path, target: str, compiled: Optional[Path], fail_on: Optional[str], as_json: bool) -> None:
+    """Foretell where the Edge TPU compiler places each operator of MODEL, a .tflite file, and why."""
+    from edgetl.conversion.edgetpu import Limits, analyse, verify
+    from edgetl.targets import load_target
+
+    board = load_target(target)
+    if not board.edgetpu:
+        raise OptionError(f"{target} has no Edge TPU; choose coral or coral-dev-board")
+    limits, content = Limits.of(board), _read(model)
+    if compiled is not None:
+        proof = verify(content, _read(compiled), limits)
+        if as_json:
+            print_json(proof.to_json())
+        else:
+            click.echo("\n".join(proof.reasons) or f"{compiled} was compiled from {model}")
+        raise SystemExit(0 if proof.match else FAILED)
+    analysis = analyse(content, limits)
+    if as_json:
+        print_json(analysis.to_json())
+    else:
+        print_table(
+            ["#", "operator", "runs on", "why", "what mends it"],
+            [[str(op.index), op.op, op.placed.upper(), op.reason, op.fix] for op in analysis.ops],
+        )
+        parameters = analysis.parameter_bytes
+        click.echo(f"parameters {parameters.cached:,} bytes on chip, {parameters.streamed:,} streamed (estimate)")
+        click.echo(f"activations {analysis.activation_bytes:,} bytes at most")
+        click.echo("\n".join(analysis.notes), nl=bool(analysis.notes))
+        if analysis.refused:
+            click.echo(f"the compiler would refuse it: {analysis.refused}. {analysis.refused_fix}")
+    if fail_on == "cpu" and (analysis.refused or analysis.cpu_ops):
+        raise SystemExit(FAILED)
+
+
+@click.command("compile")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a line.")
+def compile_(bundle: Path, as_json: bool) -> None:
+    """Compile BUNDLE for its board's Edge TPU, in place, with Google's compiler or its container."""
+    from edgetl.pipeline.edgetpu import compile_bundle
+
+    path = compile_bundle(bundle)
+    if as_json:
+        print_json({"bundle": str(path), "edgetpu": "compiled"})
+    else:
+        click.echo(f"{path} now holds a model for the Edge TPU")
+
+
+def _read(path: Path) -> bytes:
+    if not path.is_file():
+        raise OptionError(f"no such file: {path}; give a .tflite file")
+    return path.read_bytes()

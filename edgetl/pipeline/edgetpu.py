@@ -1,0 +1,82 @@
+"""The Edge TPU's part of a build, and `edgetl compile`, which finishes a bundle where the compiler is."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Optional, Union
+
+from edgetl.bundle import Bundle, open_bundle, pack
+from edgetl.conversion.edgetpu import Analysis, Limits, analyse, compile, find_compiler
+from edgetl.errors import ConversionError, OptionError
+from edgetl.runtime.bundled import EDGETPU_MODEL, MODEL
+from edgetl.targets import Target, load_target
+
+MOST_ON_CPU = 2
+"""Operators that may stay on the CPU: a conversion at the entrance and one at the exit cost microseconds."""
+
+
+@dataclass(frozen=True)
+class EdgeTpuModel:
+    """What became of the model for the Edge TPU: `state` as the manifest has it, and a line that tells more."""
+
+    state: str
+    model: Optional[bytes]
+    note: str
+
+
+def require_mappable(model: bytes, board: Target) -> Optional[Analysis]:
+    """The forecast for a board with an Edge TPU, before any time is spent; None for other boards.
+
+    Raises:
+        ConversionError: the compiler would refuse the model, or leave its layers to the CPU.
+    """
+    if not board.edgetpu:
+        return None
+    analysis = analyse(model, Limits.of(board))
+    if analysis.refused:
+        raise ConversionError(f"the Edge TPU would refuse the model: {analysis.refused}. {analysis.refused_fix}")
+    if len(analysis.cpu_ops) > MOST_ON_CPU:
+        first = analysis.cpu_ops[0]
+        raise ConversionError(
+            f"{len(analysis.cpu_ops)} of {len(analysis.ops)} operators would stay on the CPU of {board.name}, "
+            f"the first is {first.op}: {first.reason}. {first.fix or 'Choose another backbone: edgetl backbones'}"
+        )
+    return analysis
+
+
+def compile_for(model: bytes, board: Target, required: bool) -> EdgeTpuModel:
+    """The model as the Edge TPU runs it, where a compiler is at hand.
+
+    Raises:
+        ConversionError: it is `required`, and there is no compiler; or there is one, and it fails.
+    """
+    if not board.edgetpu:
+        if required:
+            raise OptionError(f"{board.name} has no Edge TPU; leave --require-edgetpu out")
+        return EdgeTpuModel("not requested", None, "")
+    if find_compiler() is None and not required:
+        note = "No Edge TPU compiler here. On x86-64 Linux with Docker, finish it with: edgetl compile {bundle}"
+        return EdgeTpuModel("not compiled", None, note)
+    result = compile(model, limits=Limits.of(board))
+    return EdgeTpuModel("compiled", result.model, "; ".join(result.differences))
+
+
+def compile_bundle(bundle: Union[str, Path]) -> Path:
+    """Compile a bundle's model for its board's Edge TPU, in place: the old file or the whole new one.
+
+    Raises:
+        OptionError: the bundle's board has no Edge TPU.
+        BundleError, ConversionError, StorageError: it cannot be opened, compiled or written.
+    """
+    opened = open_bundle(bundle)
+    board = load_target(opened.manifest.target)
+    made = compile_for(opened.read(MODEL), board, required=True)
+    assert made.model is not None
+    entries = {**_entries(opened), EDGETPU_MODEL: made.model}
+    return pack(os.fspath(bundle), replace(opened.manifest, edgetpu=made.state, entries={}), entries)
+
+
+def _entries(bundle: Bundle) -> dict[str, bytes]:
+    return {name: bundle.read(name) for name in bundle.names}

@@ -1,0 +1,128 @@
+"""The learning verbs: each does what the Learner's method of its name does, and says so."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.cli.test_command_line import edgetl
+from tests.models import tiny_model, tiny_models
+from tests.runtime.learning import frame, teachable
+
+__all__ = ["teachable", "tiny_model", "tiny_models"]
+
+
+@pytest.fixture
+def bundle(teachable: Path, tmp_path: Path) -> Path:
+    path = tmp_path / "colours.edgetl"
+    path.write_bytes(teachable.read_bytes())
+    return path
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "yellow ones"
+    folder.mkdir()
+    for seed in range(3):
+        Image.fromarray(frame("yellow", seed)).save(folder / f"{seed}.png")
+    return folder
+
+
+def told(*arguments: object) -> dict:
+    done = edgetl(*arguments, "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_what_is_taught_is_run_evaluated_and_exported(bundle: Path, photos: Path, tmp_path: Path) -> None:
+    taught = told("teach", bundle, "yellow", photos / "0.png", photos / "1.png")
+    assert taught["pictures"] == [1, 2]
+    assert taught["labels"] == ["blue", "green", "red", "yellow"]
+    assert taught["effect"]["cost_points"] == 0
+    assert told("run", bundle, "--source", photos / "2.png")["label"] == "yellow"
+    labelled = tmp_path / "labels.csv"
+    labelled.write_text(f"path,label\n{photos / '2.png'},yellow\n")
+    assert told("evaluate", bundle, "--data", labelled)["accuracy"] == 1.0
+    for form in ("patch", "bundle"):
+        assert told("export", bundle, "--format", form, "-o", tmp_path / form)["bytes"] > 0
+    assert told("run", tmp_path / "bundle", "--source", photos / "2.png")["label"] == "yellow"
+    assert told("merge", bundle, tmp_path / "patch", "--state", tmp_path / "other")["pictures"] == [2, 3]
+
+
+def test_a_mistake_is_corrected_forgotten_and_undone(bundle: Path, photos: Path) -> None:
+    told("teach", bundle, "red", photos)
+    assert told("correct", bundle, 2, "yellow")["kind"] == "correct"
+    assert told("forget", bundle, 1)["pictures"] == [1]
+    assert told("rename", bundle, "yellow", "lemon")["labels"][-1] == "lemon"
+    assert told("forget", bundle, "--class", "blue")["labels"] == ["green", "red", "lemon"]
+    assert told("undo", bundle)["subject"] == 7
+    assert told("status", bundle)["pictures"]["lemon"] == {"shipped": 0, "taught": 1}
+    assert told("reset", bundle)["labels"] == ["blue", "green", "red"]
+    assert [entry["kind"] for entry in told("history", bundle)][3:] == [
+        "correct",
+        "forget",
+        "rename",
+        "forget-class",
+        "undo",
+        "reset",
+    ]
+
+
+def test_people_are_told_in_words(bundle: Path, photos: Path) -> None:
+    said = edgetl("teach", bundle, "yellow", photos).stdout.splitlines()
+    assert said[0] == "step 1: taught 'yellow' with 3 pictures"
+    assert said[2] == "known classes, on guard pictures: +0.0 points"
+    assert edgetl("undo", bundle).stdout.startswith("step 4: step 1 (teach) is undone")
+    assert "undone" in edgetl("history", bundle).stdout
+    assert "colours, 2 steps, 0 pictures pending" in edgetl("status", bundle).stdout
+
+
+def test_a_refusal_names_the_losers_and_ends_with_code_1(bundle: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "red ones"
+    folder.mkdir()
+    for seed in range(100, 140):
+        Image.fromarray(frame("red", seed)).save(folder / f"{seed}.png")
+    done = edgetl("teach", bundle, "scarlet", folder, "--guard", "1.0")
+    assert done.returncode == 1
+    assert "refused: 40 pictures of 'scarlet'" in done.stdout
+    assert "'scarlet' now takes" in done.stdout
+    assert told("status", bundle)["pending"] == 40
+    assert told("teach", bundle, "scarlet")["accepted"]
+
+
+def test_an_unreadable_picture_is_named_and_passed_over(bundle: Path, photos: Path) -> None:
+    (photos / "broken.png").write_bytes(b"none")
+    done = edgetl("teach", bundle, "yellow", photos, "--json")
+    assert done.returncode == 0
+    assert "broken.png" in done.stderr
+    assert len(json.loads(done.stdout)["pictures"]) == 3
+
+
+def test_looking_makes_no_state(bundle: Path) -> None:
+    assert told("history", bundle) == []
+    assert told("status", bundle)["steps"] == 0
+    assert edgetl("export", bundle, "--format", "patch").returncode == 2
+    assert not bundle.with_suffix(".state").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["undo", "{bundle}"], "there is nothing to undo"),
+        (["forget", "{bundle}"], "give the id of a picture, or --class LABEL"),
+        (["forget", "{bundle}", "5"], "there is no picture 5"),
+        (["teach", "{bundle}", "red"], "there is no picture to teach 'red' with"),
+        (["teach", "{bundle}", "red", "nowhere.png"], "there is no source 'nowhere.png'"),
+        (["merge", "{bundle}", "nowhere"], "nowhere"),
+        (["export", "{bundle}", "--format", "patch"], "nothing was taught to"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(bundle: Path, arguments: list[str], complaint: str) -> None:
+    done = edgetl(*(part.format(bundle=bundle) for part in arguments))
+    assert done.returncode == 2
+    assert complaint in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not bundle.with_suffix(".state").exists()
