@@ -33,7 +33,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 SHARED = Path(os.environ.get("EDGETL_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 PASS_LIMIT, PHONE_LIMIT_SECONDS = 1.5, 60
 BATCH, KERAS_IMAGES = 32, 320
-PHONE_SIZE, PHONE_NOISE, PHONE_SCENES = (4000, 3000), 5, 12
+PHONE_SIZE, PHONE_NOISE, PHONE_SCENES = (4000, 3000), 8, 12
 
 
 @dataclass(frozen=True)
