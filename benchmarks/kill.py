@@ -56,7 +56,7 @@ def run(bundle: Path, state: Path, kills: int, seed: int = 0, processes: int = 1
     unreadable = 0
     for start in range(0, kills, processes):
         children = [_start(bundle, state, seed=start + number) for number in range(min(processes, kills - start))]
-        for child, pipe in children:
+        for child, _ in children:
             time.sleep(chance.uniform(0, LONGEST_SECONDS) / len(children))
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)

@@ -105,7 +105,7 @@ def teach(
             click.echo(line, err=True)
         _tell(learner, step, as_json, _taught_line(step), unreadable=unreadable)
     if not step.accepted:
-        raise click.exceptions.Exit(REFUSED)
+        raise SystemExit(REFUSED)
 
 
 @_verb

@@ -354,7 +354,8 @@ class Learner:
         carried = [carry_over(part, self._identity, self._embedding_of_thumbnail) for part in taught]
 
         def draft(contents: Contents) -> List[Draft]:
-            device, drafts = self._journal.identity()["device"], []
+            device = self._journal.identity()["device"]
+            drafts: List[Draft] = []
             for part in carried:
                 drafts += merged_rows(part, contents.with_rows(_supposed_rows(drafts)), device)
             return drafts
@@ -403,6 +404,8 @@ class Learner:
     ) -> Step:
         """Appends the rows that `draft` makes of what is in effect, with all other writers excluded."""
         with self._lock:
+            if not self._current().rows:
+                draft(self._contents)  # what cannot be done must not make a state
             with self._journal.writing():
                 drafts = draft(self._current())
                 ids = self._journal.append(drafts)

@@ -30,7 +30,7 @@ def test_a_harmless_step_costs_nothing(learner: Learner) -> None:
     assert step.accepted
     assert step.effect is not None
     assert step.effect.cost_points == 0
-    assert step.effect.pictures == {label: GUARDED for label in COLOURS}
+    assert step.effect.pictures == dict.fromkeys(COLOURS, GUARDED)
 
 
 def test_a_step_that_costs_too_much_is_refused_names_who_loses_to_whom_and_its_pictures_wait(

@@ -153,7 +153,8 @@ def other_backbone(teachable: Path, tmp_path: Path) -> Path:
     """The same bundle, whose model differs in a byte that no interpreter reads: another backbone all the same."""
     bundle = open_bundle(teachable)
     entries = {name: bundle.read(name) for name in bundle.names}
-    return pack(tmp_path / "other.edgetl", bundle.manifest, {**entries, "model.tflite": entries["model.tflite"] + b"\0"})
+    entries["model.tflite"] += b"\0"
+    return pack(tmp_path / "other.edgetl", bundle.manifest, entries)
 
 
 def test_a_new_backbone_learns_again_from_thumbnails_and_says_what_it_could_not(
