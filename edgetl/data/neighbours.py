@@ -79,13 +79,14 @@ def _close_among_all(rows: np.ndarray, unit: Unit, limit: float) -> Iterator[np.
 def _close_by_signature(rows: np.ndarray, unit: Unit, limit: float) -> Iterator[np.ndarray]:
     bits = _signatures(rows, unit)
     words = np.packbits(bits, axis=1).view(np.uint16)
-    weights = 1 << np.arange(_BAND_BITS)
+    codes = bits.reshape(len(rows), _BANDS, _BAND_BITS) @ (1 << np.arange(_BAND_BITS))
+    places = _places(codes)
     for band in range(_BANDS):
-        codes = bits[:, band * _BAND_BITS : (band + 1) * _BAND_BITS] @ weights
-        for pairs in _bucket_mates(codes):
+        for pairs in _bucket_mates(codes[:, band]):
             differing = _BIT_COUNTS[words[pairs[:, 0]] ^ words[pairs[:, 1]]].sum(axis=1)
             candidates = pairs[differing <= _DIFFERING_BITS]
-            yield candidates[pair_distances(rows, unit, candidates) <= limit]
+            fresh = candidates[~_were_mates(candidates, codes[:, :band], places[:, :band])]
+            yield fresh[pair_distances(rows, unit, fresh) <= limit]
 
 
 def _signatures(rows: np.ndarray, unit: Unit) -> np.ndarray:
@@ -105,3 +106,17 @@ def _bucket_mates(codes: np.ndarray) -> Iterator[np.ndarray]:
         if not len(same):
             return
         yield np.stack([order[same], order[same + step]], axis=1)
+
+
+def _places(codes: np.ndarray) -> np.ndarray:
+    """Where each row stands (n, bands) when the rows are sorted by their codes (n, bands) in a band."""
+    places = np.empty_like(codes)
+    np.put_along_axis(places, np.argsort(codes, axis=0, kind="stable"), np.arange(len(codes))[:, None], axis=0)
+    return places
+
+
+def _were_mates(pairs: np.ndarray, codes: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Whether each pair (m,) has come as bucket mates in one of the bands of these codes (n, bands) already."""
+    first, second = pairs.T
+    near = np.abs(places[first] - places[second]) <= _WINDOW
+    return (near & (codes[first] == codes[second])).any(axis=1)
