@@ -15,7 +15,7 @@ from edgetl.learners.moments import Directions, Moments
 from edgetl.learners.novelty import Span
 from edgetl.learners.statistics import Statistics
 
-SHRINKAGES = (0.1, 0.2, 0.3, 0.5, 0.7)
+SHRINKAGES = (0.1, 0.2, 0.35, 0.55, 0.8)
 
 
 class Attempt(NamedTuple):

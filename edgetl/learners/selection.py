@@ -84,6 +84,7 @@ def choose(embeddings: NDArray[np.int16], labels: Sequence[str], folds: NDArray[
     )
 
 
+_ON_A_PAR = 1.0
 _CLEARLY = 2.0
 _QUANTILES = 101
 _LEAST_SCALE = 1e-6
@@ -95,14 +96,15 @@ class _Trial(NamedTuple):
     temperature: float
     losses: NDArray[np.float64]
     """(m,) log-losses, weighted so that their sum gives each class the same weight."""
-    accuracy: float
+    hits: NDArray[np.float64]
+    """(m,) the same for right answers."""
 
     @classmethod
     def of(cls, attempt: out_of_fold.Attempt, scores: Floats, y: NDArray[np.int64]) -> _Trial:
         weights = class_weights(y)
         temperature = fit_temperature(scores, y)
         losses = weights * log_losses(scores, y, temperature)
-        return cls(attempt, scores, temperature, losses, float(weights @ (scores.argmax(axis=1) == y)))
+        return cls(attempt, scores, temperature, losses, weights * (scores.argmax(axis=1) == y))
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -113,21 +115,33 @@ class _Trial(NamedTuple):
         return float(self.losses.sum())
 
     @property
+    def accuracy(self) -> float:
+        return float(self.hits.sum())
+
+    @property
     def candidate(self) -> Candidate:
         return Candidate(self.attempt.solver, self.parameters, self.accuracy, self.log_loss)
 
 
 def _preferred(trials: Sequence[_Trial]) -> _Trial:
-    """The best discriminant, unless another solver beats it by more than two standard errors.
+    """The smoothest of the good discriminants, unless another solver is clearly more often right.
 
-    On a par, the discriminant serves the device better: new classes with few pictures profit from it most.
+    On a par, the discriminant serves the device better: new classes with few pictures profit from it most. And
+    photos in one folder resemble each other more than they do those to come, so of shrinkages that the folds
+    cannot tell apart (within a standard error of the best, Breiman et al., CART, 1984) the largest is safest.
     """
-    best = min(trials, key=lambda trial: trial.log_loss)
-    home = min(
-        (trial for trial in trials if trial.attempt.solver == discriminant.NAME), key=lambda trial: trial.log_loss
-    )
-    gains = home.losses - best.losses
-    return best if gains.sum() > _CLEARLY * np.sqrt(len(gains)) * gains.std() else home
+    discriminants = [trial for trial in trials if trial.attempt.solver == discriminant.NAME]
+    best = min(discriminants, key=lambda trial: trial.log_loss)
+    good = [trial for trial in discriminants if _error_steps(trial.losses - best.losses) <= _ON_A_PAR]
+    home = max(good, key=lambda trial: trial.attempt.shrinkage or 0)
+    rival = max(trials, key=lambda trial: trial.accuracy)
+    return rival if _error_steps(rival.hits - home.hits) > _CLEARLY else home
+
+
+def _error_steps(differences: NDArray[np.float64]) -> float:
+    """How many of its standard errors the sum of paired differences lies above zero."""
+    error = float(np.sqrt(len(differences)) * differences.std())
+    return float(differences.sum()) / error if error > 0 else 0.0
 
 
 def _gather(embeddings: NDArray[np.int16], y: NDArray[np.int64], names: Sequence[str]) -> Statistics:

@@ -1,0 +1,61 @@
+"""Embeds folders of photos by the compiled backbone, for the benchmarks that compare last layers on them."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edgetl.backbones import get_backbone
+from edgetl.conversion import compile_backbone
+from edgetl.data import load_folder
+from edgetl.learners import to_grid
+from edgetl.runtime.embedder import Embedder
+
+
+@dataclass(frozen=True)
+class Photos:
+    """Embeddings on the grid, and labels, of what may be learned from and of what is asked."""
+
+    name: str
+    train: np.ndarray
+    train_labels: np.ndarray
+    test: np.ndarray
+    test_labels: np.ndarray
+
+    @property
+    def labels(self) -> list[str]:
+        return sorted(set(self.train_labels.tolist()))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data",
+        type=Path,
+        action="append",
+        required=True,
+        help="folder with train/ and test/, or of such folders; may be repeated",
+    )
+    parser.add_argument("--backbone", default="efficientnet-lite0")
+    parser.add_argument("--weights", type=Path, help="file with the backbone's weights")
+    parser.add_argument("--json", action="store_true")
+
+
+def embed(folder: Path, backbone: str, weights: Path | None) -> Photos:
+    """Embed a folder; one that holds several with train/ and test/ (sessions, say) is taken as one set."""
+    artifact = compile_backbone(get_backbone(backbone), weights=weights)
+    embedder = Embedder(artifact.model, artifact.preprocess)
+    parts = [folder] if (folder / "train").is_dir() else sorted(path.parent for path in folder.glob("*/train"))
+    photos = [embed_part(part, embedder) for part in parts]
+    return Photos(folder.name, *(np.concatenate(arrays) for arrays in zip(*photos)))
+
+
+def embed_part(folder: Path, embedder: Embedder) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    dataset = load_folder(folder, preprocess=embedder.preprocess, embedder=embedder)
+    grid = to_grid(dataset.embeddings, embedder.zero_point)
+    learned = np.sort(np.concatenate([dataset.indices("train"), dataset.indices("val")]))
+    asked = dataset.indices("test")
+    labels = np.array(dataset.labels_of(np.arange(len(dataset))))
+    return grid[learned], labels[learned], grid[asked], labels[asked]
