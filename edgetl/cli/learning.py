@@ -194,7 +194,8 @@ def status(bundle: Path, state: Optional[Path], as_json: bool) -> None:
 
 
 def _tell(learner: Learner, step: Step, as_json: bool, line: str, **more: Any) -> None:
-    """Solve the last layer for whoever is running, then say what was done and what it costs."""
+    """Publish the last layer to whoever is running, then say what was done and what it costs."""
+    learner.publish()
     labels = list(learner.last_layer().labels)
     effect = step.effect or learner.effect(step.id)
     if as_json:

@@ -289,7 +289,7 @@ _SCHEMA = (
     "label TEXT, subject INTEGER, former TEXT, origin TEXT, source TEXT, embedding BLOB, thumbnail BLOB)",
     "CREATE TABLE kept (name TEXT PRIMARY KEY, position INTEGER NOT NULL, data BLOB NOT NULL)",
 )
-_WAL_PAGES = 128
+_WAL_PAGES = 512
 _IDS_AT_ONCE = 500
 _COMPRESSION = 1
 

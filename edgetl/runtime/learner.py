@@ -130,8 +130,8 @@ class Learner:
     acknowledged. What the classifier knows is always the shipped statistics plus what of the journal is in
     effect: in whatever order, after whatever undoing, equal to the bit. Any number of processes may share a state.
 
-    The last layer is solved again when it is next needed; every classifier of the state picks it up, here or in
-    another process. A class of the bundle that is forgotten no longer competes, while the covariance that all
+    The last layer is solved again when it is next needed; every classifier of the state follows, here at once, in
+    another process after it was published or a moment later. A class of the bundle that is forgotten no longer competes, while the covariance that all
     classes share keeps what it learned from it, for its part of the Gram matrix cannot be told apart.
 
     `state` is the folder, beside the bundle unless it is given; `threads` as for Classifier; with `thumbnails` small
@@ -172,6 +172,8 @@ class Learner:
     def close(self) -> None:
         """Ends the use of the journal. What was acknowledged is on the disk whether or not this is called."""
         with self._lock:
+            if self._layer_position == self._contents.position:
+                self._keep_layer()
             self._journal.close()
 
     @property
@@ -331,8 +333,17 @@ class Learner:
         with self._lock:
             contents = self._current()
             if self._layer_position != contents.position:
-                self._take(contents, self._kept_layer(contents) or self._solved_layer(contents))
+                self._take(contents, self._kept_layer(contents) or self._knowledge.last_layer(contents))
             return self._layer
+
+    def publish(self) -> None:
+        """Solves the last layer and stores it, so that other processes need not; `close` does if it is solved.
+
+        Without it, their classifiers solve it for themselves, after `PATIENCE_SECONDS`.
+        """
+        with self._lock:
+            self.last_layer()
+            self._keep_layer()
 
     def classifier(self) -> Classifier:
         """A classifier that knows what was taught up to each prediction, here or in another process."""
@@ -455,12 +466,13 @@ class Learner:
             return unpack_layer(data) if data is not None else None
         return None
 
-    def _solved_layer(self, contents: Contents) -> LastLayer:
-        layer = self._knowledge.last_layer(contents)
-        if not contents.is_as_shipped:
-            with contextlib.suppress(StorageError):  # then each process solves it for itself
-                self._journal.keep(_LAYER, contents.position, pack_layer(layer))
-        return layer
+    def _keep_layer(self) -> None:
+        """Stores the last layer in effect; where the disk refuses, each process solves it for itself."""
+        if self._contents.is_as_shipped:
+            return
+        with contextlib.suppress(StorageError):
+            if self._kept_layer(self._contents) is None:
+                self._journal.keep(_LAYER, self._contents.position, pack_layer(self._layer))
 
     def _layer_at_hand(self) -> Optional[LastLayer]:
         """The last layer in effect, unless another process has just taught, and so is about to solve it."""
