@@ -144,11 +144,11 @@ class Journal:
     def keep(self, name: str, position: int, data: bytes) -> None:
         """Stores what can be worked out again from the rows up to `position`; it need not survive a power cut."""
         with self._lock, self._guarded():
-            if not self._is_writable:
+            if not self._is_open or not self._is_writable:
                 return
             self._writer.execute("PRAGMA synchronous = NORMAL")
             try:
-                self._writer.execute("INSERT OR REPLACE INTO kept VALUES (?, ?, ?)", (name, position, data))
+                self._writer.execute(_KEEP, (name, position, data))
             finally:
                 self._writer.execute("PRAGMA synchronous = FULL")
 
@@ -289,6 +289,11 @@ _SCHEMA = (
     "label TEXT, subject INTEGER, former TEXT, origin TEXT, source TEXT, embedding BLOB, thumbnail BLOB)",
     "CREATE TABLE kept (name TEXT PRIMARY KEY, position INTEGER NOT NULL, data BLOB NOT NULL)",
 )
+_KEEP = (
+    "INSERT INTO kept VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE "
+    "SET position = excluded.position, data = excluded.data WHERE excluded.position >= position"
+)
+"""What another process has worked out from more rows stays."""
 _WAL_PAGES = 512
 _IDS_AT_ONCE = 500
 _COMPRESSION = 1

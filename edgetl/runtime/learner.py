@@ -131,8 +131,9 @@ class Learner:
     effect: in whatever order, after whatever undoing, equal to the bit. Any number of processes may share a state.
 
     The last layer is solved again when it is next needed; every classifier of the state follows, here at once, in
-    another process after it was published or a moment later. A class of the bundle that is forgotten no longer competes, while the covariance that all
-    classes share keeps what it learned from it, for its part of the Gram matrix cannot be told apart.
+    another process after it was published or a moment later. A class of the bundle that is forgotten no longer
+    competes, while the covariance that all classes share keeps what it learned from it, for its part of the Gram
+    matrix cannot be told apart.
 
     `state` is the folder, beside the bundle unless it is given; `threads` as for Classifier; with `thumbnails` small
     JPEGs are kept too, from which a later backbone can learn again. Thread-safe.

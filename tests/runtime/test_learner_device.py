@@ -1,0 +1,69 @@
+"""Learning needs no more than running does: numpy, Pillow, one interpreter and the standard library."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.runtime.learning import frame
+from tests.runtime.test_device import BLOCKED, REPOSITORY, _device_python
+
+TEACH = f"""
+import sys
+for name in {BLOCKED!r}:
+    sys.modules[name] = None
+import numpy
+from edgetl.runtime import Learner
+bundle, state, pictures, other = sys.argv[1:]
+with Learner(bundle, state=state, threads=1, thumbnails=True) as learner:
+    frames = numpy.load(pictures)
+    learner.teach_many(frames[:3], "yellow", guard=1.0)
+    wrong = learner.teach(frames[3], "red")
+    learner.correct(wrong.id, "yellow")
+    learner.undo()
+    learner.forget(wrong.id)
+    print(learner.classifier().predict(frames[4]).label)
+    learner.export_patch(other + ".patch")
+    learner.export_bundle(other + ".edgetl")
+with Learner(bundle, state=other) as learner:
+    learner.merge(state, other + ".patch")
+    print(learner.statistics().total, len(learner.history()), learner.effect().cost_points)
+"""
+
+
+def teach_with(python: str, bundle: Path, folder: Path) -> list[str]:
+    np.save(folder / "pictures.npy", np.stack([frame("yellow", seed) for seed in range(5)]))
+    ran = subprocess.run(
+        [python, "-c", TEACH, str(bundle), str(folder / "state"), str(folder / "pictures.npy"), str(folder / "other")],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout.split()
+
+
+def test_learning_needs_nothing_of_the_host(teachable: Path, tmp_path: Path) -> None:
+    assert teach_with(sys.executable, teachable, tmp_path) == ["yellow", "63", "5", "0.0"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("version", "packages"),
+    [
+        ("3.9", ("tflite-runtime==2.14.0", "numpy==1.26.4", "pillow")),
+        ("3.9", ("ai-edge-litert==2.1.0", "numpy", "pillow")),
+        ("3.13", ("ai-edge-litert", "numpy", "pillow")),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value[0],
+)
+def test_learning_works_on_other_pythons(
+    version: str, packages: tuple[str, ...], teachable: Path, tmp_path: Path
+) -> None:
+    assert teach_with(_device_python(version, packages), teachable, tmp_path) == ["yellow", "63", "5", "0.0"]
