@@ -89,10 +89,12 @@ class _Crew:
         """The results of a moment's work; empty when there is no more to do."""
         lot: list[Any] = []
         handover = time.monotonic() + _HANDOVER_SECONDS
-        while time.monotonic() < handover and not self.stop.is_set():
+        while not self.stop.is_set():
             with self._turn:
                 batch = list(islice(self._jobs, _BATCH))
             if not batch:
                 break
             lot += do(batch)
+            if time.monotonic() >= handover:
+                break
         return lot

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgetl.data import Dataset, Finding, embed_all, load_folder, suspect_labels
+from edgetl.data import Dataset, Finding, embed_all, load_folder, suspect_labels, workers
 from edgetl.errors import DataError, ImageError, OptionError, StorageError
 from edgetl.runtime import Embedder, Preprocess
 from tests.data.conftest import fill, save, scene
@@ -81,9 +81,15 @@ def test_a_second_embedder_finds_what_either_pass_has_computed(
 
 
 def test_a_second_embedder_goes_on_where_it_was_interrupted(
-    tmp_path: Path, load: Load, embedder: Embedder, other_embedder: Embedder
+    photos: Path,
+    load: Load,
+    embedder: Embedder,
+    other_embedder: Embedder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    dataset = load(fill(tmp_path / "p", {"a": 150, "b": 150}), embedder=embedder)
+    dataset = load(photos, embedder=embedder)
+    monkeypatch.setattr(workers, "_HANDOVER_SECONDS", 0)
     shown = []
 
     def interrupt(task: str, done: int, total: int) -> None:
@@ -93,7 +99,14 @@ def test_a_second_embedder_goes_on_where_it_was_interrupted(
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             embed_all(dataset, other_embedder, 1, interrupt, cache=tmp_path / "cache")
-    assert 0 < shown[0] < shown[1] <= 300
+    assert 0 < shown[0] < shown[1] < 20
+
+
+def test_a_worker_that_is_held_up_still_does_all_its_jobs(
+    photos: Path, load: Load, embedder: Embedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "_HANDOVER_SECONDS", 0)
+    assert load(photos, embedder=embedder).report.embedded == 20
 
 
 def test_a_photo_that_changed_since_it_was_loaded_is_an_image_error(
