@@ -14,7 +14,7 @@ from typing import Any, NoReturn, Optional
 import click
 
 from edgetl import __version__
-from edgetl.errors import EdgetlError
+from edgetl.errors import EdgetlError, MissingExtraError
 from edgetl.runtime.native_output import native_stderr_aside
 
 INTERRUPTED = 130
@@ -82,6 +82,8 @@ def main(arguments: Optional[list[str]] = None) -> NoReturn:
         _fail(error.format_message(), error.exit_code if error.exit_code != 1 else 2)
     except EdgetlError as error:
         _fail(str(error), error.exit_code)
+    except ModuleNotFoundError as error:
+        _fail_on_missing(error)
     except (KeyboardInterrupt, click.Abort):
         _fail("stopped; nothing half-written was left, and the same command goes on from here", INTERRUPTED)
     except BrokenPipeError:
@@ -99,6 +101,15 @@ def print_json(value: object) -> None:
 def _fail(message: str, exit_code: int) -> NoReturn:
     click.echo(f"edgetl: {' '.join(message.split())}", err=True)
     sys.exit(exit_code)
+
+
+def _fail_on_missing(error: ModuleNotFoundError) -> NoReturn:
+    """A package of the workstation that a device has not; a missing module of our own is a bug."""
+    package = (error.name or "").split(".")[0]
+    if package in ("", "edgetl"):
+        raise error
+    missing = MissingExtraError(package, "host", "this verb")
+    _fail(f"{missing}, or see: edgetl doctor", missing.exit_code)
 
 
 _STORAGE = {

@@ -44,6 +44,12 @@ class _FineTune(click.ParamType):
 @click.option("--weights", type=click.Path(path_type=Path), help="File with the backbone's pretrained weights.")
 @click.option("--input-size", type=int, help="Pixels a side that the model sees.  [default: the backbone's]")
 @click.option(
+    "--normalization",
+    type=(float, float),
+    metavar="OFFSET SCALE",
+    help="What a Keras model file takes: (pixel - OFFSET) / SCALE, where the file does not say so itself.",
+)
+@click.option(
     "--quantize",
     type=click.Choice(["int8", "dynamic", "float16", "float32"]),
     help="Number format of the compiled backbone.  [default: int8]",
@@ -129,7 +135,7 @@ def _build_options(given: dict[str, Any]) -> BuildOptions:
         return {name: given[name] for name in names if name in given}
 
     return BuildOptions(
-        **chosen("backbone", "weights", "input_size", "fine_tune"),
+        **chosen("backbone", "weights", "input_size", "normalization", "fine_tune"),
         **chosen("float_reference", "compare_scratch", "require_edgetpu"),
         data=DataOptions(**chosen("exclude_bad", "seed", "workers")),
         conversion=ConversionOptions(**chosen("quantize")),

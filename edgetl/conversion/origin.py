@@ -54,8 +54,16 @@ class Origin:
         return int(self.description.get("macs", 0))
 
 
-def find_origin(backbone: str, input_size: Optional[int], weights: Optional[Path], cache: Optional[Path]) -> Origin:
+def find_origin(
+    backbone: str,
+    input_size: Optional[int] = None,
+    weights: Optional[Path] = None,
+    cache: Optional[Path] = None,
+    normalization: Optional[tuple[float, float]] = None,
+) -> Origin:
     """The backbone that `backbone` names: one of `edgetl backbones`, or a file.
+
+    `normalization` (offset, scale) is for a Keras file that does not hold its own.
 
     Raises:
         UnknownNameError: no such backbone, and no such file.
@@ -64,7 +72,7 @@ def find_origin(backbone: str, input_size: Optional[int], weights: Optional[Path
     """
     path = Path(backbone)
     if path.suffix not in COMPILED_SUFFIXES:
-        return _from_spec(backbones.get_backbone(backbone), input_size, weights, cache)
+        return _from_spec(backbones.get_backbone(backbone, normalization), input_size, weights, cache)
     if weights is not None:
         raise OptionError(f"--weights goes with a backbone's name; {path} brings its own weights")
     if not path.exists():

@@ -60,7 +60,8 @@ def build(
     board, steps = load_target(target), Steps(progress)
     name = _checked_name(name or source.resolve().stem)
     _check_format(board, options.conversion.quantize)
-    origin = find_origin(options.backbone or board.backbone, options.input_size, options.weights, options.cache)
+    backbone = options.backbone or board.backbone
+    origin = find_origin(backbone, options.input_size, options.weights, options.cache, options.normalization)
     _check_output(output)
     list_photos(source)  # an unusable folder is told of before anything is compiled
 

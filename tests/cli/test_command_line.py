@@ -124,3 +124,15 @@ def test_show_opens_a_compiled_model(shared):
     described = json.loads(done.stdout)[0]
     assert set(described["edgetpu"]) >= {"min_runtime_version", "cached_bytes", "streamed_bytes"}
     assert "cpu_ops" in described
+
+
+def test_a_missing_package_is_named_with_the_line_that_installs_it(tmp_path):
+    script = (
+        "import sys\n"
+        "sys.modules['threadpoolctl'] = None\n"
+        "from edgetl.cli import main\n"
+        "main(['build', '--data', '.'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "needs threadpoolctl. Install it: pip install 'edgetl[host]'" in done.stderr
