@@ -297,12 +297,14 @@ _KEEP = (
 _WAL_PAGES = 512
 _IDS_AT_ONCE = 500
 _COMPRESSION = 1
+_EMBEDDING_LIMIT_BYTES = 1 << 18
+"""The largest embedding that a manifest may name, in float32."""
 
 
 def _unpacked(path: Path, number: int, data: bytes) -> bytes:
     try:
-        return zlib.decompress(data)
-    except zlib.error as error:
+        return zlib.decompressobj().decompress(data, _EMBEDDING_LIMIT_BYTES)
+    except (zlib.error, TypeError) as error:
         raise StorageError(f"picture {number} in {path} is damaged; restore the file from a copy") from error
 
 

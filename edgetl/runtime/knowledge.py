@@ -33,12 +33,16 @@ class Knowledge:
     """
 
     def __init__(self, bundle: Bundle, read_embeddings: ReadEmbeddings) -> None:
+        self._bundle_path = bundle.path
         self._shipped = bundle.read(STATISTICS)
-        self._parameters = bundle.manifest.last_layer["parameters"]
+        self._labels = bundle.manifest.labels
         self._dtype = np.dtype(bundle.manifest.embedding["dtype"])
         self._zero_point = bundle.manifest.embedding["zero_point"]
         self._size = bundle.manifest.embedding["size"]
         self._shipped_layer = read_last_layer(bundle)
+        self._parameters = bundle.manifest.last_layer["parameters"]
+        if not isinstance(self._parameters, dict):
+            raise IntegrityError(f"{bundle.path}: the manifest's parameters of the last layer are no object")
         self._read_embeddings = read_embeddings
         self._supposed: Dict[int, bytes] = {}
         self._statistics: Optional[Statistics] = None
@@ -49,6 +53,11 @@ class Knowledge:
     def shipped_layer(self) -> LastLayer:
         """The bundle's own last layer."""
         return self._shipped_layer
+
+    @property
+    def embedding_bytes(self) -> int:
+        """What one raw embedding takes."""
+        return int(self._size * self._dtype.itemsize)
 
     def grid(self, raw: np.ndarray) -> np.ndarray:
         """Raw embeddings (d,) or (n, d) on the integer grid."""
@@ -111,8 +120,8 @@ class Knowledge:
 
     def _load(self) -> Statistics:
         statistics = Statistics.from_bytes(self._shipped)
-        if statistics.dimension != self._size:
-            raise IntegrityError(f"the bundle's statistics are of {statistics.dimension} numbers, not {self._size}")
+        if statistics.dimension != self._size or not set(self._labels) <= set(statistics.labels):
+            raise IntegrityError(f"{self._bundle_path}: its statistics are not those of its classes; build it again")
         self._statistics, self._held = statistics, {}
         self._names = {label: label for label in statistics.labels}
         return statistics

@@ -363,7 +363,8 @@ class Learner:
         taught = [read_taught(source) for source in sources]
         if not taught:
             raise LearningError("there is nothing to merge; give the state folders of other devices, or patches")
-        carried = [carry_over(part, self._identity, self._embedding_of_thumbnail) for part in taught]
+        size = self._knowledge.embedding_bytes
+        carried = [carry_over(part, self._identity, size, self._embedding_of_thumbnail) for part in taught]
 
         def draft(contents: Contents) -> List[Draft]:
             device = self._journal.identity()["device"]

@@ -61,9 +61,18 @@ def read_taught(source: Union[str, os.PathLike[str]]) -> Taught:
     return _read_patch(path)
 
 
-def carry_over(taught: Taught, identity: Mapping[str, str], embed: Callable[[bytes], bytes]) -> Taught:
-    """The same for the backbone of `identity`: of another one, only pictures with thumbnails, which `embed` takes."""
+def carry_over(
+    taught: Taught, identity: Mapping[str, str], embedding_bytes: int, embed: Callable[[bytes], bytes]
+) -> Taught:
+    """The same for the backbone of `identity`: of another one, only pictures with thumbnails, which `embed` takes.
+
+    Raises IntegrityError where pictures are not what a Learner records.
+    """
+    if not all(is_label(picture.label) for picture in taught.pictures):
+        raise IntegrityError(f"{taught.source} holds labels that cannot be any; nothing was merged")
     if taught.identity.get("model") == identity["model"]:
+        if any(len(picture.embedding or b"") != embedding_bytes for picture in taught.pictures):
+            raise IntegrityError(f"{taught.source} holds embeddings of another size; nothing was merged")
         same_bundle = taught.identity.get("bundle") == identity["bundle"]
         return taught if same_bundle else replace(taught, shipped={})
     carried = [picture._replace(embedding=embed(picture.thumbnail)) for picture in taught.pictures if picture.thumbnail]
@@ -163,7 +172,11 @@ def pack_learned(
 
 def _taught_in(journal: Journal, source: str) -> Taught:
     identity = journal.identity()
-    contents = Contents(json.loads(identity["labels"]), journal.rows_after(0))
+    try:
+        shipped = [str(label) for label in json.loads(identity["labels"])]
+    except (KeyError, ValueError, TypeError) as error:
+        raise IntegrityError(f"{source} does not say which classes it began with; it was not made by edgetl") from error
+    contents = Contents(shipped, journal.rows_after(0))
     pictures = _pictures(contents, identity["device"])
     ids = list(contents.pictures)
     embeddings, thumbnails = journal.embeddings(ids), journal.thumbnails(ids)
@@ -184,11 +197,12 @@ def _read_patch(path: Path) -> Taught:
     bundle = open_bundle(path)
     if PATCH not in bundle:
         raise LearningError(f"{path} is no patch; give a state folder, or what edgetl export --format patch wrote")
-    embedding = bundle.manifest.embedding
-    size = embedding["size"] * np.dtype(embedding["dtype"]).itemsize
     try:
         document = json.loads(bundle.read(PATCH))
-        pictures = tuple(_picture(entry, size) for entry in document["pictures"])
+        pictures = tuple(
+            Picture(str(entry["origin"]), entry["label"], base64.b64decode(entry["embedding"], validate=True))
+            for entry in document["pictures"]
+        )
         shipped = {str(name): label for name, label in document["shipped"].items()}
         identity = {str(key): str(value) for key, value in document["identity"].items()}
         if not all(label is None or is_label(label) for label in shipped.values()):
@@ -196,13 +210,6 @@ def _read_patch(path: Path) -> Taught:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise IntegrityError(f"{path} is not a patch that edgetl can read: {error}") from error
     return Taught(str(path), identity, shipped, pictures)
-
-
-def _picture(entry: Mapping[str, Any], size: int) -> Picture:
-    data = base64.b64decode(entry["embedding"], validate=True)
-    if len(data) != size or not is_label(entry["label"]) or not isinstance(entry["origin"], str):
-        raise ValueError("a picture is not of the bundle's embeddings")
-    return Picture(entry["origin"], entry["label"], data)
 
 
 def _canaries(document: Dict[str, Any], layer: LastLayer, embedding: Mapping[str, Any]) -> bytes:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edgetl.bundle import open_bundle, pack
-from edgetl.errors import BundleError, LearningError
-from edgetl.learners import to_grid
+from edgetl.errors import BundleError, EdgetlError, LearningError
+from edgetl.learners import Statistics, to_grid
 from edgetl.runtime import Classifier, Learner
 from tests.models import tiny_models
 from tests.runtime.learning import embeddings, frame, shipped_statistics, trained_once
@@ -185,7 +186,7 @@ def test_a_thumbnail_keeps_what_the_picture_showed(teachable: Path, tmp_path: Pa
     ("document", "complaint"),
     [
         (b"[]", "not a patch that edgetl can read"),
-        (b'{"identity": {}, "shipped": {}, "pictures": [{"origin": "a:1", "label": "x", "embedding": "AAAA"}]}', "not"),
+        (b'{"identity": {}, "shipped": {}, "pictures": [{"origin": "", "label": 3, "embedding": ""}]}', "labels that"),
         (b'{"identity": {}, "shipped": {"red": "\\n"}, "pictures": []}', "not a patch"),
         (None, "is no patch"),
     ],
@@ -196,6 +197,48 @@ def test_a_hostile_patch_is_refused_in_one_line(device, teachable: Path, tmp_pat
     with pytest.raises((BundleError, LearningError), match=complaint):
         device("attic").merge(patch)
     assert device("attic").history() == []
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ("UPDATE journal SET embedding = X'789c4bc4000000ffff'", "embeddings of another size"),
+        ("UPDATE journal SET embedding = 'none at all'", "is damaged"),
+        ("UPDATE journal SET label = char(10)", "labels that cannot be any"),
+        ("UPDATE identity SET value = '7' WHERE key = 'labels'", "which classes it began with"),
+        ("DROP TABLE journal", "no such table"),
+    ],
+)
+def test_a_hostile_state_is_refused_in_one_line(device, change: str, complaint: str) -> None:
+    device("cellar").teach_embeddings(embeddings(3), "grey")
+    device("cellar").close()
+    with sqlite3.connect(device("cellar").folder / "journal.sqlite") as connection:
+        connection.execute(change)
+    connection.close()
+    with pytest.raises(EdgetlError, match=complaint):
+        device("attic").merge(device("cellar").folder)
+    assert device("attic").history() == []
+
+
+@pytest.mark.parametrize(
+    ("entry", "content", "complaint"),
+    [
+        ("statistics.bin", b"", "not statistics"),
+        ("statistics.bin", Statistics(16).to_bytes(), "not those of its classes"),
+        ("guard/labels.json", b"[1, 2]", "guard set is not of its embeddings"),
+        ("guard/labels.json", json.dumps(["pink"] * 18).encode(), "'pink', which was never taught"),
+        ("guard/embeddings.npy", b"PK\3\4", "guard set cannot be read"),
+    ],
+)
+def test_a_bundle_that_lies_is_refused_in_one_line(
+    teachable: Path, tmp_path: Path, entry: str, content: bytes, complaint: str
+) -> None:
+    bundle = open_bundle(teachable)
+    entries = {name: bundle.read(name) for name in bundle.names}
+    lying = pack(tmp_path / "lying.edgetl", bundle.manifest, {**entries, entry: content})
+    with Learner(lying, threads=1) as learner, pytest.raises(EdgetlError, match=complaint):
+        learner.teach(frame("yellow"), "yellow", guard=1.0)
+    assert not (tmp_path / "lying.state").exists()
 
 
 def test_what_is_no_state_is_no_source(device, teachable: Path, tmp_path: Path) -> None:
