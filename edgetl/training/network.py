@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -9,10 +10,12 @@ import tensorflow as tf
 import tf_keras
 
 from edgetl.training import augmentation, hardware
+from edgetl.training.feeding import Batch
 from edgetl.training.folding import trainable_copy
 from edgetl.training.optimizer import RelativeAdam
 from edgetl.training.options import FineTuneOptions
 
+_SOFTER = np.geomspace(1.0, 1e-3, 61).astype(np.float32)
 _STRIDE = 32  # the stride of the usual backbones: sizes that it divides lose no row at the edge
 
 
@@ -75,6 +78,18 @@ class Network:
         models = [*self.backbone.weights, *self._learner.weights, *self._head, *self._learner_head]
         return [*models, *self._optimizer.variables]
 
+    def soften_head(self, batches: Iterable[Batch]) -> None:
+        """Divides the head by what makes it as sure of itself as it can be right on varied images.
+
+        It was solved on images as they are, where it makes hardly a mistake; taken at its word on varied ones, its
+        first gradients would tear up the backbone.
+        """
+        judged = [(self._varied_logits(batch[0], batch[3], batch[4]).numpy(), batch[1], batch[2]) for batch in batches]
+        logits, labels, weights = (np.concatenate(parts) for parts in zip(*judged))
+        losses = [np.dot(weights, self._losses(logits * factor, labels)) for factor in _SOFTER]
+        for variable in (*self._head, *self._learner_head):
+            variable.assign(variable * _SOFTER[int(np.argmin(losses))])
+
     def train_step(self, upper_only: bool, averaged_steps: float) -> Any:
         """Compiled: one batch (frames, labels, weights, positions, colours) at a learning rate -> loss, hits."""
         first = int(len(self._layers) * (1 - self._options.upper_share)) if upper_only else 0
@@ -114,6 +129,11 @@ class Network:
     def _evaluate(self, frames: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         logits = self._logits(self.backbone, self._head, tf.cast(frames, tf.float32))
         return self._losses(logits, labels), _hits(logits, labels)
+
+    @tf.function(reduce_retracing=True)
+    def _varied_logits(self, frames: tf.Tensor, positions: tf.Tensor, colours: tf.Tensor) -> tf.Tensor:
+        images = augmentation.apply(frames, positions, colours, self.train_size)
+        return self._logits(self._learner, self._learner_head, images)
 
     def _logits(
         self, backbone: tf_keras.Model, head: list[tf.Variable], images: tf.Tensor, learning: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from edgetl.training.network import Network
 from edgetl.training.options import FineTuneOptions
 
 Progress = Callable[[str, int, int], None]
+_BATCHES_TO_SOFTEN_BY = 8
 
 
 class Run:
@@ -38,11 +40,16 @@ class Run:
 
     def train(self) -> None:
         """Until the last epoch, or until validation no longer improves."""
-        if not self._resume() and self._options.augmentation.flip is None:
-            self.flip = self._mirrored_means_the_same()
+        if not self._resume():
+            self._begin()
         for upper_only, last in ((True, self._options.epochs_upper), (False, self._options.epochs)):
             if len(self.history) < last and not self._has_stalled():
                 self._train_phase(upper_only, last)
+
+    def _begin(self) -> None:
+        if self._options.augmentation.flip is None:
+            self.flip = self._mirrored_means_the_same()
+        self._network.soften_head(itertools.islice(self._batches(epoch=0), _BATCHES_TO_SOFTEN_BY))
 
     def _train_phase(self, upper_only: bool, last: int) -> None:
         step = self._network.train_step(upper_only, self._averaged_steps())
