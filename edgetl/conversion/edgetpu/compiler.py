@@ -58,7 +58,7 @@ class Compiler:
 
     def command(self, folder: Path, options: CompileOptions, name: str) -> list[str]:
         """The command that compiles model.tflite of the folder into the folder."""
-        inside = "/work" if self.container else str(folder)
+        inside = "/model" if self.container else str(folder)
         flags = ["--show_operations", "--out_dir", inside, "--timeout_sec", str(int(options.timeout_s))]
         if options.min_runtime_version is not None:
             flags += ["--min_runtime_version", str(options.min_runtime_version)]

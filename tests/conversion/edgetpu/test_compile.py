@@ -186,8 +186,8 @@ def test_the_container_has_no_network_and_sees_only_the_models_folder(tmp_path):
     command = Compiler("/usr/bin/podman", container=True).command(tmp_path, CompileOptions(), "edgetl-1")
     assert command[:2] == ["/usr/bin/podman", "run"]
     assert command[command.index("--network") + 1] == "none"
-    assert command[command.index("--volume") + 1] == f"{tmp_path}:/work"
-    assert command[-1] == "/work/model.tflite"
+    assert command[command.index("--volume") + 1] == f"{tmp_path}:/model"
+    assert command[-1] == "/model/model.tflite"
 
 
 def test_the_runtime_to_compile_for_is_passed_on(tmp_path):
