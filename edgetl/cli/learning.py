@@ -197,7 +197,7 @@ def _tell(learner: Learner, step: Step, as_json: bool, line: str, **more: Any) -
     """Publish the last layer to whoever is running, then say what was done and what it costs."""
     learner.publish()
     labels = list(learner.last_layer().labels)
-    effect = step.effect or learner.effect(step.id)
+    effect = learner.effect(step.id) if step.accepted else step.effect
     if as_json:
         told = {**step.to_dict(), "effect": effect and effect.to_dict()}
         return print_json({**told, "labels": labels, "state": str(learner.folder), **more})
@@ -218,6 +218,8 @@ def _tell_effect(effect: Effect) -> None:
     click.echo(f"known classes, on guard pictures: {0 - effect.cost_points:+.1f} points")
     for label in effect.losers:
         click.echo(f"  {label}: {effect.before[label]:.1%} -> {effect.after[label]:.1%}")
+    for label, accuracy in effect.taught.items():
+        click.echo(f"  {label}: {accuracy:.1%}, by halves of its own pictures")
     for rivalry in effect.rivalries:
         click.echo(f"  '{rivalry.rival}' now takes {rivalry.pictures} of '{rivalry.label}'")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
@@ -32,7 +32,7 @@ class Effect:
     """What a step does to the classes of the bundle, estimated on its guard set.
 
     The guard pictures are taken out of the statistics before a layer judges them, which is exact. Classes that
-    were taught on the device have no guard pictures: nothing is estimated for them.
+    were taught on the device have no guard pictures, so their own are judged, by halves: see `taught`.
     """
 
     before: Dict[str, float]
@@ -42,6 +42,9 @@ class Effect:
     """How many guard pictures each estimate rests on."""
     rivalries: Tuple[Rivalry, ...]
     """Which classes now compete, the worst first."""
+    taught: Dict[str, float] = field(default_factory=dict)
+    """Accuracy after, 0..1, of classes without guard pictures and with two pictures or more: each half of these is
+    judged by a layer that has learned the other half, so it is a cautious estimate. Empty unless it was asked for."""
 
     @property
     def cost_points(self) -> float:
@@ -64,6 +67,7 @@ class Effect:
             "pictures": self.pictures,
             "cost_points": round(self.cost_points, 2),
             "rivalries": [rivalry._asdict() for rivalry in self.rivalries],
+            "taught": {label: round(value, 4) for label, value in self.taught.items()},
         }
 
 
@@ -110,17 +114,42 @@ class Guard:
             self._known = dict([*list(self._known.items())[-_REMEMBERED:], (key, found)])
         return self._known[key]
 
+    def judge_taught(self, contents: Contents) -> Dict[str, float]:
+        """The `taught` of an effect that ends in these contents."""
+        guarded = {contents.shipped.get(label) for label in self.labels}
+        of_class: Dict[str, List[int]] = {}
+        for picture, label in contents.pictures.items():
+            if label not in guarded:
+                of_class.setdefault(label, []).append(picture)
+        halves = [[key for keys in of_class.values() if len(keys) > 1 for key in keys[half::2]] for half in (0, 1)]
+        hits: Dict[str, List[bool]] = {}
+        for half in filter(None, halves):
+            truths, grid = [contents.pictures[key] for key in half], self._knowledge.rows(half)
+            rest = self._without_guard(contents)
+            rest.remove(grid, truths)
+            for truth, found in zip(truths, self._answers(rest, contents, grid)):
+                hits.setdefault(truth, []).append(truth == found)
+        return {label: float(np.mean(found)) for label, found in hits.items()}
+
     def _solve_and_predict(self, contents: Contents) -> List[Optional[str]]:
+        return self._answers(self._without_guard(contents), contents, self._grid)
+
+    def _without_guard(self, contents: Contents) -> Statistics:
+        """A copy of the statistics of what is in effect, without the guard pictures."""
         rest = self._knowledge.statistics(contents).copy()
         names = self._knowledge.names(contents)
         own = Statistics(rest.dimension)
         own.add(self._grid, [names.get(label, label) for label in self.labels])
         rest.subtract(own)
-        labels = [label for label in contents.labels if label in rest.labels]
+        return rest
+
+    def _answers(self, statistics: Statistics, contents: Contents, grid: np.ndarray) -> List[Optional[str]]:
+        """What a layer solved from the statistics says of embeddings (n, d) on the grid."""
+        labels = [label for label in contents.labels if label in statistics.labels]
         if not labels:
-            return [None] * len(self.labels)
-        layer = self._knowledge.solve(rest, labels)
-        return [layer.labels[slot] for slot in layer.scores(self._grid).argmax(axis=1)]
+            return [None] * len(grid)
+        layer = self._knowledge.solve(statistics, labels)
+        return [layer.labels[slot] for slot in layer.scores(grid).argmax(axis=1)]
 
 
 _REMEMBERED = 2

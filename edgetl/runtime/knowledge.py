@@ -63,6 +63,12 @@ class Knowledge:
         """Raw embeddings (d,) or (n, d) on the integer grid."""
         return to_grid(raw, self._zero_point)
 
+    def rows(self, pictures: Sequence[int]) -> np.ndarray:
+        """The embeddings (n, d) of pictures on the integer grid."""
+        stored = {**self._supposed, **self._read_embeddings([key for key in pictures if key > 0])}
+        raw = np.frombuffer(b"".join(stored[picture] for picture in pictures), self._dtype)
+        return self.grid(raw.reshape(len(pictures), self._size))
+
     def encode(self, raw: np.ndarray) -> List[bytes]:
         """The bytes of each of some raw embeddings (d,) or (n, d). Raises LearningError where they do not fit."""
         rows = np.atleast_2d(np.asarray(raw))
@@ -130,9 +136,7 @@ class Knowledge:
         pictures = list(labels)
         for start in range(0, len(pictures), _PICTURES_AT_ONCE):
             chosen = pictures[start : start + _PICTURES_AT_ONCE]
-            stored = {**self._supposed, **self._read_embeddings([key for key in chosen if key > 0])}
-            raw = np.frombuffer(b"".join(stored[picture] for picture in chosen), self._dtype)
-            apply(self.grid(raw.reshape(len(chosen), self._size)), [labels[picture] for picture in chosen])
+            apply(self.rows(chosen), [labels[picture] for picture in chosen])
 
 
 def pack_layer(layer: LastLayer) -> bytes:

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import threading
+from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import monotonic
@@ -295,7 +296,7 @@ class Learner:
         with self._lock:
             contents = self._current()
             statistics = self._knowledge.statistics(contents)
-            taught = {label: list(contents.pictures.values()).count(label) for label in contents.labels}
+            taught = Counter(contents.pictures.values())
             counts = dict(zip(statistics.labels, statistics.counts.tolist()))
             return Status(
                 bundle=self._bundle.manifest.name,
@@ -322,7 +323,9 @@ class Learner:
                 raise LearningError(f"there is no step {chosen}; see the ids of all: edgetl history")
             if not self._guard_set().exists:
                 return None
-            return self._guard_set().compare(contents.before(chosen), contents.after(chosen))
+            after = contents.after(chosen)
+            effect = self._guard_set().compare(contents.before(chosen), after)
+            return replace(effect, taught=self._guard_set().judge_taught(after))
 
     def statistics(self) -> Statistics:
         """A copy of the statistics in effect."""

@@ -105,6 +105,20 @@ def test_the_guard_pictures_are_judged_by_a_layer_that_never_saw_them(learner: L
     assert step.effect.after == pytest.approx(wanted)
 
 
+def test_a_class_that_was_taught_is_judged_by_halves_of_its_own_pictures(learner: Learner) -> None:
+    learner.teach(frame("grey"), "grey")
+    assert learner.effect().taught == {}
+    learner.teach_many([frame("yellow", seed) for seed in range(5)], "yellow")
+    learner.teach_many([frame("grey", seed) for seed in range(1, 4)], "grey")
+    learner.teach(frame("red"), "red")
+    assert learner.effect().taught == {"grey": 1.0, "yellow": 1.0}
+
+
+def test_a_class_of_mixed_pictures_is_seen_to_be_hard(learner: Learner) -> None:
+    learner.teach_many([frame(colour, seed) for seed in range(4) for colour in ("red", "green", "blue")], "mixed")
+    assert learner.effect().taught["mixed"] < 0.7
+
+
 def test_forgetting_and_renaming_known_classes_is_no_cost_of_theirs(learner: Learner) -> None:
     learner.rename("red", "crimson")
     assert learner.effect().cost_points == 0
