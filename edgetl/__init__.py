@@ -17,6 +17,7 @@ _VERBS = {
     "export": "edgetl.conversion.exporting",
     "load_target": "edgetl.targets",
     "Classifier": "edgetl.runtime",
+    "Learner": "edgetl.runtime",
     "open_bundle": "edgetl.bundle",
 }
 
