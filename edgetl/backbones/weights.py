@@ -21,6 +21,7 @@ from typing import IO, Optional
 
 from edgetl.backbones.spec import Spec
 from edgetl.errors import OptionError, StorageError, WeightsError
+from edgetl.runtime.folders import cache_folder
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -55,7 +56,7 @@ def find_weights(
     folder = weights_folder()
     if folder is not None and (folder / filename).is_file():
         return folder / filename
-    for path in (_in_package(spec, filename), cache_folder() / filename):
+    for path in (_in_package(spec, filename), download_folder() / filename):
         if path is not None and path.is_file():
             _check_digest(spec, path)
             return path
@@ -79,9 +80,9 @@ def weights_folder() -> Optional[Path]:
     return folder
 
 
-def cache_folder() -> Path:
+def download_folder() -> Path:
     """Where downloads are kept."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgetl" / "weights"
+    return cache_folder() / "weights"
 
 
 def _config_home() -> Path:
@@ -140,7 +141,7 @@ def _download(spec: Spec, filename: str, progress: Optional[Progress]) -> Path:
     if spec.weights.url is None:
         raise _missing(spec, filename, "nobody publishes them for download")
     url = _mirrored(f"{spec.weights.url}/{filename}")
-    destination = cache_folder() / filename
+    destination = download_folder() / filename
     part = _new_part(destination)
     try:
         try:
@@ -162,7 +163,7 @@ def _new_part(destination: Path) -> Path:
     except OSError as error:
         raise StorageError(
             f"cannot write to the cache {destination.parent}: {error.strerror}; "
-            "free some space there, or set XDG_CACHE_HOME to another folder"
+            "free some space there, or set EDGETL_CACHE to another folder"
         ) from error
     os.close(handle)
     return Path(name)

@@ -15,6 +15,7 @@ from edgetl.backbones import Spec
 from edgetl.conversion.artifact import Artifact, ConversionOptions
 from edgetl.conversion.calibration import RECIPE_IMAGES, RECIPE_VERSION, recipe_frames
 from edgetl.errors import IntegrityError, StorageError
+from edgetl.runtime.folders import cache_folder
 
 CONVERSION_VERSION = 1
 """Part of the cache key: raise it with any change to this room that changes the compiled bytes."""
@@ -34,7 +35,7 @@ def compile_backbone(
     A damaged entry is compiled anew. Raises WeightsError, ConversionError, MissingExtraError, StorageError.
     """
     ConversionOptions(quantize)
-    cache = cache or default_cache()
+    cache = cache or cache_folder() / "compiled"
     size = spec.input_size(input_size)
     digest = backbones.weights_digest(spec, weights, size)
     path = _entry(cache, spec, size, digest, quantize)
@@ -49,11 +50,6 @@ def compile_backbone(
     for kind, artifact in artifacts.items():
         _store(wanted[kind], artifact.to_bytes())
     return artifacts[quantize]
-
-
-def default_cache() -> Path:
-    """The user's cache folder for compiled backbones."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgetl" / "compiled"
 
 
 def _compile(spec: Spec, size: int, weights: Optional[Path], kinds: list[str]) -> dict[str, Artifact]:
@@ -98,7 +94,7 @@ def _load(path: Path) -> Optional[Artifact]:
     except (FileNotFoundError, IntegrityError):
         return None
     except OSError as error:
-        raise StorageError(f"cannot read {path}: {error.strerror}; choose another folder with --cache") from error
+        raise StorageError(f"cannot read {path}: {error.strerror}; set EDGETL_CACHE to another folder") from error
 
 
 def _store(path: Path, content: bytes) -> None:
@@ -116,4 +112,4 @@ def _store(path: Path, content: bytes) -> None:
             Path(beside).unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise StorageError(f"cannot write {path}: {error.strerror}; choose another folder with --cache") from error
+        raise StorageError(f"cannot write {path}: {error.strerror}; set EDGETL_CACHE to another folder") from error

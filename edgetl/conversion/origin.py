@@ -98,7 +98,7 @@ def _from_spec(spec: Spec, input_size: Optional[int], weights: Optional[Path], c
     return Origin(
         description=description,
         preprocess=spec.preprocess(size),
-        compile=lambda quantize: compile_backbone(spec, size, weights, quantize, cache),
+        compile=lambda quantize: compile_backbone(spec, size, weights, quantize, cache and cache / "compiled"),
         assemble=lambda: backbones.build(spec, size, weights),
         assemble_untrained=lambda: backbones.build(spec, size, pretrained=False),
         normalization=spec.normalization,

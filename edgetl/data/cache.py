@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
 from edgetl.errors import StorageError
+from edgetl.runtime.folders import cache_folder
 
 CACHE_LIMIT_BYTES = 4 * 1024**3
 """A pass that finds more than this in the cache first forgets photos of embedders that were used longest ago."""
@@ -53,7 +54,7 @@ def open_folder(folder: Optional[Path] = None) -> Path:
 
     By default EDGETL_CACHE, else edgetl under XDG_CACHE_HOME, else ~/.cache/edgetl.
     """
-    folder = folder or _default_folder()
+    folder = folder or cache_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -246,12 +247,6 @@ _FORGET = (
 def _file(folder: Path) -> Path:
     """The name tells the format, so that a later one never meets an older file."""
     return folder / "photos-2.sqlite"
-
-
-def _default_folder() -> Path:
-    if chosen := os.environ.get("EDGETL_CACHE"):
-        return Path(chosen).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgetl"
 
 
 def _photo_row(record: Record, frame_key: bytes) -> tuple[Any, ...]:

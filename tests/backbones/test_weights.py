@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from edgetl import backbones
-from edgetl.backbones.weights import cache_folder, find_weights
+from edgetl.backbones.weights import download_folder, find_weights
 from edgetl.errors import OptionError, StorageError, WeightsError
 
 LITE0 = backbones.get_backbone("efficientnet-lite0")
@@ -105,7 +105,7 @@ def test_a_download_lands_in_the_cache_and_is_not_repeated(mirror, monkeypatch):
     written(mirror / V1_PATH, b"x" * 1_000_000)
     heard = []
     found = find_weights(SMALL_V1, 224, progress=lambda *step: heard.append(step))
-    assert found == cache_folder() / V1_FILE
+    assert found == download_folder() / V1_FILE
     assert found.stat().st_size == 1_000_000
     assert heard[-1] == (f"downloading {V1_FILE}", 1_000_000, 1_000_000)
     monkeypatch.setenv("EDGETL_MIRROR", "http://127.0.0.1:9")
@@ -124,7 +124,7 @@ def test_a_download_with_another_digest_than_published_is_refused(mirror):
     written(mirror / "tensorflow/keras-applications/mobilenet_v3" / V3.weights.filename)
     with pytest.raises(WeightsError, match="its md5 is"):
         find_weights(V3, 224)
-    assert list(cache_folder().iterdir()) == []
+    assert list(download_folder().iterdir()) == []
 
 
 def test_a_download_that_breaks_off_leaves_nothing(mirror, monkeypatch):
@@ -132,7 +132,7 @@ def test_a_download_that_breaks_off_leaves_nothing(mirror, monkeypatch):
     monkeypatch.setattr(QuietHandler, "truncate", True)
     with pytest.raises(WeightsError, match=r"999900 of 1000000 bytes|IncompleteRead"):
         find_weights(SMALL_V1, 224)
-    assert list(cache_folder().iterdir()) == []
+    assert list(download_folder().iterdir()) == []
 
 
 def test_an_interrupted_download_leaves_nothing(mirror):
@@ -143,7 +143,7 @@ def test_an_interrupted_download_leaves_nothing(mirror):
 
     with pytest.raises(KeyboardInterrupt):
         find_weights(SMALL_V1, 224, progress=interrupt)
-    assert list(cache_folder().iterdir()) == []
+    assert list(download_folder().iterdir()) == []
 
 
 def test_offline_fails_at_once_and_names_the_three_ways():
@@ -172,5 +172,5 @@ def test_weights_that_nobody_publishes_must_be_named():
 def test_a_cache_that_cannot_be_written_is_a_storage_error(tmp_path, mirror):
     written(mirror / V1_PATH)
     written(tmp_path / "cache", b"a file where a folder should be")
-    with pytest.raises(StorageError, match="XDG_CACHE_HOME"):
+    with pytest.raises(StorageError, match="EDGETL_CACHE"):
         find_weights(SMALL_V1, 224)
