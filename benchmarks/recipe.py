@@ -115,7 +115,7 @@ def keras_rows(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 def photos(folder: Path, size: tuple[int, int]) -> Any:
     from tf_keras.utils import image_dataset_from_directory
 
-    return image_dataset_from_directory(folder, batch_size=BATCH, image_size=size, seed=0, verbose=0)
+    return image_dataset_from_directory(folder, batch_size=BATCH, image_size=size, seed=0)
 
 
 def recipe_model(backbone: Any, normalization: tuple[float, float], classes: int) -> Any:
