@@ -12,6 +12,7 @@ edgetl's are those of the whole command, from a cold start to the bundle and its
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import subprocess
@@ -115,7 +116,8 @@ def keras_rows(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 def photos(folder: Path, size: tuple[int, int]) -> Any:
     from tf_keras.utils import image_dataset_from_directory
 
-    return image_dataset_from_directory(folder, batch_size=BATCH, image_size=size, seed=0)
+    with contextlib.redirect_stdout(sys.stderr):  # it counts the files aloud
+        return image_dataset_from_directory(folder, batch_size=BATCH, image_size=size, seed=0)
 
 
 def recipe_model(backbone: Any, normalization: tuple[float, float], classes: int) -> Any:
