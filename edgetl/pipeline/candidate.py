@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 from edgetl.conversion import Artifact
 from edgetl.data import Dataset
 from edgetl.evaluation import ImageResult
-from edgetl.learners import LastLayer, Selection, choose, to_grid
+from edgetl.learners import LastLayer, Selection, choose, relearn, to_grid
 
 FOLDS = 5
 """Parts of the cross-validation that chooses the solver: each is predicted by a layer solved from the rest."""
@@ -60,6 +60,16 @@ def solve_held_out(artifact: Artifact, embeddings: np.ndarray, dataset: Dataset)
     """For a backbone that was trained on the training photos: only the validation photos can judge."""
     validation = np.isin(known_photos(dataset), dataset.indices("val"))
     return _choose(artifact, embeddings, dataset, np.where(validation, 0, -1))
+
+
+def solved_from_training_photos(candidate: Candidate, dataset: Dataset) -> LastLayer:
+    """The candidate's last layer without the validation photos, so that these can judge what starts from it."""
+    validation = dataset.indices("val")
+    grid = to_grid(candidate.embeddings[validation], candidate.artifact.embedding["zero_point"])
+    statistics = candidate.selection.statistics.copy()
+    statistics.remove(grid, dataset.labels_of(validation))
+    with threadpool_limits(1, "blas"):
+        return relearn(candidate.last_layer, statistics, candidate.selection.parameters)
 
 
 def held_out_answers(selection: Selection, dataset: Dataset) -> list[ImageResult]:

@@ -25,6 +25,7 @@ from edgetl.pipeline.candidate import (
     known_photos,
     solve_cross_validated,
     solve_held_out,
+    solved_from_training_photos,
 )
 from edgetl.pipeline.edgetpu import require_mappable
 from edgetl.pipeline.options import BuildOptions
@@ -90,7 +91,7 @@ def fine_tune_stage_2(
             origin.assemble(),
             origin.normalization,
             *_photos(dataset),
-            first.last_layer,
+            solved_from_training_photos(first, dataset),
             _training_options(FINE_TUNED, origin, dataset, options),
             progress=steps.progress,
         )
