@@ -58,6 +58,20 @@ def draw_colours(rng: np.random.Generator, count: int, options: AugmentationOpti
     return np.concatenate([matrix, offset], axis=1).astype(np.float32)
 
 
+def draw_shares(rng: np.random.Generator, count: int, options: AugmentationOptions) -> np.ndarray:
+    """How much of itself each image keeps when it is blended with another, float32 (count,) within 0.5..1."""
+    if not options.mixup:
+        return np.ones(count, np.float32)
+    shares = rng.beta(options.mixup, options.mixup, count)
+    return np.maximum(shares, 1 - shares).astype(np.float32)
+
+
+def blend(values: tf.Tensor, shares: tf.Tensor) -> tf.Tensor:
+    """Each of (m, ...) blended with its partner: the first with the last, the second with the last but one."""
+    shares = tf.reshape(shares, (-1, *[1] * (len(values.shape) - 1)))
+    return shares * values + (1 - shares) * tf.reverse(values, [0])
+
+
 def apply(frames: tf.Tensor, positions: tf.Tensor, colours: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
     """uint8 frames (m, h, w, 3), moved and recoloured: float32 (m, *size, 3) within 0..255."""
     moved = move(frames, positions, size)

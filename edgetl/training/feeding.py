@@ -7,18 +7,28 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Optional, Protocol
+from typing import NamedTuple, Optional, Protocol
 
 import numpy as np
 
 from edgetl.training import augmentation
 from edgetl.training.options import FineTuneOptions
 
-Batch = tuple[np.ndarray, ...]
 Size = tuple[int, int]
 
 _AHEAD = 2  # batches in memory beside the one in use
 _LARGEST_CLASS_WEIGHT = 10.0
+
+
+class Batch(NamedTuple):
+    """Images to train on, and how each is varied; always of the same shapes."""
+
+    frames: np.ndarray  # uint8 (m, h, w, 3)
+    labels: np.ndarray  # int32 (m,)
+    weights: np.ndarray  # float32 (m,), of their classes
+    positions: np.ndarray  # float32 (m, 8), where their pixels come from
+    colours: np.ndarray  # float32 (m, 4, 3), what becomes of their colours
+    shares: np.ndarray  # float32 (m,), what they keep of themselves when blended
 
 
 class Frames(Protocol):
@@ -51,19 +61,17 @@ class Photos:
     def varied_batches(
         self, epoch: int, source: Size, target: Size, flip: bool, options: FineTuneOptions
     ) -> Iterator[Batch]:
-        """An epoch's batches, all of one size: frames, labels, weights, positions and colours.
-
-        Seed and epoch alone decide them, so an interrupted training goes on with the same.
-        """
+        """An epoch's batches. Seed and epoch alone decide them: an interrupted training goes on with the same."""
         count, weights = options.batch_size, self.class_weights()
         rng = np.random.default_rng([options.seed, epoch])
         for indices in np.resize(rng.permutation(self.training), (self.steps(count), count)):
             positions = augmentation.draw_positions(rng, count, source, target, options.augmentation, flip)
             colours = augmentation.draw_colours(rng, count, options.augmentation)
+            shares = augmentation.draw_shares(rng, count, options.augmentation)
             labels = self.labels[indices]
-            yield self.frames.batch(indices), labels, weights[labels], positions, colours
+            yield Batch(self.frames.batch(indices), labels, weights[labels], positions, colours, shares)
 
-    def validation_batches(self, batch_size: int) -> Iterator[Batch]:
+    def validation_batches(self, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Frames and labels, as they are."""
         for first in range(0, len(self.validation), batch_size):
             indices = self.validation[first : first + batch_size]

@@ -97,12 +97,14 @@ def _train(
     options: FineTuneOptions,
     progress: Optional[Progress],
 ) -> FineTuned:
-    """Leaves the best weights in `model`."""
-    started = time.monotonic()
+    """Leaves the weights to keep in `model`."""
+    started, origins = time.monotonic(), model.get_weights()
     network = Network(model, normalization, start, trained, options)
     run = Run(network, photos, options, progress)
     run.train()
-    model.set_weights(run.best_weights)
+    model.set_weights(
+        [origin + options.kept_share * (best - origin) for origin, best in zip(origins, run.best_weights)]
+    )
     return FineTuned(model, tuple(run.history), run.best_epoch, run.flip, time.monotonic() - started)
 
 
@@ -116,6 +118,7 @@ def _from_nothing(options: FineTuneOptions) -> FineTuneOptions:
         head_learning_rate=2e-2,
         lowest_rate=1.0,
         weight_decay=0.0,
+        kept_share=1.0,
     )
 
 

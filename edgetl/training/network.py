@@ -84,30 +84,31 @@ class Network:
         It was solved on images as they are, where it makes hardly a mistake; taken at its word on varied ones, its
         first gradients would tear up the backbone.
         """
-        judged = [(self._varied_logits(batch[0], batch[3], batch[4]).numpy(), batch[1], batch[2]) for batch in batches]
-        logits, labels, weights = (np.concatenate(parts) for parts in zip(*judged))
-        losses = [np.dot(weights, self._losses(logits * factor, labels)) for factor in _SOFTER]
+        judged = [(self._varied_logits(*map(tf.constant, batch)), self._wanted(*batch[1:3])) for batch in batches]
+        logits, wanted = (tf.concat(parts, axis=0) for parts in zip(*judged))
+        losses = [tf.reduce_sum(_cross_entropy(wanted, logits * factor)) for factor in _SOFTER]
         for variable in (*self._head, *self._learner_head):
             variable.assign(variable * _SOFTER[int(np.argmin(losses))])
 
     def train_step(self, upper_only: bool, averaged_steps: float) -> Any:
-        """Compiled: one batch (frames, labels, weights, positions, colours) at a learning rate -> loss, hits."""
+        """Compiled: one batch, shared among the replicas, at a learning rate -> loss, hits."""
         first = int(len(self._layers) * (1 - self._options.upper_share)) if upper_only else 0
         variables = [*self._learner_head, *(variable for layer in self._layers[first:] for variable in layer)]
         averages = [*self.backbone.weights, *self._head]
         newest = [*self._learner.weights, *self._learner_head]
 
-        def replica(
-            frames: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor, positions: tf.Tensor, colours: tf.Tensor
-        ) -> tuple[tf.Tensor, tf.Tensor]:
-            images = augmentation.apply(frames, positions, colours, self.train_size)
+        def replica(*values: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            batch = Batch(*values)
+            images = augmentation.apply(batch.frames, batch.positions, batch.colours, self.train_size)
+            images = augmentation.blend(images, batch.shares)
+            wanted = augmentation.blend(self._wanted(batch.labels, batch.weights), batch.shares)
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(variables)
                 learning = self._trained.batch_normalization
                 logits = self._logits(self._learner, self._learner_head, images, learning)
-                loss = tf.reduce_sum(weights * self._losses(logits, labels)) / self._options.batch_size
+                loss = tf.reduce_sum(_cross_entropy(wanted, logits)) / self._options.batch_size
             self._optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables))
-            return loss, tf.reduce_sum(_hits(logits, labels))
+            return loss, tf.reduce_sum(_hits(logits, batch.labels))
 
         @tf.function(reduce_retracing=True)
         def step(batch: tuple, learning_rate: tf.Tensor) -> tuple:
@@ -128,11 +129,12 @@ class Network:
     @tf.function(reduce_retracing=True)
     def _evaluate(self, frames: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         logits = self._logits(self.backbone, self._head, tf.cast(frames, tf.float32))
-        return self._losses(logits, labels), _hits(logits, labels)
+        return _cross_entropy(self._wanted(labels), logits), _hits(logits, labels)
 
     @tf.function(reduce_retracing=True)
-    def _varied_logits(self, frames: tf.Tensor, positions: tf.Tensor, colours: tf.Tensor) -> tf.Tensor:
-        images = augmentation.apply(frames, positions, colours, self.train_size)
+    def _varied_logits(self, *values: tf.Tensor) -> tf.Tensor:
+        batch = Batch(*values)
+        images = augmentation.apply(batch.frames, batch.positions, batch.colours, self.train_size)
         return self._logits(self._learner, self._learner_head, images)
 
     def _logits(
@@ -143,10 +145,10 @@ class Network:
         weights, bias = head
         return tf.math.l2_normalize(embeddings, axis=1) @ weights + bias
 
-    def _losses(self, logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        classes, smoothing = logits.shape[1], self._options.label_smoothing
-        wanted = tf.one_hot(labels, classes) * (1 - smoothing) + smoothing / classes
-        return tf.nn.softmax_cross_entropy_with_logits(wanted, logits)
+    def _wanted(self, labels: tf.Tensor, weights: Any = 1.0) -> tf.Tensor:
+        """The probabilities (m, K) that the head should give, times the weight of each image."""
+        classes, smoothing = self._head[1].shape[0], self._options.label_smoothing
+        return (tf.one_hot(labels, classes) * (1 - smoothing) + smoothing / classes) * tf.reshape(weights, (-1, 1))
 
     def _rates(self) -> tuple[list[tf.Variable], list[float]]:
         """All trained variables, and how far each may go beside the top layer of the backbone."""
@@ -156,6 +158,10 @@ class Network:
         pairs = [(variable, head_rate) for variable in self._learner_head]
         pairs += [(variable, rate) for layer, rate in zip(self._layers, layer_rates) for variable in layer]
         return [variable for variable, _ in pairs], [float(rate) for _, rate in pairs]
+
+
+def _cross_entropy(wanted: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    return -tf.reduce_sum(wanted * tf.nn.log_softmax(logits), axis=1)
 
 
 def _hits(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:

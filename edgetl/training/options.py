@@ -17,7 +17,9 @@ class AugmentationOptions:
     still means the same (it does not for text and many hand signs). `smallest_area` is the smallest share of the
     image that a random crop keeps, `stretch` the largest change of its aspect ratio, `rotation_degrees` the
     largest turn; `brightness`, `contrast`, `saturation` and `tint` (each colour channel by itself) are the
-    largest relative changes.
+    largest relative changes. `mixup` blends every image and its label with another one, by shares from a symmetric
+    beta distribution with this parameter (Zhang et al. 2018, arXiv 1710.09412): it keeps a large network from
+    learning a few hundred photos by heart.
     """
 
     flip: Optional[bool] = None
@@ -28,10 +30,12 @@ class AugmentationOptions:
     contrast: float = 0.2
     saturation: float = 0.2
     tint: float = 0.05
+    mixup: float = 0.4
 
     def __post_init__(self) -> None:
         _between(self, "smallest_area", 0.05, 1.0)
         _between(self, "rotation_degrees", 0.0, 180.0)
+        _between(self, "mixup", 0.0, 10.0)
         for name in ("stretch", "brightness", "contrast", "saturation", "tint"):
             _between(self, name, 0.0, 0.9)
 
@@ -43,12 +47,13 @@ class FineTuneOptions:
     `epochs_upper` epochs train the upper `upper_share` of the layers, then `epochs_all` train all.
     `learning_rate` is the largest step of the top layer, relative to the size of what it changes; the first layer
     takes `lowest_rate` times that, those between in geometric steps; the head takes `head_learning_rate`. All of
-    them warm up over `warmup_share` of the steps and then fall along a cosine. The weights that are validated and
-    kept are averaged over the last `averaged_share` of all steps. Training runs at `train_scale` of the backbone's
-    input size: random crops show objects larger, smaller images smaller again (Touvron et al. 2019,
-    arXiv 1906.06423), in half the time. `patience` is the number of epochs without a better validation loss after
-    which it stops; most of the gain comes last, on the way down the cosine, so a small one stops too soon.
-    `checkpoint` names the file from which an interrupted run goes on.
+    them warm up over `warmup_share` of the steps and then fall along a cosine. The weights that are validated are
+    averaged over the last `averaged_share` of all steps; what is kept lies `kept_share` of the way from the start to
+    them (Wortsman et al. 2022, arXiv 2109.01903), which preserves more of what the backbone knew. Training runs at
+    `train_scale` of the backbone's input size: random crops show objects larger, smaller images smaller again
+    (Touvron et al. 2019, arXiv 1906.06423), in half the time. `patience` is the number of epochs without a better
+    validation loss after which it stops; most of the gain comes last, on the way down the cosine, so a small one
+    stops too soon. `checkpoint` names the file from which an interrupted run goes on.
     """
 
     epochs_upper: int = 2
@@ -63,6 +68,7 @@ class FineTuneOptions:
     batch_size: int = 32
     train_scale: float = 0.75
     averaged_share: float = 0.05
+    kept_share: float = 0.8
     patience: int = 10
     seed: int = 0
     checkpoint: Optional[Path] = None
@@ -76,6 +82,7 @@ class FineTuneOptions:
         _between(self, "batch_size", 1, 65_536)
         _between(self, "patience", 1, 10_000)
         _between(self, "train_scale", 0.25, 1.0)
+        _between(self, "kept_share", 0.05, 1.0)
         for name in ("upper_share", "warmup_share", "averaged_share", "label_smoothing"):
             _between(self, name, 0.0, 0.99)
         for name in ("learning_rate", "head_learning_rate", "lowest_rate"):

@@ -21,9 +21,10 @@ tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfigur
 from edgetl.training import fine_tune, hardware
 from tests.training.tasks import make_task, stripes
 from dataclasses import replace
-from tests.training.test_fine_tuning import OPTIONS, weights_of
+from tests.training.test_fine_tuning import OPTIONS, STEADY, weights_of
 task = make_task(*stripes(96, np.random.default_rng(0)))
-options = replace(OPTIONS, epochs_all=3)
+# each replica blends its own images
+options = replace(OPTIONS, epochs_all=3, augmentation=replace(STEADY, mixup=0))
 alone = fine_tune(*task, options=options)
 mirrored = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 hardware.strategy = lambda: mirrored
