@@ -68,7 +68,7 @@ class FineTuneOptions:
     batch_size: int = 32
     train_scale: float = 0.75
     averaged_share: float = 0.05
-    kept_share: float = 0.8
+    kept_share: float = 0.75
     patience: int = 10
     seed: int = 0
     checkpoint: Optional[Path] = None
