@@ -100,7 +100,7 @@ def test_an_unknown_quantization_is_refused_before_anything_is_loaded(tmp_path):
 
 def test_a_cache_that_cannot_be_read_is_one_clear_line(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(StorageError, match="choose another folder"):
+    with pytest.raises(StorageError, match="set EDGETL_CACHE to another folder"):
         compile_backbone(SPEC, SIZE, cache=tmp_path / "file")
 
 
