@@ -68,3 +68,18 @@ def test_colours_change_within_the_range_of_pixels(frames):
     assert images.min() >= 0
     assert images.max() <= 255
     assert np.isfinite(images).all()
+
+
+def test_blended_images_keep_at_least_half_of_themselves():
+    shares = augmentation.draw_shares(np.random.default_rng(0), 1000, AugmentationOptions(mixup=0.4))
+    assert shares.min() >= 0.5
+    assert shares.max() <= 1.0
+    assert shares.std() > 0.1
+    assert (augmentation.draw_shares(np.random.default_rng(0), 5, AugmentationOptions(mixup=0)) == 1).all()
+
+
+def test_images_and_what_is_wanted_of_them_are_blended_alike(frames):
+    shares = np.array([1.0, 0.5, 0.75, 0.6], np.float32)
+    images, wanted = frames.astype(np.float32), np.eye(4, dtype=np.float32)
+    np.testing.assert_allclose(augmentation.blend(images, shares)[2], 0.75 * images[2] + 0.25 * images[1], rtol=1e-5)
+    np.testing.assert_allclose(augmentation.blend(wanted, shares)[2], [0, 0.25, 0.75, 0])

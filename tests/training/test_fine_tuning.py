@@ -9,6 +9,7 @@ import tf_keras
 
 from edgetl.errors import TrainingError
 from edgetl.training import AugmentationOptions, FineTuned, FineTuneOptions, fine_tune, from_scratch
+from edgetl.training.folding import fold
 from tests.training.tasks import Task, make_task, stripes
 
 STEADY = AugmentationOptions(flip=False, smallest_area=0.8, rotation_degrees=0)
@@ -75,6 +76,13 @@ def test_the_best_epoch_is_kept(course):
 
 def test_images_are_read_a_batch_at_a_time(course):
     assert course.task.frames.largest_batch <= OPTIONS.batch_size
+
+
+def test_what_is_kept_lies_between_the_start_and_the_end(course):
+    start = weights_of(fold(course.task.model))
+    near = fine_tune(*course.task, options=replace(OPTIONS, kept_share=0.25))
+    whole = fine_tune(*course.task, options=replace(OPTIONS, kept_share=1.0))
+    np.testing.assert_allclose(weights_of(near.model), 0.75 * start + 0.25 * weights_of(whole.model), atol=1e-5)
 
 
 def test_it_stops_when_validation_no_longer_improves(task):
