@@ -29,17 +29,18 @@ def stages(model: Model) -> tuple[tuple[str, ...], ...]:
 
 def count_macs(model: Model) -> int:
     """Multiply-accumulates of all convolutions and dense layers for one image of the model's input size."""
-    return sum(_layer_macs(layer) for layer in model.layers)
+    return sum(layer_macs(layer) for layer in model.layers)
 
 
-def _height(layer: Any) -> int:
-    shape = layer.output_shape[0] if isinstance(layer.output_shape, list) else layer.output_shape
-    return (shape[1] or 0) if len(shape) == 4 else 0
-
-
-def _layer_macs(layer: Any) -> int:
+def layer_macs(layer: Any) -> int:
+    """Multiply-accumulates of one layer for one image; 0 for all but convolutions and dense layers."""
     kernel = getattr(layer, "depthwise_kernel", getattr(layer, "kernel", None))
     if kernel is None:
         return 0
     positions = math.prod(layer.output_shape[1:-1])
     return int(math.prod(kernel.shape)) * positions
+
+
+def _height(layer: Any) -> int:
+    shape = layer.output_shape[0] if isinstance(layer.output_shape, list) else layer.output_shape
+    return (shape[1] or 0) if len(shape) == 4 else 0
