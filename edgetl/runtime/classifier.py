@@ -135,6 +135,9 @@ class Classifier:
         """The last layer to predict with; a Learner's classifier overrides this."""
         return self._last_layer
 
+    def _observe(self, grid: np.ndarray, prediction: Prediction) -> None:
+        """Called with every embedding (d,) on the grid and its prediction; a Learner's classifier overrides this."""
+
     def _classify(self, prepared: _Prepared) -> Prediction:
         start = perf_counter()
         raw = self._invoke(prepared.frame)
@@ -152,7 +155,7 @@ class Classifier:
             "last_layer": done - invoked,
         }
         milliseconds = {stage: 1000 * value for stage, value in seconds.items()}
-        return Prediction(
+        prediction = Prediction(
             label=last_layer.labels[probabilities.index(probability)],
             probability=probability,
             probabilities=dict(zip(last_layer.labels, probabilities)),
@@ -160,6 +163,8 @@ class Classifier:
             is_novel=novelty > last_layer.novelty_threshold,
             milliseconds={**milliseconds, "total": sum(milliseconds.values())},
         )
+        self._observe(grid, prediction)
+        return prediction
 
 
 _DECODERS = 2
