@@ -34,7 +34,8 @@ class ConversionOptions:
 class Artifact:
     """A compiled backbone: uint8 RGB (1, h, w, 3) in, normalisation inside, embedding (1, d) out.
 
-    `embedding` has "size", "dtype" ("int8", or "float32"), "scale" and "zero_point" (1.0 and 0 for float32).
+    One that someone else compiled may give (1, 1, 1, d), and uint8. `embedding` has "size", "dtype" ("int8",
+    "uint8" or "float32"), "scale" and "zero_point" (1.0 and 0 for float32).
     `operators` are the distinct (name, version) in the file.
     """
 
@@ -55,15 +56,16 @@ class Artifact:
                 f"the model's input must be uint8 {expected}, "
                 f"received {flatbuffer.tensor_type_name(frame)} {list(frame.shape)}"
             )
-        if len(embedding.shape) != 2 or embedding.shape[0] != 1:
-            raise ConversionError(f"the model's output must be (1, d), received {list(embedding.shape)}")
+        shape = list(embedding.shape)
+        if len(shape) < 2 or any(side != 1 for side in shape[:-1]):
+            raise ConversionError(f"the model's output must be one embedding, [1, d] or [1, 1, 1, d], received {shape}")
         scale, zero_point = flatbuffer.tensor_scale(embedding) or (1.0, 0)
         return cls(
             model=model,
             quantize=quantize,
             preprocess=preprocess,
             embedding={
-                "size": int(embedding.shape[1]),
+                "size": int(shape[-1]),
                 "dtype": flatbuffer.tensor_type_name(embedding),
                 "scale": scale,
                 "zero_point": zero_point,

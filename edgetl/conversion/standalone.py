@@ -26,27 +26,31 @@ def export(
 ) -> bytes:
     """A compiled backbone as a classifier: uint8 RGB (1, h, w, 3) in, probabilities (1, K) float32 out.
 
-    Behind the embedding (int8, uint8 or float32; also one that an Edge TPU gives) come DEQUANTIZE, then
-    L2_NORMALIZATION, MUL and ROUND, which put it on the learners' grid, then FULLY_CONNECTED and SOFTMAX: the
-    last layer just as `learners.LastLayer` computes it. `weights` are float (d, K), `bias` (K,).
-    Labels and normalisation are inside in the TFLite metadata form. Raises ConversionError.
+    Behind the embedding (int8, uint8 or float32; also one that an Edge TPU gives) come DEQUANTIZE, RESHAPE where
+    it is (1, 1, 1, d), then L2_NORMALIZATION, MUL and ROUND, which put it on the learners' grid, then
+    FULLY_CONNECTED and SOFTMAX: the last layer just as `learners.LastLayer` computes it. `weights` are float
+    (d, K), `bias` (K,). Labels and normalisation are inside in the TFLite metadata form. Raises ConversionError.
     """
     parsed = flatbuffer.read_model(model)
     graph = parsed.subgraphs[0]
     frame = _only(graph.inputs, "input")
     embedding = _only(graph.outputs, "output")
-    _check_last_layer(graph.tensors[embedding].shape, weights, bias, labels, temperature)
-    tail = _Tail(parsed)
+    shape = [int(side) for side in graph.tensors[embedding].shape]
+    _check_last_layer(shape, weights, bias, labels, temperature)
+    tail, size, classes = _Tail(parsed), (1, len(weights)), (1, len(labels))
     vector = embedding
     if flatbuffer.tensor_type_name(graph.tensors[embedding]) != "float32":
-        vector = tail.add("DEQUANTIZE", 2, [vector], len(weights), "embedding")
-    vector = tail.add("L2_NORMALIZATION", 1, [vector], len(weights), "normalized", "L2NormOptions")
-    grid = tail.constant("grid", np.array([GRID]))
-    vector = tail.add("MUL", 1, [vector, grid], len(weights), "scaled", "MulOptions")
-    vector = tail.add("ROUND", 1, [vector], len(weights), "on_grid")
+        vector = tail.add("DEQUANTIZE", 2, [vector], shape, "embedding")
+    if len(shape) != 2:
+        wanted = tail.constant("shape", np.array(size, np.int32))
+        vector = tail.add("RESHAPE", 1, [vector, wanted], size, "vector", "ReshapeOptions", newShape=list(size))
+    vector = tail.add("L2_NORMALIZATION", 1, [vector], size, "normalized", "L2NormOptions")
+    grid = tail.constant("grid", np.array([GRID], np.float32))
+    vector = tail.add("MUL", 1, [vector, grid], size, "scaled", "MulOptions")
+    vector = tail.add("ROUND", 1, [vector], size, "on_grid")
     layer = [tail.constant("weights", weights.T / (GRID * temperature)), tail.constant("bias", bias / temperature)]
-    vector = tail.add("FULLY_CONNECTED", 1, [vector, *layer], len(labels), "scores", "FullyConnectedOptions")
-    vector = tail.add("SOFTMAX", 1, [vector], len(labels), "probabilities", "SoftmaxOptions", beta=1.0)
+    vector = tail.add("FULLY_CONNECTED", 1, [vector, *layer], classes, "scores", "FullyConnectedOptions")
+    vector = tail.add("SOFTMAX", 1, [vector], classes, "probabilities", "SoftmaxOptions", beta=1.0)
     graph.outputs = [vector]
     parsed.signatureDefs = []
     tail.describe(metadata.ModelMetadata(name, description, version, licence, _normalization(graph.tensors[frame])))
@@ -54,7 +58,7 @@ def export(
 
 
 class _Tail:
-    """Adds float32 tensors and operators to the only graph of a parsed model."""
+    """Adds tensors, float32 but for an int32 shape, and operators to the only graph of a parsed model."""
 
     def __init__(self, model: Any) -> None:
         self._schema = flatbuffer.schema()
@@ -63,18 +67,27 @@ class _Tail:
 
     def constant(self, name: str, values: np.ndarray) -> int:
         """The index of a new tensor that holds `values`."""
-        content = np.ascontiguousarray(values, dtype="<f4")
-        return self._tensor(name, content.shape, self._buffer(content.view(np.uint8).reshape(-1)))
+        integers = values.dtype == np.int32
+        content = np.ascontiguousarray(values, dtype="<i4" if integers else "<f4")
+        kind = self._schema.TensorType.INT32 if integers else self._schema.TensorType.FLOAT32
+        return self._tensor(name, content.shape, self._buffer(content.view(np.uint8).reshape(-1)), kind)
 
     def add(
-        self, name: str, version: int, inputs: list[int], size: int, output: str, options: str = "", **values: Any
+        self,
+        name: str,
+        version: int,
+        inputs: list[int],
+        shape: Sequence[int],
+        output: str,
+        options: str = "",
+        **values: Any,
     ) -> int:
-        """The index of the (1, size) tensor that a new operator gives."""
+        """The index of the float32 tensor of `shape` that a new operator gives."""
         schema = self._schema
         operator = schema.OperatorT()
         operator.opcodeIndex = self._code(getattr(schema.BuiltinOperator, name), version)
         operator.inputs = inputs
-        operator.outputs = [self._tensor(output, (1, size), 0)]
+        operator.outputs = [self._tensor(output, shape, 0, schema.TensorType.FLOAT32)]
         if options:
             operator.builtinOptionsType = getattr(schema.BuiltinOptions, options)
             operator.builtinOptions = getattr(schema, f"{options}T")()
@@ -91,11 +104,11 @@ class _Tail:
         others = [kept for kept in self._model.metadata if flatbuffer.text(kept.name) != entry.name]
         self._model.metadata = [*others, entry]
 
-    def _tensor(self, name: str, shape: Sequence[int], buffer: int) -> int:
+    def _tensor(self, name: str, shape: Sequence[int], buffer: int, kind: int) -> int:
         tensor = self._schema.TensorT()
         tensor.name = f"last_layer/{name}"
         tensor.shape = list(shape)
-        tensor.type = self._schema.TensorType.FLOAT32
+        tensor.type = kind
         tensor.buffer = buffer
         self._graph.tensors.append(tensor)
         return len(self._graph.tensors) - 1

@@ -78,7 +78,7 @@ class Engine:
         interpreter = self._interpreter
         interpreter.set_tensor(self._input_index, frame[np.newaxis])
         interpreter.invoke()
-        return interpreter.get_tensor(self._output_index)[0]
+        return interpreter.get_tensor(self._output_index).reshape(-1)
 
     def require_input_size(self, size: Tuple[int, int]) -> None:
         """Raises EngineError where the model's frame is not of this (height, width)."""
@@ -117,12 +117,12 @@ class Engine:
                 f"the model must take uint8 RGB 0..255, with normalisation inside, not {self.input_dtype}; "
                 "convert it with edgetl build"
             )
-        if len(output_shape) != 2 or output_shape[0] != 1 or output_shape[1] < 1:
-            raise EngineError(f"the model must give one embedding (1, d), not {output_shape}")
+        if len(output_shape) < 2 or any(side != 1 for side in output_shape[:-1]) or output_shape[-1] < 1:
+            raise EngineError(f"the model must give one embedding, (1, d) or (1, 1, 1, d), not {output_shape}")
         if self.output_dtype not in (np.dtype(np.int8), np.dtype(np.uint8), np.dtype(np.float32)):
             raise EngineError(f"the embedding must be int8, uint8 or float32, not {self.output_dtype}")
         self._frame_shape = input_shape[1:]
-        self.output_size = output_shape[1]
+        self.output_size = output_shape[-1]
         self.scale, self.zero_point = _quantization(outputs[0])
 
 

@@ -10,11 +10,14 @@ import pytest
 
 from edgetl.conversion import QUANTIZATIONS, check, describe, export, flatbuffer, metadata
 from edgetl.conversion.calibration import recipe_frames
+from edgetl.conversion.operators import operator_of
 from edgetl.errors import ConversionError
 from edgetl.learners import LastLayer, choose, to_grid
 from edgetl.runtime.embedder import Embedder
+from edgetl.runtime.preprocess import Preprocess
 from edgetl.targets import list_targets, load_target
 from tests.conversion.conftest import SIZE
+from tests.conversion.edgetpu.graphs import GraphBuilder, options
 
 LABELS = ("cardboard", "glas", "été", "rock, paper")
 
@@ -127,6 +130,64 @@ def test_weights_lie_at_multiples_of_sixteen(converted, last_layer):
 
 def test_the_same_parts_give_the_same_bytes(converted, last_layer):
     assert exported(converted("int8"), last_layer) == exported(converted("int8"), last_layer)
+
+
+def extractor(kind: str, output: tuple[int, ...]) -> bytes:
+    """What others compile: 8 x 8 pixels, averaged over quarters, to an embedding of 12 numbers."""
+    builder = GraphBuilder()
+    frame = builder.tensor((1, 8, 8, 3), "UINT8")
+    frame_of_kind = frame if kind == "UINT8" else builder.tensor((1, 8, 8, 3), kind)
+    quarters, embedding = builder.tensor((1, 2, 2, 3), kind), builder.tensor(output, kind)
+    shape = builder.tensor((len(output),), "INT32", values=output)
+    if kind != "UINT8":
+        builder.operator("QUANTIZE", [frame], [frame_of_kind])
+    pool = options("Pool2DOptions", padding=1, filterHeight=4, filterWidth=4, strideW=4, strideH=4)
+    builder.operator("AVERAGE_POOL_2D", [frame_of_kind], [quarters], pool, version=2)
+    builder.operator("RESHAPE", [quarters, shape], [embedding], options("ReshapeOptions", newShape=list(output)))
+    return builder.build([frame], [embedding])
+
+
+@pytest.mark.parametrize("kind", ["INT8", "UINT8"])
+@pytest.mark.parametrize("output", [(1, 12), (1, 1, 1, 12)])
+def test_an_extractor_that_someone_else_compiled_gets_the_same_last_layer(kind, output):
+    compiled = extractor(kind, output)
+    rng = np.random.default_rng(3)
+    photos = [
+        frame + shade
+        for shade in np.array([0, 20], np.uint8)
+        for frame in rng.integers(0, 100, (40, 8, 8, 3), np.uint8)
+    ]
+    embedder = Embedder(compiled, Preprocess(8, 8))
+    on_grid = to_grid(np.stack([embedder.embed(photo) for photo in photos]), embedder.zero_point)
+    layer = choose(on_grid, ["dark"] * 40 + ["bright"] * 40, np.arange(80) % 4).last_layer
+    model = export(compiled, layer.weights, layer.bias, layer.labels, temperature=layer.temperature)
+    np.testing.assert_allclose(run(model, photos), layer.probabilities(on_grid), atol=1e-5)
+
+
+def test_behind_the_edge_tpu_come_the_same_operators_as_behind_its_twin(shared):
+    name = "coral/pairs/mobilenet_v1_1.0_224_quant_embedding_extractor"
+    rng = np.random.default_rng(0)
+    parts = (rng.normal(size=(1024, 4)), rng.normal(size=4), LABELS)
+    twin, compiled = (export(shared(f"{name}{ending}.tflite").read_bytes(), *parts) for ending in ("", "_edgetpu"))
+    assert tail_of(twin) == tail_of(compiled)
+
+
+def tail_of(model: bytes) -> list[tuple]:
+    """The operators that were added, each with its name, its options, and what it reads and writes."""
+    parsed = flatbuffer.read_model(model)
+    graph = parsed.subgraphs[0]
+    names = [operator_of(code) for code in parsed.operatorCodes]
+
+    def told(index: int) -> tuple:
+        tensor = graph.tensors[index]
+        data = parsed.buffers[tensor.buffer].data
+        scale = flatbuffer.tensor_scale(tensor)
+        return flatbuffer.tensor_type_name(tensor), tuple(tensor.shape), scale, b"" if data is None else bytes(data)
+
+    return [
+        (names[step.opcodeIndex], step.builtinOptionsType, *map(told, [*step.inputs, *step.outputs]))
+        for step in graph.operators[-7:]
+    ]
 
 
 def test_a_model_compiled_for_the_edge_tpu_keeps_its_operator(shared, last_layer):

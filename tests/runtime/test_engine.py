@@ -8,6 +8,7 @@ import random
 import sys
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -87,6 +88,12 @@ class TestEngine:
         assert (exact.scale, exact.zero_point) == (1.0, 0)
         values = (rounded.invoke(frame).astype(float) - rounded.zero_point) * rounded.scale
         assert np.abs(exact.invoke(frame) - values).max() < 4 * rounded.scale
+
+    def test_an_embedding_of_one_position_is_a_vector_too(self, shared: Callable[[str], Path]) -> None:
+        engine = Engine(shared("coral/pairs/mobilenet_v1_1.0_224_quant_embedding_extractor.tflite"))
+        embedding = engine.invoke(np.full((224, 224, 3), 99, np.uint8))
+        assert (embedding.shape, embedding.dtype) == ((1024,), np.uint8)
+        assert (engine.output_size, engine.zero_point) == (1024, 0)
 
     @pytest.mark.parametrize(
         ("name", "line"),
