@@ -47,9 +47,13 @@ def embed(folder: Path, backbone: str, weights: Path | None) -> Photos:
     """Embed a folder; one that holds several with train/ and test/ (sessions, say) is taken as one set."""
     artifact = compile_backbone(get_backbone(backbone), weights=weights)
     embedder = Embedder(artifact.model, artifact.preprocess)
-    parts = [folder] if (folder / "train").is_dir() else sorted(path.parent for path in folder.glob("*/train"))
-    photos = [embed_part(part, embedder) for part in parts]
+    photos = [embed_part(part, embedder) for part in parts(folder)]
     return Photos(folder.name, *(np.concatenate(arrays) for arrays in zip(*photos)))
+
+
+def parts(folder: Path) -> list[Path]:
+    """The folder itself where it has train/, else those in it that have."""
+    return [folder] if (folder / "train").is_dir() else sorted(path.parent for path in folder.glob("*/train"))
 
 
 def embed_part(folder: Path, embedder: Embedder) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
