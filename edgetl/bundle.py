@@ -5,14 +5,11 @@ The same content gives the same bytes, and nothing in a bundle is ever unpickled
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import hashlib
 import json
 import os
 import re
 import struct
-import tempfile
 import zipfile
 import zlib
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -20,7 +17,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, BinaryIO, Dict, List, Mapping, Tuple, Union
 
-from edgetl.errors import BundleError, IntegrityError, StorageError
+from edgetl.durable import replace_file
+from edgetl.errors import BundleError, IntegrityError
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -125,11 +123,7 @@ def pack(path: Union[str, os.PathLike[str]], manifest: Manifest, entries: Mappin
     text = replace(manifest, entries=listed).to_json().encode()
     if len(text) > MANIFEST_LIMIT_BYTES:
         raise BundleError(f"the manifest has {len(text)} bytes; at most {MANIFEST_LIMIT_BYTES} are accepted")
-    try:
-        _write_beside_and_move(path, {MANIFEST: text, **contents})
-    except OSError as error:
-        raise StorageError(_storage_fault(path, error)) from error
-    return path
+    return _write(path, {MANIFEST: text, **contents})
 
 
 def is_label(text: object) -> bool:
@@ -173,20 +167,9 @@ _TEXT_WANTED = "a text of 1 to 200 characters without control characters"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
-def _write_beside_and_move(path: Path, contents: Mapping[str, bytes]) -> None:
-    handle, name = tempfile.mkstemp(prefix=".edgetl-", suffix=".part", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            _write_zip(file, contents)
-            file.flush()
-            os.fchmod(file.fileno(), 0o644)
-            os.fsync(file.fileno())
-        os.replace(name, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(name)
-        raise
-    _sync_folder(path.parent)
+def _write(path: Path, contents: Mapping[str, bytes]) -> Path:
+    replace_file(path, lambda file: _write_zip(file, contents))
+    return path
 
 
 def _write_zip(file: BinaryIO, contents: Mapping[str, bytes]) -> None:
@@ -196,28 +179,6 @@ def _write_zip(file: BinaryIO, contents: Mapping[str, bytes]) -> None:
             info.create_system = _UNIX
             info.external_attr = _REGULAR_FILE
             archive.writestr(info, data, zipfile.ZIP_DEFLATED, compresslevel=6)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):  # some network file systems cannot; the file itself is on the disk
-            os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _storage_fault(path: Path, error: OSError) -> str:
-    remedies = {
-        errno.ENOSPC: "the disk is full; free some space or choose another folder",
-        errno.EDQUOT: "the disk quota is used up; free some space or choose another folder",
-        errno.EROFS: "the file system is read-only; choose another folder",
-        errno.EACCES: "you may not write there; choose another folder",
-        errno.EPERM: "you may not write there; choose another folder",
-        errno.ENOENT: "there is no such folder; make it first",
-        errno.EISDIR: "it is a folder; give the name of a file",
-    }
-    return f"cannot write {path}: {remedies.get(error.errno or 0, error.strerror or str(error))}"
 
 
 def _read_bundle(path: Path, file: BinaryIO) -> Bundle:
