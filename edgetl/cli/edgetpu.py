@@ -59,9 +59,16 @@ def check(model: Path, target: str, compiled: Optional[Path], fail_on: Optional[
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a line.")
 def compile_(bundle: Path, as_json: bool) -> None:
-    """Compile BUNDLE for its board's Edge TPU, in place, with Google's compiler or its container."""
+    """Compile BUNDLE for its board's Edge TPU, in place, with Google's compiler or its container.
+
+    Where Docker or Podman is there but not the compiler's container, that is made first, which downloads the
+    compiler from Google under Google's terms.
+    """
+    from edgetl.conversion.edgetpu import find_compiler
     from edgetl.pipeline.edgetpu import compile_bundle
 
+    if find_compiler() is None:
+        click.echo("no compiler at hand: its container is made first, which takes a minute, once", err=True)
     path = compile_bundle(bundle)
     if as_json:
         print_json({"bundle": str(path), "edgetpu": "compiled"})

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from edgetl.conversion.edgetpu.analysis import Analysis, Limits, Placement, analyse
 from edgetl.conversion.edgetpu.compiler import (
-    HOW_TO_GET_IT,
     CompileOptions,
     Compiler,
     CompileResult,
     compile,
     find_compiler,
+    make_compiler,
 )
 from edgetl.conversion.edgetpu.log import CompilerLog, LogRow, parse_log
 from edgetl.conversion.edgetpu.memory import Parameters
@@ -22,7 +22,6 @@ from edgetl.conversion.edgetpu.package import CompiledModel, Executable, Package
 from edgetl.conversion.edgetpu.verify import Verification, verify
 
 __all__ = [
-    "HOW_TO_GET_IT",
     "Analysis",
     "CompileOptions",
     "CompileResult",
@@ -40,6 +39,7 @@ __all__ = [
     "compile",
     "find_compiler",
     "is_compiled",
+    "make_compiler",
     "parse_log",
     "read_package",
     "verify",

@@ -1,6 +1,6 @@
 """Hides where the Edge TPU compiler is and how it is run; build and `edgetl compile` call it.
 
-It is a program of Google's for x86-64 Linux: on PATH, or in the container of docker/edgetpu-compiler.
+It is a program of Google's for x86-64 Linux: on PATH, or in a container whose recipe edgetl carries.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from edgetl.errors import ConversionError, OptionError
 
 PROGRAM = "edgetpu_compiler"
 IMAGE = "edgetl/edgetpu-compiler"
-HOW_TO_GET_IT = f"docker build --platform linux/amd64 -t {IMAGE} docker/edgetpu-compiler"
 
 _ENGINES = ("docker", "podman")
 _ASK_ENGINE_S = 20
+_BUILD_IMAGE_S = 900
 _MOST_LOG_BYTES = 1 << 20
 _SOURCE, _COMPILED = "model.tflite", "model_edgetpu.tflite"
 
@@ -98,6 +98,47 @@ def find_compiler() -> Optional[Compiler]:
     return None
 
 
+def make_compiler() -> Compiler:
+    """A container engine, with the compiler's image, which is made here: it takes a minute, once.
+
+    That downloads the compiler from Google, under Google's terms.
+
+    Raises:
+        ConversionError: there is no container engine, or it cannot make the image.
+    """
+    engine = next((path for path in map(shutil.which, _ENGINES) if path is not None), None)
+    if engine is None:
+        raise ConversionError(
+            f"there is no {PROGRAM} on PATH, and neither Docker nor Podman to run it in; "
+            "on x86-64 Linux, install one of the two, then run the same command again"
+        )
+    command = [engine, "build", "--platform", "linux/amd64", "--tag", IMAGE, str(image_folder())]
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=_BUILD_IMAGE_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ConversionError(f"{engine} took longer than {_BUILD_IMAGE_S} s to make the image {IMAGE}") from error
+    except OSError as error:
+        raise ConversionError(f"{engine} does not start: {error.strerror}") from error
+    if done.returncode:
+        said = _last_line(done.stdout.decode("utf-8", "replace"))
+        raise ConversionError(f"{engine} cannot make the image {IMAGE}: {said}; try it by hand: {' '.join(command)}")
+    return Compiler(engine, container=True)
+
+
+def image_folder() -> Path:
+    """The folder with the image's Dockerfile: inside an installed package, beside the package in a checkout."""
+    package = Path(__file__).resolve().parents[2]
+    folders = (package / "docker_data" / "edgetpu-compiler", package.parent / "docker" / "edgetpu-compiler")
+    return next(folder for folder in folders if (folder / "Dockerfile").is_file())
+
+
 def compile(
     model: bytes,
     options: Optional[CompileOptions] = None,
@@ -106,7 +147,8 @@ def compile(
 ) -> CompileResult:
     """The model as the Edge TPU compiler writes it, and how that compares with what was foretold.
 
-    `limits` are those of the board that is to run it; `compiler` is looked for where it is not given.
+    `limits` are those of the board that is to run it; `compiler` is looked for where it is not given, and its
+    container image is made where a container engine is all there is.
 
     Raises:
         ConversionError: there is no compiler, it refuses the model, fails or takes too long, or what it
@@ -117,12 +159,7 @@ def compile(
     if analysis.refused:
         refused = f"{analysis.refused}. What mends it: {analysis.refused_fix}"
         raise ConversionError(f"the Edge TPU compiler would refuse the model: {refused}")
-    compiler = compiler or find_compiler()
-    if compiler is None:
-        raise ConversionError(
-            f"there is no {PROGRAM} on PATH and no container image {IMAGE}. "
-            f"On x86-64 Linux with Docker, make it: {HOW_TO_GET_IT}"
-        )
+    compiler = compiler or find_compiler() or make_compiler()
     with tempfile.TemporaryDirectory(prefix="edgetl-compile-") as name:
         folder = Path(name)
         (folder / _SOURCE).write_bytes(model)
@@ -188,8 +225,12 @@ def _stop(process: subprocess.Popen[bytes], compiler: Compiler, name: str) -> No
 
 
 def _cause(log: CompilerLog, text: str) -> str:
-    said = log.failures or tuple(line for line in text.splitlines() if line.strip())[-1:]
-    return "; ".join(said) or "it printed nothing"
+    return "; ".join(log.failures) or _last_line(text)
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "it printed nothing"
 
 
 def _differences(analysis: Analysis, on_cpu: frozenset[int], log: CompilerLog) -> Iterator[str]:

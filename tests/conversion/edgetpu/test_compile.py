@@ -10,6 +10,7 @@ import dataclasses
 import stat
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +21,7 @@ from edgetl.conversion.edgetpu import (
     compile,
     compiler,
     find_compiler,
+    make_compiler,
     parse_log,
 )
 from edgetl.errors import ConversionError, OptionError
@@ -165,21 +167,45 @@ def test_a_model_that_would_be_refused_never_reaches_the_compiler(tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
-def test_without_a_compiler_the_command_that_makes_one_is_told(tmp_path, monkeypatch):
+def test_without_a_compiler_and_without_a_container_engine_it_is_told_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert find_compiler() is None
-    with pytest.raises(ConversionError, match="docker build"):
+    with pytest.raises(ConversionError, match="neither Docker nor Podman"):
+        compile(mapped_model("CONV_2D"))
+
+
+def engine(folder, body: str) -> None:
+    """A `docker` that keeps its arguments in the file `asked`, a line a call, and then does as `body` says."""
+    path = folder / "docker"
+    path.write_text(f'#!/bin/sh\necho "$@" >> {folder / "asked"}\n{body}\n')
+    path.chmod(0o755)
+
+
+def test_a_missing_image_is_made_from_the_recipe_that_edgetl_carries(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    engine(tmp_path, f'case "$1" in build) : > {tmp_path}/made;; image) test -e {tmp_path}/made;; esac')
+    assert find_compiler() is None
+    made = make_compiler()
+    assert made == find_compiler() == Compiler(str(tmp_path / "docker"), container=True)
+    (build,) = [line.split() for line in (tmp_path / "asked").read_text().splitlines() if line.startswith("build")]
+    assert build[:3] == ["build", "--platform", "linux/amd64"]
+    assert build[build.index("--tag") + 1] == compiler.IMAGE
+    assert "edgetpu-compiler=16.0" in (Path(build[-1]) / "Dockerfile").read_text()
+
+
+def test_an_image_that_cannot_be_made_is_told_in_the_engines_words(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    engine(tmp_path, 'test "$1" = build && echo "Cannot connect to the Docker daemon"; exit 1')
+    with pytest.raises(ConversionError, match=r"cannot make the image .* Cannot connect to the Docker daemon"):
         compile(mapped_model("CONV_2D"))
 
 
 def test_a_container_engine_counts_only_with_its_image(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    engine = tmp_path / "docker"
-    engine.write_text("#!/bin/sh\nexit 1\n")
-    engine.chmod(0o755)
+    engine(tmp_path, "exit 1")
     assert find_compiler() is None
-    engine.write_text("#!/bin/sh\nexit 0\n")
-    assert find_compiler() == Compiler(str(engine), container=True)
+    engine(tmp_path, "exit 0")
+    assert find_compiler() == Compiler(str(tmp_path / "docker"), container=True)
 
 
 def test_the_container_has_no_network_and_sees_only_the_models_folder(tmp_path):
