@@ -16,7 +16,7 @@ from edgetl.errors import OptionError
 if TYPE_CHECKING:
     from edgetl.runtime import Classifier, Learner
     from edgetl.runtime.guard import Effect
-    from edgetl.runtime.learner import Step
+    from edgetl.runtime.steps import Step
 
 REFUSED = 1
 """Exit code where the guard refused a step."""
@@ -44,7 +44,7 @@ def open_classifier(bundle: Path, state: Optional[Path], threads: Optional[int])
 
 def has_state(bundle: Path, state: Optional[Path]) -> bool:
     """Whether a state was named, or lies where it does by default."""
-    from edgetl.runtime.learner import state_folder
+    from edgetl.runtime.state import state_folder
 
     return state is not None or state_folder(bundle).is_dir()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import zipfile
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
@@ -45,6 +46,7 @@ class Knowledge:
             raise IntegrityError(f"{bundle.path}: the manifest's parameters of the last layer are no object")
         self._read_embeddings = read_embeddings
         self._supposed: Dict[int, bytes] = {}
+        self._unused_ids = itertools.count(-1, -1)
         self._statistics: Optional[Statistics] = None
         self._names: Dict[str, str] = {}
         self._held: Dict[int, str] = {}
@@ -81,9 +83,15 @@ class Knowledge:
             raise LearningError("an embedding holds NaN or infinity; the model or its file is damaged")
         return [row.tobytes() for row in rows]
 
-    def suppose(self, embeddings: Mapping[int, bytes]) -> None:
-        """Makes raw embeddings known that are in no journal, under negative ids, to see what they would do."""
-        self._supposed.update(embeddings)
+    def suppose(self, embeddings: Sequence[Optional[bytes]]) -> List[int]:
+        """Makes raw embeddings known that are in no journal, to see what they would do; returns ids for them.
+
+        These are negative, and never given out again, for the statistics may still hold an earlier supposition.
+        """
+        ids = [next(self._unused_ids) for _ in embeddings]
+        self._supposed = {key: data for key, data in self._supposed.items() if key in self._held}
+        self._supposed.update({key: data for key, data in zip(ids, embeddings) if data is not None})
+        return ids
 
     def statistics(self, contents: Contents) -> Statistics:
         """The statistics of what is in effect; the caller must not change them."""

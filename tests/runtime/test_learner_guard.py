@@ -12,7 +12,7 @@ from edgetl.errors import LearningError, OptionError
 from edgetl.learners import to_grid
 from edgetl.runtime import Learner
 from tests.models import COLOURS, colour_frame
-from tests.runtime.learning import GUARDED, TRAINED, embeddings, frame, shipped_statistics
+from tests.runtime.learning import GUARDED, TRAINED, embeddings, frame, shipped_statistics, trained_once
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ def test_the_guard_pictures_are_judged_by_a_layer_that_never_saw_them(learner: L
             labels.append(label)
             rest.remove(grid, label)
     rest.add(to_grid(raw, zero_point), "noise")
-    layer = learner._knowledge.solve(rest, ["blue", "green", "red", "noise"])
+    layer = learner._state.knowledge.solve(rest, ["blue", "green", "red", "noise"])
     right = [layer.labels[int(layer.scores(grid).argmax())] == label for grid, label in zip(guarded, labels)]
     wanted = {label: np.mean([hit for hit, other in zip(right, labels) if other == label]) for label in COLOURS}
     assert step.effect is not None
@@ -142,3 +142,10 @@ def test_without_a_guard_set_there_is_no_estimate_and_no_guard(teachable: Path, 
         assert learner.effect(step.id) is None
         with pytest.raises(LearningError, match="no guard set"):
             learner.teach(frame("yellow"), "yellow", guard=1.0)
+
+
+def test_what_was_only_supposed_leaves_no_trace(learner: Learner, teachable: Path) -> None:
+    raw = embeddings(6)
+    for row in raw:
+        learner.teach_embeddings(row, "yellow", guard=100)
+    assert learner.statistics() == trained_once(teachable, {"yellow": raw})

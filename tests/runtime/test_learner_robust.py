@@ -119,7 +119,7 @@ def test_a_running_classifier_learns_what_another_process_teaches(teachable: Pat
 def test_a_classifier_solves_for_itself_where_the_teacher_died_before_it_did(
     teachable: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edgetl.runtime.learner.PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr("edgetl.runtime.following.PATIENCE_SECONDS", 0.0)
     with Learner(teachable, state=tmp_path, threads=1) as running, Learner(teachable, state=tmp_path) as teacher:
         classifier = running.classifier()
         teacher.teach_embeddings(teacher.classifier().embed(frame("yellow")), "yellow")

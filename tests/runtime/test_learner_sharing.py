@@ -176,7 +176,7 @@ def test_a_thumbnail_keeps_what_the_picture_showed(teachable: Path, tmp_path: Pa
     with Learner(teachable, state=tmp_path, threads=1, thumbnails=True) as learner:
         picture = np.repeat(np.repeat(frame("red"), 20, axis=0), 20, axis=1)
         learner.teach(picture, "red")
-        (thumbnail,) = learner._journal.thumbnails([1]).values()
+        (thumbnail,) = learner._state.journal.thumbnails([1]).values()
         again, before = learner.classifier().embed(thumbnail), learner.classifier().embed(picture)
     a, b = (to_grid(raw, -128).astype(float) for raw in (again, before))
     assert a @ b / np.sqrt((a @ a) * (b @ b)) > 0.99
