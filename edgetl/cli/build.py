@@ -40,7 +40,12 @@ class _FineTune(click.ParamType):
 @click.option("--target", help="The board; `edgetl targets` lists them.  [default: generic]")
 @click.option("--name", help="Name of the bundle.  [default: the data folder's name]")
 @click.option("--output", type=click.Path(path_type=Path, file_okay=False), help="Folder to write to.  [default: .]")
-@click.option("--backbone", help="A name from `edgetl backbones`, a Keras model file, or a bundle.")
+@click.option("--backbone", help="A name from `edgetl backbones`, a file (Keras model or .tflite), or a bundle.")
+@click.option(
+    "--edgetpu-backbone",
+    type=click.Path(path_type=Path),
+    help="What the Edge TPU compiler made of --backbone FILE.tflite; then no compiler is needed.",
+)
 @click.option("--weights", type=click.Path(path_type=Path), help="File with the backbone's pretrained weights.")
 @click.option("--input-size", type=int, help="Pixels a side that the model sees.  [default: the backbone's]")
 @click.option(
@@ -135,7 +140,7 @@ def _build_options(given: dict[str, Any]) -> BuildOptions:
         return {name: given[name] for name in names if name in given}
 
     return BuildOptions(
-        **chosen("backbone", "weights", "input_size", "normalization", "fine_tune"),
+        **chosen("backbone", "edgetpu_backbone", "weights", "input_size", "normalization", "fine_tune"),
         **chosen("float_reference", "compare_scratch", "require_edgetpu"),
         data=DataOptions(**chosen("exclude_bad", "seed", "workers")),
         conversion=ConversionOptions(**chosen("quantize")),

@@ -60,37 +60,45 @@ def evaluate(
     default="tflite",
     help="A classifier for any TFLite client, a bundle with what was taught, or only that, for other devices.",
 )
+@click.option("--edgetpu", is_flag=True, help="The classifier whose backbone runs on the Edge TPU.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write.  [default: NAME and the format]")
 @state_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a line.")
-def export(bundle: Path, form: str, output: Optional[Path], state: Optional[Path], as_json: bool) -> None:
+def export(
+    bundle: Path, form: str, edgetpu: bool, output: Optional[Path], state: Optional[Path], as_json: bool
+) -> None:
     """Write BUNDLE, with what it was taught, as one file.
 
     tflite: pixels in, probabilities out, labels inside. bundle: the same backbone, the last layer and statistics
     of now. patch: kilobytes that edgetl merge takes in on any device of the same backbone.
     """
-    path = _export_taught(bundle, form, output, state) if has_state(bundle, state) else _export(bundle, form, output)
+    if edgetpu and form != "tflite":
+        raise OptionError(f"--edgetpu goes with --format tflite; a {form} serves CPU and Edge TPU alike")
+    if has_state(bundle, state):
+        path = _export_taught(bundle, form, edgetpu, output, state)
+    else:
+        path = _export(bundle, form, edgetpu, output)
     if as_json:
         print_json({"output": str(path), "format": form, "bytes": path.stat().st_size})
     else:
         click.echo(f"{path}  ({path.stat().st_size / 1e6:.3g} MB)")
 
 
-def _export(bundle: Path, form: str, output: Optional[Path]) -> Path:
+def _export(bundle: Path, form: str, edgetpu: bool, output: Optional[Path]) -> Path:
     from edgetl.conversion.exporting import export as export_bundle
 
     if form != "tflite":
         raise OptionError(f"nothing was taught to {bundle}, so there is no {form} to write; teach first: edgetl teach")
-    return export_bundle(bundle, output)
+    return export_bundle(bundle, output, edgetpu)
 
 
-def _export_taught(bundle: Path, form: str, output: Optional[Path], state: Optional[Path]) -> Path:
+def _export_taught(bundle: Path, form: str, edgetpu: bool, output: Optional[Path], state: Optional[Path]) -> Path:
     with open_learner(bundle, state) as learner, tempfile.TemporaryDirectory() as scratch:
         if form == "patch":
             return learner.export_patch(output or Path(f"{bundle.stem}.patch"))
         if form == "bundle":
             return learner.export_bundle(output or Path(f"{bundle.stem}-taught.edgetl"))
-        return _export(learner.export_bundle(Path(scratch, bundle.name)), form, output)
+        return _export(learner.export_bundle(Path(scratch, bundle.name)), form, edgetpu, output)
 
 
 @click.command()

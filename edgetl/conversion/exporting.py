@@ -9,22 +9,28 @@ from typing import Optional, Union
 
 from edgetl.bundle import open_bundle
 from edgetl.conversion import standalone
-from edgetl.errors import StorageError
-from edgetl.runtime.bundled import MODEL, read_last_layer
+from edgetl.errors import OptionError, StorageError
+from edgetl.runtime.bundled import EDGETPU_MODEL, MODEL, read_last_layer
 
 
-def export(bundle: Union[str, Path], output: Optional[Union[str, Path]] = None) -> Path:
+def export(bundle: Union[str, Path], output: Optional[Union[str, Path]] = None, edgetpu: bool = False) -> Path:
     """Write the bundle as a .tflite classifier: uint8 RGB (1, h, w, 3) in, probabilities (1, K) float32 out.
 
-    Labels are inside, in the standard metadata. `output` is NAME.tflite in the working folder for None.
-    Raises BundleError, ConversionError, StorageError.
+    With `edgetpu` it is the one for the Edge TPU: the backbone runs there, the last layer on the CPU.
+    Labels are inside, in the standard metadata. `output` is NAME.tflite, or NAME_edgetpu.tflite, in the working
+    folder for None. Raises OptionError where the bundle is not compiled for the Edge TPU, BundleError,
+    ConversionError, StorageError.
     """
     opened = open_bundle(bundle)
+    if edgetpu and EDGETPU_MODEL not in opened:
+        raise OptionError(
+            f"the bundle '{opened.manifest.name}' is not compiled for the Edge TPU; first: edgetl compile BUNDLE"
+        )
     manifest, layer = opened.manifest, read_last_layer(opened)
     accuracy = manifest.accuracy.get(manifest.quantize)
     measured = f", {accuracy:.1%} right on {manifest.accuracy.get('n')} test photos" if accuracy else ""
     content = standalone.export(
-        opened.read(MODEL),
+        opened.read(EDGETPU_MODEL if edgetpu else MODEL),
         layer.weights,
         layer.bias,
         layer.labels,
@@ -34,7 +40,7 @@ def export(bundle: Union[str, Path], output: Optional[Union[str, Path]] = None) 
         version=manifest.edgetl_version,
         licence="; ".join(f"{entry['what']}: {entry['licence']}" for entry in manifest.licences),
     )
-    path = Path(output) if output else Path(f"{manifest.name}.tflite")
+    path = Path(output) if output else Path(f"{manifest.name}{'_edgetpu' if edgetpu else ''}.tflite")
     _write(path, content)
     return path
 

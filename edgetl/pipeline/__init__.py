@@ -15,7 +15,7 @@ from edgetl.data.listing import list_photos
 from edgetl.errors import DataError, OptionError, StorageError
 from edgetl.evaluation import Report, write_html
 from edgetl.pipeline.candidate import Candidate
-from edgetl.pipeline.edgetpu import EdgeTpuModel, compile_for, require_mappable
+from edgetl.pipeline.edgetpu import EdgeTpuModel, compile_for, require_mappable, take_precompiled
 from edgetl.pipeline.options import BuildOptions, BuildResult, Progress
 from edgetl.pipeline.shelf import Measured, Shelf
 from edgetl.pipeline.stages import (
@@ -59,16 +59,20 @@ def build(
     source, output, options = Path(source), Path(output), options or BuildOptions()
     board, steps = load_target(target), Steps(progress)
     name = _checked_name(name or source.resolve().stem)
-    _check_format(board, options.conversion.quantize)
+    _check_board(board, options)
     backbone = options.backbone or board.backbone
-    origin = find_origin(backbone, options.input_size, options.weights, options.cache, options.normalization)
+    origin = find_origin(
+        backbone, options.input_size, options.weights, options.cache, options.normalization, options.edgetpu_backbone
+    )
     _check_output(output)
     list_photos(source)  # an unusable folder is told of before anything is compiled
 
     with steps.measure("compile backbone"):
         artifact = origin.compile(options.conversion.quantize)
         check(artifact.model, board)
-        require_mappable(artifact.model, board)
+        precompiled = take_precompiled(artifact.model, origin.edgetpu_model, board)
+        if precompiled is None:
+            require_mappable(artifact.model, board)
     with steps.measure("read photos"):
         dataset = _load(source, origin, Embedder(artifact.model, origin.preprocess), options, progress)
     with steps.measure("solve last layer"):
@@ -85,7 +89,7 @@ def build(
         with steps.measure("float reference"):
             reference = _float_reference(kept, shelf, options, steps, Path(scratch))
     with steps.measure("compile for the Edge TPU"):
-        edgetpu = compile_for(kept.artifact.model, board, options.require_edgetpu)
+        edgetpu = precompiled or compile_for(kept.artifact.model, board, options.require_edgetpu)
     report = tell(shelf, first, kept, shipped, reference, stages, steps.seconds())
     result = _write(output, shelf, kept, report, edgetpu)
     dataset.close()
@@ -98,11 +102,14 @@ def _checked_name(name: str) -> str:
     return name
 
 
-def _check_format(board: Target, quantize: str) -> None:
+def _check_board(board: Target, options: BuildOptions) -> None:
+    quantize = options.conversion.quantize
     if quantize not in board.quantize:
         raise OptionError(f"{board.name} takes {', '.join(board.quantize)}, not --quantize {quantize}")
 
 
+    if options.edgetpu_backbone is not None and not board.edgetpu:
+        raise OptionError(f"{board.name} has no Edge TPU; leave --edgetpu-backbone out")
 def _check_output(output: Path) -> None:
     """Better now than after an hour of training."""
     existing = next(folder for folder in (output.absolute(), *output.absolute().parents) if folder.exists())
@@ -135,9 +142,8 @@ def _float_reference(
 
 def _write(output: Path, shelf: Shelf, kept: Candidate, report: Report, edgetpu: EdgeTpuModel) -> BuildResult:
     """All three files are complete before the first takes its name."""
-    output.mkdir(parents=True, exist_ok=True)
     final = [output / f"{shelf.name}{ending}" for ending in (".edgetl", "-report.html", "-report.json")]
-    with tempfile.TemporaryDirectory(prefix=".edgetl-", dir=output) as folder:
+    with _made(output), tempfile.TemporaryDirectory(prefix=".edgetl-", dir=output) as folder:
         bundle, html, text = (Path(folder) / path.name for path in final)
         shelf.pack(bundle, kept, report.proof(), edgetpu)
         report = replace(report, summary=replace(report.summary, bundle_bytes=bundle.stat().st_size))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Optional, Union
 
 from edgetl.bundle import Bundle, open_bundle, pack
-from edgetl.conversion.edgetpu import Analysis, Limits, analyse, compile, find_compiler
+from edgetl.conversion.edgetpu import Analysis, Limits, analyse, compile, find_compiler, verify
 from edgetl.errors import ConversionError, OptionError
 from edgetl.runtime.bundled import EDGETPU_MODEL, MODEL
 from edgetl.targets import Target, load_target
@@ -24,6 +24,22 @@ class EdgeTpuModel:
     state: str
     model: Optional[bytes]
     note: str
+
+
+def take_precompiled(model: bytes, compiled: Optional[bytes], board: Target) -> Optional[EdgeTpuModel]:
+    """A backbone that came compiled, proved to be `model`; None where none came, or the board has no Edge TPU.
+
+    Raises:
+        ConversionError: `compiled` was made from another model, or for a newer runtime than the board's.
+    """
+    if compiled is None or not board.edgetpu:
+        return None
+    proof = verify(model, compiled, Limits.of(board))
+    if not proof.match:
+        raise ConversionError(
+            f"the Edge TPU file does not belong to the backbone: {proof.reasons[0]}; give the two files of one model"
+        )
+    return EdgeTpuModel("compiled", compiled, "")
 
 
 def require_mappable(model: bytes, board: Target) -> Optional[Analysis]:

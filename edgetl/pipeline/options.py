@@ -21,12 +21,14 @@ Progress = Callable[[str, int, int], None]
 class BuildOptions:
     """What a build does otherwise than by default; each room has its own options nested here.
 
-    `backbone` is a name or a file, the target's default for None; `normalization` the (offset, scale) of a Keras
+    `backbone` is a name or a file, the target's default for None; `edgetpu_backbone` the file that the Edge TPU
+    compiler made of it, where `backbone` is a .tflite file; `normalization` the (offset, scale) of a Keras
     file that does not hold its own: it takes (pixel - offset) / scale; `fine_tune` is "auto", "off" or a number
     of epochs; `cache` the folder for embeddings and compiled backbones, the user's cache for None.
     """
 
     backbone: Optional[str] = None
+    edgetpu_backbone: Optional[Path] = None
     weights: Optional[Path] = None
     input_size: Optional[int] = None
     normalization: Optional[tuple[float, float]] = None

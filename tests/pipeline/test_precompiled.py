@@ -1,0 +1,162 @@
+"""A build on an embedding extractor that someone else compiled for the Edge TPU: no compiler is needed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from edgetl.bundle import Bundle, open_bundle
+from edgetl.conversion import describe, flatbuffer
+from edgetl.conversion.edgetpu import verify
+from edgetl.conversion.exporting import export
+from edgetl.errors import ConversionError, OptionError
+from edgetl.pipeline import BuildOptions, BuildResult, build
+from edgetl.runtime import Classifier, Learner
+from edgetl.runtime.bundled import EDGETPU_MODEL, MODEL
+from tests.pipeline.test_build import edgetl
+
+pytestmark = pytest.mark.slow
+
+EXTRACTOR = "mobilenet_v1_1.0_224_quant_embedding_extractor"
+COLOURS = {"red": (200, 40, 40), "green": (40, 200, 40), "blue": (40, 40, 200)}
+
+
+@dataclass(frozen=True)
+class Built:
+    photos: Path
+    model: Path
+    compiled: Path
+    result: BuildResult
+
+    @property
+    def bundle(self) -> Bundle:
+        return open_bundle(self.result.bundle)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("photos") / "colours"
+    rng = np.random.default_rng(5)
+    for label, colour in COLOURS.items():
+        (folder / label).mkdir(parents=True)
+        for number in range(14):
+            pixels = np.clip(rng.normal(colour, 50, (48, 48, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / label / f"{number}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def built(shared, photos, tmp_path_factory) -> Built:
+    model, compiled = (shared(f"coral/pairs/{EXTRACTOR}{ending}.tflite") for ending in ("", "_edgetpu"))
+    options = BuildOptions(backbone=str(model), edgetpu_backbone=compiled, require_edgetpu=True)
+    result = build(photos, "coral", options, output=tmp_path_factory.mktemp("output"))
+    return Built(photos, model, compiled, result)
+
+
+def test_it_ends_in_a_model_for_the_edge_tpu(built):
+    assert built.bundle.manifest.edgetpu == "compiled"
+    assert built.result.note == ""
+    assert built.bundle.read(EDGETPU_MODEL) == built.compiled.read_bytes()
+    assert built.bundle.read(MODEL) == built.model.read_bytes()
+
+
+def test_the_two_models_in_the_bundle_are_twins(built):
+    assert verify(built.bundle.read(MODEL), built.bundle.read(EDGETPU_MODEL)).match
+
+
+def test_it_classifies_through_the_twin_on_the_cpu(built):
+    classifier = Classifier(built.result.bundle)
+    assert built.bundle.manifest.embedding["dtype"] == classifier.embed(built.photos / "red" / "0.png").dtype == "uint8"
+    assert built.result.report.summary.accuracy.value == 1.0
+    assert {classifier.predict(built.photos / label / "0.png").label for label in COLOURS} == set(COLOURS)
+
+
+def test_it_goes_on_learning_on_the_device(built, tmp_path):
+    with Learner(built.result.bundle, state=tmp_path / "state") as learner:
+        before = learner.last_layer()
+        learner.teach_many([np.full((48, 48, 3), grey, np.uint8) for grey in (255, 240)], "white")
+        assert learner.classifier().predict(np.full((48, 48, 3), 250, np.uint8)).label == "white"
+        learner.undo()
+        np.testing.assert_array_equal(learner.last_layer().weights, before.weights)
+
+
+def test_its_latency_is_estimated_from_published_ones(built):
+    assert built.result.report.summary.latency_on_target.value == pytest.approx(4.2, rel=0.01)
+
+
+def test_a_bare_interpreter_gives_the_classifiers_probabilities(built, tmp_path):
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_path=str(export(built.result.bundle, tmp_path / "colours.tflite")))
+    interpreter.allocate_tensors()
+    (image,), (output,) = interpreter.get_input_details(), interpreter.get_output_details()
+    classifier = Classifier(built.result.bundle)
+    for frame in np.random.default_rng(0).integers(0, 256, (4, 224, 224, 3), np.uint8):
+        interpreter.set_tensor(image["index"], frame[None])
+        interpreter.invoke()
+        expected = list(classifier.predict(frame).probabilities.values())
+        np.testing.assert_allclose(interpreter.get_tensor(output["index"])[0], expected, atol=1e-5)
+
+
+def test_the_classifier_for_the_edge_tpu_leaves_the_compilers_work_untouched(built, tmp_path):
+    path = tmp_path / "colours_edgetpu.tflite"
+    done = edgetl("export", built.result.bundle, "--edgetpu", "--output", path)
+    assert done.returncode == 0, done.stderr
+    made, before = flatbuffer.read_model(path.read_bytes()), flatbuffer.read_model(built.compiled.read_bytes())
+    custom, original = made.subgraphs[0].operators[0], before.subgraphs[0].operators[0]
+    np.testing.assert_array_equal(custom.customOptions, original.customOptions)
+    np.testing.assert_array_equal([*custom.inputs, *custom.outputs], [*original.inputs, *original.outputs])
+    described = describe(path.read_bytes())
+    assert described["labels"] == sorted(COLOURS)
+    assert described["outputs"][0]["shape"] == [1, len(COLOURS)]
+
+
+def test_the_next_build_takes_the_model_for_the_edge_tpu_over(built, tmp_path):
+    again = build(built.photos, "coral", BuildOptions(backbone=str(built.result.bundle)), output=tmp_path)
+    assert open_bundle(again.bundle).manifest.edgetpu == "compiled"
+    assert open_bundle(again.bundle).read(EDGETPU_MODEL) == built.compiled.read_bytes()
+
+
+def test_a_board_without_an_edge_tpu_gets_the_twin_alone(built, tmp_path):
+    again = build(built.photos, "rpi4", BuildOptions(backbone=str(built.result.bundle)), output=tmp_path)
+    assert open_bundle(again.bundle).manifest.edgetpu == "not requested"
+    assert EDGETPU_MODEL not in open_bundle(again.bundle)
+
+
+def test_a_pair_that_does_not_belong_together_is_refused_in_one_line(built, shared, tmp_path):
+    other = shared("coral/pairs/mobilenet_v2_1.0_224_quant_edgetpu.tflite")
+    arguments = ("--data", built.photos, "--target", "coral", "--output", tmp_path / "output")
+    done = edgetl("build", *arguments, "--backbone", built.model, "--edgetpu-backbone", other)
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "does not belong to the backbone" in done.stderr
+    assert not (tmp_path / "output").exists()
+
+
+@pytest.mark.parametrize(
+    ("backbone", "twin", "board", "error", "line"),
+    [
+        ("compiled", "compiled", "coral", OptionError, "give it as --edgetpu-backbone"),
+        ("model", "model", "coral", ConversionError, "was not compiled for the Edge TPU"),
+        ("model", "compiled", "rpi4", OptionError, "rpi4 has no Edge TPU"),
+        (None, "compiled", "coral", OptionError, "goes with --backbone FILE.tflite"),
+    ],
+)
+def test_files_in_the_wrong_place_are_told(built, tmp_path, backbone, twin, board, error, line):
+    options = BuildOptions(
+        backbone=backbone and str(getattr(built, backbone)), edgetpu_backbone=getattr(built, twin)
+    )
+    with pytest.raises(error, match=line):
+        build(built.photos, board, options, output=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_export_for_the_edge_tpu_needs_a_compiled_bundle(built, tmp_path):
+    again = build(built.photos, "coral", BuildOptions(backbone=str(built.model)), output=tmp_path)
+    assert "edgetl compile" in again.note
+    with pytest.raises(OptionError, match="not compiled for the Edge TPU"):
+        export(again.bundle, tmp_path / "colours_edgetpu.tflite", edgetpu=True)
