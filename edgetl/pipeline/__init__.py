@@ -106,10 +106,10 @@ def _check_board(board: Target, options: BuildOptions) -> None:
     quantize = options.conversion.quantize
     if quantize not in board.quantize:
         raise OptionError(f"{board.name} takes {', '.join(board.quantize)}, not --quantize {quantize}")
-
-
     if options.edgetpu_backbone is not None and not board.edgetpu:
         raise OptionError(f"{board.name} has no Edge TPU; leave --edgetpu-backbone out")
+
+
 def _check_output(output: Path) -> None:
     """Better now than after an hour of training."""
     existing = next(folder for folder in (output.absolute(), *output.absolute().parents) if folder.exists())
