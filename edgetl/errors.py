@@ -13,6 +13,8 @@
     │   └── IntegrityError       the file is not what its manifest says
     ├── EngineError              no interpreter, or it refuses the model
     ├── LearningError            a learning step cannot be done
+    ├── InstallError             a bundle may not become the running one, or there is none to go back to
+    │   └── CanaryError          a bundle does not answer here as it did where it was built
     └── StorageError             the disk is full, read-only, or not ours to write
 
 A message gives the fault, the value received, what would be right, and the next step.
@@ -88,6 +90,14 @@ class EngineError(EdgetlError):
 
 class LearningError(EdgetlError):
     """A learning step cannot be done."""
+
+
+class InstallError(EdgetlError):
+    """A bundle may not become the running one, or there is none to go back to; what runs is untouched."""
+
+
+class CanaryError(InstallError):
+    """A bundle does not answer here as it did where it was built."""
 
 
 class StorageError(EdgetlError):

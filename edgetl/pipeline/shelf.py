@@ -16,19 +16,16 @@ from edgetl.bundle import Manifest, pack
 from edgetl.conversion.origin import Origin
 from edgetl.data import Dataset
 from edgetl.evaluation import Evaluation, Latency, Report, Variant, compressed_size, evaluate, measure_latency
-from edgetl.learners import to_grid
 from edgetl.pipeline.candidate import Candidate
 from edgetl.pipeline.edgetpu import EdgeTpuModel
 from edgetl.pipeline.options import Progress
-from edgetl.runtime import Classifier, Embedder, decode
+from edgetl.runtime import Classifier, Embedder
 from edgetl.runtime.bundled import EDGETPU_MODEL, MODEL, last_layer_entries
+from edgetl.runtime.canaries import canary_entries
 from edgetl.targets import Target
 
 CANARIES = 8
 """Pictures in the bundle, with the host's answers, that a device must answer alike before it switches."""
-
-CANARY_TOLERANCE = {"cosine": 0.98, "probability": 0.1}
-"""How far a device may be off: interpreters round differently, by a few of 255 steps an element."""
 
 
 @dataclass(frozen=True)
@@ -123,20 +120,8 @@ class Shelf:
     def _canaries(self, candidate: Candidate) -> dict[str, bytes]:
         """A few test photos at the model's size, with the answers that this host gives for them."""
         embedder = Embedder(candidate.artifact.model, self.origin.preprocess)
-        entries: dict[str, bytes] = {}
-        expected: list[dict[str, Any]] = []
-        for number, index in enumerate(self._one_of_each(CANARIES)):
-            picture = io.BytesIO()
-            Image.fromarray(self.dataset.frame(index)).save(picture, "JPEG", quality=90)
-            raw = embedder.embed(self.origin.preprocess.apply(decode(picture.getvalue())))
-            grid = to_grid(raw, candidate.artifact.embedding["zero_point"])
-            row = candidate.last_layer.probabilities(grid)[0]
-            path = f"canaries/{number:02d}.jpg"
-            entries[path] = picture.getvalue()
-            label, probability = candidate.last_layer.labels[int(row.argmax())], round(float(row.max()), 4)
-            expected.append({"image": path, "label": label, "probability": probability, "embedding": raw.tolist()})
-        canaries = {"tolerance": CANARY_TOLERANCE, "expected": expected}
-        return {**entries, "canaries.json": json.dumps(canaries, ensure_ascii=False).encode()}
+        pictures = [_jpeg(self.dataset.frame(index)) for index in self._one_of_each(CANARIES)]
+        return canary_entries(pictures, embedder, candidate.last_layer, self.board.max_latency_ms)
 
     def _one_of_each(self, count: int) -> list[int]:
         """Up to `count` test photos, of as many classes as there are."""
@@ -144,6 +129,12 @@ class Shelf:
         for index in self.dataset.indices("test"):
             by_label.setdefault(self.dataset.samples[index].label, int(index))
         return sorted(by_label.values())[:count]
+
+
+def _jpeg(frame: np.ndarray) -> bytes:
+    picture = io.BytesIO()
+    Image.fromarray(frame).save(picture, "JPEG", quality=90)
+    return picture.getvalue()
 
 
 def _accuracy(proof: Report) -> dict[str, Any]:

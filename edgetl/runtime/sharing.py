@@ -7,14 +7,13 @@ import json
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Callable, Dict, FrozenSet, Iterator, List, Mapping, NamedTuple, Optional, Tuple, Union
-
-import numpy as np
+from typing import Callable, FrozenSet, Iterator, List, Mapping, NamedTuple, Optional, Tuple, Union
 
 from edgetl.bundle import Bundle, is_label, open_bundle, pack
 from edgetl.errors import IntegrityError, LearningError
-from edgetl.learners import LastLayer, Statistics, to_grid
+from edgetl.learners import LastLayer, Statistics
 from edgetl.runtime.bundled import LAST_LAYER_FOLDER, last_layer_entries
+from edgetl.runtime.canaries import CANARIES, answer_anew
 from edgetl.runtime.contents import FORGET_CLASS, MERGE, RENAME, TEACH, Contents
 from edgetl.runtime.guard import LABELS as GUARD_LABELS
 from edgetl.runtime.journal import Draft, Journal
@@ -23,7 +22,7 @@ from edgetl.runtime.knowledge import STATISTICS
 PATCH = "patch.json"
 ORIGINS = "taught.json"
 """In a bundle that a Learner wrote: where the pictures in its statistics were taught, so that none counts twice."""
-CANARIES, REPORT = "canaries.json", "report.json"
+REPORT = "report.json"
 
 
 class Picture(NamedTuple):
@@ -163,7 +162,7 @@ def pack_learned(
         truths = [names[label] for label in json.loads(bundle.read(GUARD_LABELS))]
         entries[GUARD_LABELS] = json.dumps(truths, ensure_ascii=False).encode()
     if CANARIES in bundle:
-        entries[CANARIES] = _canaries(json.loads(bundle.read(CANARIES)), layer, bundle.manifest.embedding)
+        entries[CANARIES] = answer_anew(bundle, layer)
     manifest = replace(
         bundle.manifest, labels=list(layer.labels), last_layer=described, accuracy={}, entries={}
     )
@@ -210,13 +209,3 @@ def _read_patch(path: Path) -> Taught:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise IntegrityError(f"{path} is not a patch that edgetl can read: {error}") from error
     return Taught(str(path), identity, shipped, pictures)
-
-
-def _canaries(document: Dict[str, Any], layer: LastLayer, embedding: Mapping[str, Any]) -> bytes:
-    """The same pictures and embeddings, with the answers of the new last layer."""
-    for answer in document["expected"]:
-        raw = np.array(answer["embedding"], dtype=embedding["dtype"])
-        row = layer.probabilities(to_grid(raw, embedding["zero_point"]))[0]
-        answer["label"] = layer.labels[int(row.argmax())]
-        answer["probability"] = round(float(row.max()), 4)
-    return json.dumps(document, ensure_ascii=False).encode()
