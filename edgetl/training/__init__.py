@@ -10,29 +10,35 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from edgetl.errors import MissingExtraError
-from edgetl.training.options import AugmentationOptions, FineTuneOptions
+from edgetl.training.options import AugmentationOptions, DistillationOptions, FineTuneOptions
 
 if TYPE_CHECKING:
+    from edgetl.training.distillation import Teacher
     from edgetl.training.feeding import Frames
     from edgetl.training.fine_tuning import FineTuned, fine_tune, from_scratch
-    from edgetl.training.network import LastLayer
+    from edgetl.training.last_layer import LastLayer, label_loss
 
 __all__ = [
     "AugmentationOptions",
+    "DistillationOptions",
     "FineTuneOptions",
     "FineTuned",
     "Frames",
     "LastLayer",
+    "Teacher",
     "fine_tune",
     "from_scratch",
+    "label_loss",
 ]
 
 _NEEDS_TENSORFLOW = {
     "FineTuned": "fine_tuning",
     "Frames": "feeding",
-    "LastLayer": "network",
+    "LastLayer": "last_layer",
+    "Teacher": "distillation",
     "fine_tune": "fine_tuning",
     "from_scratch": "fine_tuning",
+    "label_loss": "last_layer",
 }
 
 

@@ -17,9 +17,11 @@ import numpy as np
 import tf_keras
 
 from edgetl.training import hardware
+from edgetl.training.distillation import Teacher
 from edgetl.training.feeding import Frames, Photos
 from edgetl.training.folding import fold, trainable_copy
-from edgetl.training.network import LastLayer, Network, Trained
+from edgetl.training.last_layer import LastLayer
+from edgetl.training.network import Network, Trained
 from edgetl.training.options import FineTuneOptions
 from edgetl.training.run import Progress, Run
 
@@ -49,6 +51,7 @@ def fine_tune(
     start: LastLayer,
     options: Optional[FineTuneOptions] = None,
     progress: Optional[Progress] = None,
+    teacher: Optional[Teacher] = None,
 ) -> FineTuned:
     """Trains a copy of the backbone: the upper layers, then all; BatchNorm stays as it is.
 
@@ -62,7 +65,7 @@ def fine_tune(
     """
     photos = Photos(frames, np.asarray(labels, np.int32), np.asarray(training), np.asarray(validation))
     trained = Trained(depthwise_kernels=hardware.has_gpu())
-    return _train(fold(model), normalization, photos, start, trained, options or FineTuneOptions(), progress)
+    return _train(fold(model), normalization, photos, start, trained, options or FineTuneOptions(), progress, teacher)
 
 
 def from_scratch(
@@ -96,10 +99,11 @@ def _train(
     trained: Trained,
     options: FineTuneOptions,
     progress: Optional[Progress],
+    teacher: Optional[Teacher] = None,
 ) -> FineTuned:
     """Leaves the weights to keep in `model`."""
     started, origins = time.monotonic(), model.get_weights()
-    network = Network(model, normalization, start, trained, options)
+    network = Network(model, normalization, start, trained, options, teacher)
     run = Run(network, photos, options, progress)
     run.train()
     model.set_weights(

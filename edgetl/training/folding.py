@@ -12,8 +12,11 @@ from typing import Any, Optional
 import numpy as np
 import tf_keras
 
+from edgetl.training import hardware
+
 _layers = tf_keras.layers
 _CONVOLUTIONS = (_layers.Conv2D, _layers.DepthwiseConv2D)
+_STRIDE = 32  # the stride of the usual backbones: sizes that it divides lose no row at the edge
 
 
 def fold(model: tf_keras.Model) -> tf_keras.Model:
@@ -59,6 +62,16 @@ def trainable_copy(model: tf_keras.Model, any_size: bool, precision: Optional[st
     copy = tf_keras.models.clone_model(model, input_tensors=image, clone_function=rebuild)
     copy.set_weights(model.get_weights())
     return copy
+
+
+def copy_for_training(model: tf_keras.Model, scale: float) -> tuple[tf_keras.Model, tuple[int, int]]:
+    """A copy and the size to train it at: the scaled one where the layers allow another size than the own."""
+    own, precision = model.input_shape[1:3], hardware.precision()
+    scaled = tuple(min(side, max(1, round(side * scale / _STRIDE)) * _STRIDE) for side in own)
+    try:
+        return trainable_copy(model, any_size=True, precision=precision), scaled
+    except (ValueError, TypeError):
+        return trainable_copy(model, any_size=False, precision=precision), own
 
 
 def _foldable(model: tf_keras.Model) -> list[tuple[str, str]]:

@@ -3,36 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Optional
 
 import numpy as np
 import tensorflow as tf
 import tf_keras
 
 from edgetl.training import augmentation, hardware
+from edgetl.training.distillation import Lesson, Teacher
 from edgetl.training.feeding import Batch
-from edgetl.training.folding import trainable_copy
+from edgetl.training.folding import copy_for_training
+from edgetl.training.last_layer import LastLayer, cross_entropy, head_of, unit_length
 from edgetl.training.optimizer import RelativeAdam
 from edgetl.training.options import FineTuneOptions
 
 _SOFTER = np.geomspace(1.0, 1e-3, 61).astype(np.float32)
-_STRIDE = 32  # the stride of the usual backbones: sizes that it divides lose no row at the edge
-
-
-class LastLayer(Protocol):
-    """What stage 1 solved: scores = L2-normalised embedding @ weights (d, K) + bias (K,), softmax at temperature."""
-
-    @property
-    def weights(self) -> np.ndarray:
-        """float32 (d, K)."""
-
-    @property
-    def bias(self) -> np.ndarray:
-        """float32 (K,)."""
-
-    @property
-    def temperature(self) -> float:
-        """What scores are divided by before the softmax."""
 
 
 class Trained(NamedTuple):
@@ -60,14 +45,16 @@ class Network:
         start: LastLayer,
         trained: Trained,
         options: FineTuneOptions,
+        teacher: Optional[Teacher] = None,
     ) -> None:
         self._normalization, self._trained, self._options = normalization, trained, options
         self.strategy = hardware.strategy()
         self.size: tuple[int, int] = backbone.input_shape[1:3]
-        self.backbone, self._head = backbone, _head(start)
+        self.backbone, self._head = backbone, head_of(start)
         with self.strategy.scope():
-            self._learner, self.train_size = _copy_for_training(backbone, options.train_scale)
-            self._learner_head = _head(start)
+            self._learner, self.train_size = copy_for_training(backbone, options.train_scale)
+            self._lesson = Lesson(teacher, options.train_scale, options.distillation) if teacher else None
+            self._learner_head = head_of(start)
             self._layers = _trained_variables(self._learner, trained)
             variables, rates = self._rates()
             self._optimizer = RelativeAdam(variables, rates, options.weight_decay)
@@ -86,7 +73,7 @@ class Network:
         """
         judged = [(self._varied_logits(*map(tf.constant, batch)), self._wanted(*batch[1:3])) for batch in batches]
         logits, wanted = (tf.concat(parts, axis=0) for parts in zip(*judged))
-        losses = [tf.reduce_sum(_cross_entropy(wanted, logits * factor)) for factor in _SOFTER]
+        losses = [tf.reduce_sum(cross_entropy(wanted, logits * factor)) for factor in _SOFTER]
         for variable in (*self._head, *self._learner_head):
             variable.assign(variable * _SOFTER[int(np.argmin(losses))])
 
@@ -105,8 +92,12 @@ class Network:
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(variables)
                 learning = self._trained.batch_normalization
-                logits = self._logits(self._learner, self._learner_head, images, learning)
-                loss = tf.reduce_sum(_cross_entropy(wanted, logits)) / self._options.batch_size
+                embeddings = self._embed(self._learner, images, learning)
+                logits = _logits(embeddings, self._learner_head)
+                losses = cross_entropy(wanted, logits)
+                if self._lesson is not None:
+                    losses = self._lesson.losses(images, embeddings, logits, losses)
+                loss = tf.reduce_sum(losses) / self._options.batch_size
             self._optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables))
             return loss, tf.reduce_sum(_hits(logits, batch.labels))
 
@@ -128,22 +119,18 @@ class Network:
 
     @tf.function(reduce_retracing=True)
     def _evaluate(self, frames: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        logits = self._logits(self.backbone, self._head, tf.cast(frames, tf.float32))
-        return _cross_entropy(self._wanted(labels), logits), _hits(logits, labels)
+        logits = _logits(self._embed(self.backbone, tf.cast(frames, tf.float32)), self._head)
+        return cross_entropy(self._wanted(labels), logits), _hits(logits, labels)
 
     @tf.function(reduce_retracing=True)
     def _varied_logits(self, *values: tf.Tensor) -> tf.Tensor:
         batch = Batch(*values)
         images = augmentation.apply(batch.frames, batch.positions, batch.colours, self.train_size)
-        return self._logits(self._learner, self._learner_head, images)
+        return _logits(self._embed(self._learner, images), self._learner_head)
 
-    def _logits(
-        self, backbone: tf_keras.Model, head: list[tf.Variable], images: tf.Tensor, learning: bool = False
-    ) -> tf.Tensor:
+    def _embed(self, backbone: tf_keras.Model, images: tf.Tensor, learning: bool = False) -> tf.Tensor:
         offset, scale = self._normalization
-        embeddings = tf.cast(backbone((images - offset) / scale, training=learning), tf.float32)
-        weights, bias = head
-        return tf.math.l2_normalize(embeddings, axis=1) @ weights + bias
+        return unit_length(backbone((images - offset) / scale, training=learning))
 
     def _wanted(self, labels: tf.Tensor, weights: Any = 1.0) -> tf.Tensor:
         """The probabilities (m, K) that the head should give, times the weight of each image."""
@@ -160,28 +147,13 @@ class Network:
         return [variable for variable, _ in pairs], [float(rate) for _, rate in pairs]
 
 
-def _cross_entropy(wanted: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    return -tf.reduce_sum(wanted * tf.nn.log_softmax(logits), axis=1)
+def _logits(embeddings: tf.Tensor, head: list[tf.Variable]) -> tf.Tensor:
+    weights, bias = head
+    return embeddings @ weights + bias
 
 
 def _hits(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.equal(tf.argmax(logits, axis=1, output_type=labels.dtype), labels), tf.float32)
-
-
-def _head(start: LastLayer) -> list[tf.Variable]:
-    """Weights and bias that give logits, with the temperature in them."""
-    weights, bias = start.weights / start.temperature, start.bias / start.temperature
-    return [tf.Variable(np.float32(weights), name="head"), tf.Variable(np.float32(bias), name="bias")]
-
-
-def _copy_for_training(backbone: tf_keras.Model, scale: float) -> tuple[tf_keras.Model, tuple[int, int]]:
-    """A copy and the size to train it at: the scaled one where the layers allow another size than the own."""
-    own, precision = backbone.input_shape[1:3], hardware.precision()
-    scaled = tuple(min(side, max(1, round(side * scale / _STRIDE)) * _STRIDE) for side in own)
-    try:
-        return trainable_copy(backbone, any_size=True, precision=precision), scaled
-    except (ValueError, TypeError):
-        return trainable_copy(backbone, any_size=False, precision=precision), own
 
 
 def _trained_variables(backbone: tf_keras.Model, trained: Trained) -> list[list[tf.Variable]]:

@@ -41,6 +41,25 @@ class AugmentationOptions:
 
 
 @dataclass(frozen=True)
+class DistillationOptions:
+    """What a student takes from its teacher; unused where there is none.
+
+    `answers` is the share of the loss that comes from the teacher's answers instead of the labels, both softened by
+    `temperature` (Hinton et al. 2015, arXiv 1503.02531). `embedding` weighs the squared distance between the
+    L2-normalised embeddings, where both have the same size: the last layer is solved anew on those.
+    """
+
+    answers: float = 0.5
+    temperature: float = 2.0
+    embedding: float = 4.0
+
+    def __post_init__(self) -> None:
+        _between(self, "answers", 0.0, 1.0)
+        _between(self, "temperature", 0.1, 100.0)
+        _between(self, "embedding", 0.0, 1000.0)
+
+
+@dataclass(frozen=True)
 class FineTuneOptions:
     """How the backbone is fine-tuned; the defaults suit hundreds to thousands of photos on two cores.
 
@@ -73,6 +92,7 @@ class FineTuneOptions:
     seed: int = 0
     checkpoint: Optional[Path] = None
     augmentation: AugmentationOptions = field(default_factory=AugmentationOptions)
+    distillation: DistillationOptions = field(default_factory=DistillationOptions)
 
     def __post_init__(self) -> None:
         _between(self, "epochs_upper", 0, 10_000)
