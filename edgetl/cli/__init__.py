@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import importlib
 import json
+import os
 import sys
 from typing import Any, NoReturn, Optional
 
@@ -57,6 +58,13 @@ class _Verbs(click.Group):
             value for value in vars(module).values() if isinstance(value, click.Command) and value.name == cmd_name
         )
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:  # whoever reads, `head` for one, has enough; click would end with code 1
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(0)
+
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         try:
             return super().resolve_command(ctx, args)
@@ -86,9 +94,6 @@ def main(arguments: Optional[list[str]] = None) -> NoReturn:
         _fail_on_missing(error)
     except (KeyboardInterrupt, click.Abort):
         _fail("stopped; nothing half-written was left, and the same command goes on from here", INTERRUPTED)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(0)
     except OSError as error:
         _fail_on_storage(error)
 

@@ -64,6 +64,7 @@ _NEEDS = [
     ("pillow", "", "reading photos"),
     ("ai-edge-litert", "tflite", "running models"),
     ("tflite-runtime", "tflite", "running models (where ai-edge-litert has no wheel)"),
+    ("opencv-python-headless", "camera", "--source camera, where picamera2 is not installed"),
     ("tensorflow", "host", "fine-tuning and conversion"),
     ("tf_keras", "host", "fine-tuning and conversion"),
     ("tensorflow-model-optimization", "host", "pruning and quantization-aware training"),

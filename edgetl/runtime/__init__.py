@@ -15,6 +15,7 @@ _HOMES = {
     "decode": "preprocess",
     "interpreters": "engine",
     "iterate": "sources",
+    "watch": "watching",
 }
 
 __all__ = sorted(_HOMES)

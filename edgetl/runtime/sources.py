@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Iterable, Iterator, NamedTuple, Optional, TextIO
+from typing import Callable, Iterable, Iterator, NamedTuple, Optional, TextIO
 
 from edgetl.errors import DataError
+from edgetl.runtime.preprocess import ImageSource
 
 IMAGE_EXTENSIONS = frozenset({
     ".avif", ".bmp", ".gif", ".heic", ".heif", ".jp2", ".jpe", ".jpeg",
@@ -22,7 +23,7 @@ class Source(NamedTuple):
     """One image to classify: how to call it, and what `Classifier.predict` takes."""
 
     name: str
-    image: Path
+    image: ImageSource
 
 
 def iterate(source: str, stdin: Optional[TextIO] = None) -> Iterator[Source]:
@@ -42,6 +43,18 @@ def iterate(source: str, stdin: Optional[TextIO] = None) -> Iterator[Source]:
     return iter([Source(source, path)])
 
 
+def find_images(folder: Path, on_error: Optional[Callable[[OSError], object]] = None) -> Iterator[Path]:
+    """The images below a folder, without hidden ones, sorted within each folder: the first comes at once.
+
+    A folder that cannot be listed is passed over, after `on_error` was called.
+    """
+    for parent, folders, files in os.walk(folder, onerror=on_error):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_EXTENSIONS:
+                yield Path(parent, name)
+
+
 def _from_lines(lines: Iterable[str]) -> Iterator[Source]:
     for line in lines:
         name = line.rstrip("\r\n")
@@ -50,8 +63,7 @@ def _from_lines(lines: Iterable[str]) -> Iterator[Source]:
 
 
 def _from_folder(folder: Path) -> Iterator[Source]:
-    """Sorted within each folder, so that the first image comes at once, however many there are."""
-    found = _walk(folder)
+    found = find_images(folder)
     first = next(found, None)
     if first is None:
         raise DataError(f"no images in '{folder}'; it is searched for {', '.join(sorted(IMAGE_EXTENSIONS))}")
@@ -62,11 +74,3 @@ def _chain(first: Path, rest: Iterator[Path]) -> Iterator[Source]:
     yield Source(str(first), first)
     for path in rest:
         yield Source(str(path), path)
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    for parent, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_EXTENSIONS:
-                yield Path(parent, name)

@@ -1,0 +1,134 @@
+"""How `edgetl run` shows what it finds: lines for people, JSON lines for pipes, a live table in a terminal."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, Optional, Protocol
+
+import click
+
+from edgetl.cli import print_json
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from edgetl.errors import ImageError
+    from edgetl.runtime import Prediction
+
+TOP = 5
+"""Classes in the live table."""
+BAR_WIDTH = 24
+REFRESHES_PER_SECOND = 8
+
+
+class Display(Protocol):
+    """Where predictions go, one at a time."""
+
+    def show(self, name: str, prediction: Prediction) -> None:
+        """Show what an image is."""
+
+    def complain(self, name: str, error: ImageError) -> None:
+        """Say that an image cannot be read."""
+
+
+def open_display(as_json: bool, is_camera: bool) -> AbstractContextManager[Display]:
+    """What fits standard output; a camera has no record in a terminal, its table changes in place."""
+    if as_json:
+        return nullcontext(_JsonLines())
+    if sys.stdout.isatty():
+        return _LiveTable(keeps_record=not is_camera)
+    return nullcontext(_Lines())
+
+
+class _JsonLines:
+    """One JSON object a line, each written at once."""
+
+    def show(self, name: str, prediction: Prediction) -> None:
+        print_json(
+            {
+                "source": name,
+                "label": prediction.label,
+                "probability": round(float(prediction.probability), 6),
+                "novelty": round(float(prediction.novelty), 6),
+                "is_novel": bool(prediction.is_novel),
+                "ms": round(prediction.milliseconds["total"], 3),
+            }
+        )
+
+    def complain(self, name: str, error: ImageError) -> None:
+        print_json({"source": name, "error": str(error)})
+
+
+class _Lines:
+    """One line an image; what cannot be read goes to standard error."""
+
+    def show(self, name: str, prediction: Prediction) -> None:
+        click.echo(_line(name, prediction))
+
+    def complain(self, name: str, error: ImageError) -> None:
+        click.echo(str(error), err=True)
+
+
+class _LiveTable:
+    """The latest image's most probable classes, in place, below the lines of all images."""
+
+    def __init__(self, keeps_record: bool) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        self._keeps_record = keeps_record
+        self._latest: Optional[tuple[str, Prediction]] = None
+        self._images: Counter[str] = Counter()
+        self._started = time.monotonic()
+        console = Console()
+        self._live = Live(
+            console=console, get_renderable=self._table, refresh_per_second=REFRESHES_PER_SECOND, redirect_stdout=False
+        )
+
+    def __enter__(self) -> _LiveTable:
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._live.stop()
+
+    def show(self, name: str, prediction: Prediction) -> None:
+        self._images[prediction.label] += 1
+        self._latest = name, prediction
+        if self._keeps_record:
+            self._print(_line(name, prediction))
+
+    def complain(self, name: str, error: ImageError) -> None:
+        self._print(str(error))
+
+    def _print(self, line: str) -> None:
+        from rich.text import Text
+
+        self._live.console.print(Text(line), soft_wrap=True)
+
+    def _table(self) -> Table:
+        from rich.box import SIMPLE_HEAD
+        from rich.table import Table
+
+        table = Table(box=SIMPLE_HEAD, pad_edge=False)
+        for title in ("class", "probability", "", "images"):
+            table.add_column(title)
+        if self._latest is None:
+            table.caption = "waiting for the first image"
+            return table
+        name, prediction = self._latest
+        for label, probability in prediction.top(TOP):
+            bar = "█" * round(probability * BAR_WIDTH)
+            table.add_row(label, f"{probability:6.1%}", f"{bar:{BAR_WIDTH}}", str(self._images[label]))
+        rate = sum(self._images.values()) / (time.monotonic() - self._started)
+        unusual = ", unlike anything it was taught" if prediction.is_novel else ""
+        table.caption = f"{name}{unusual}: {prediction.milliseconds['total']:.1f} ms, {rate:.1f} images a second"
+        return table
+
+
+def _line(name: str, prediction: Prediction) -> str:
+    unusual = "  (unlike anything it was taught)" if prediction.is_novel else ""
+    return f"{name}: {prediction.label} {prediction.probability:.1%}{unusual}"
