@@ -15,17 +15,18 @@ import zlib
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, BinaryIO, Dict, List, Mapping, Tuple, Union
+from typing import Any, BinaryIO, Container, Dict, List, Mapping, Tuple, Union
 
 from edgetl.durable import replace_file
 from edgetl.errors import BundleError, IntegrityError
 
 FORMAT = 1
-MANIFEST = "manifest.json"
+MANIFEST, SIGNATURE = "manifest.json", "signature.json"
 ENTRY_LIMIT = 10_000
 ENTRY_LIMIT_BYTES = 512 * 1024 * 1024
 TOTAL_LIMIT_BYTES = 1024 * 1024 * 1024
 MANIFEST_LIMIT_BYTES = 4 * 1024 * 1024
+SIGNATURE_LIMIT_BYTES = 4096
 LABEL_LIMIT = 10_000
 
 EDGETPU_STATES = ("not requested", "not compiled", "compiled")
@@ -93,6 +94,9 @@ class Bundle:
     digest: str
     """SHA-256 of the manifest, which holds the digests of all the rest: it names this very content."""
     _entries: Mapping[str, bytes] = field(repr=False)
+    _manifest_bytes: bytes = field(repr=False)
+    signature: bytes = field(default=b"", repr=False)
+    """The entry that vouches for the digest, the only one that the manifest does not list; nothing has verified it."""
 
     @property
     def names(self) -> Tuple[str, ...]:
@@ -126,27 +130,39 @@ def pack(path: Union[str, os.PathLike[str]], manifest: Manifest, entries: Mappin
     return _write(path, {MANIFEST: text, **contents})
 
 
+def write_bundle(path: Union[str, os.PathLike[str]], bundle: Bundle, at_hand: Container[str] = ()) -> Path:
+    """Writes an opened bundle with its signature, but without the entries of which the SHA-256 is `at_hand`.
+
+    It has the same digest; `open_bundle` needs what was left out. Raises StorageError.
+    """
+    wanted = {name: bundle.read(name) for name in bundle.names if _listed_digest(bundle, name) not in at_hand}
+    signature = {SIGNATURE: bundle.signature} if bundle.signature else {}
+    return _write(Path(path), {MANIFEST: bundle._manifest_bytes, **signature, **wanted})
+
+
 def is_label(text: object) -> bool:
     """Whether a bundle takes this as the name of a class: 1 to 200 characters, none of them a control character."""
     return _is_text(text)
 
 
-def open_bundle(path: Union[str, os.PathLike[str]]) -> Bundle:
+def open_bundle(path: Union[str, os.PathLike[str]], at_hand: Mapping[str, bytes] = MappingProxyType({})) -> Bundle:
     """Reads a bundle and verifies every digest before anything in it can be used.
 
+    Entries that the file leaves out are taken from `at_hand`, contents by their SHA-256.
     Raises BundleError where the file is not a bundle, IntegrityError (one too) where its content is not what
     its manifest says. Sizes, names and counts are held against limits before and while they are read.
     """
     path = Path(path)
     try:
         with path.open("rb") as file:
-            return _read_bundle(path, file)
+            return _read_bundle(path, file, at_hand)
     except FileNotFoundError:
         raise BundleError(f"there is no bundle at {path}; give a file that edgetl build wrote") from None
     except OSError as error:
         raise BundleError(f"cannot read {path}: {error.strerror or error}") from error
 
 
+_SPECIAL_LIMITS = {MANIFEST: MANIFEST_LIMIT_BYTES, SIGNATURE: SIGNATURE_LIMIT_BYTES}
 _DATE = (1980, 1, 1, 0, 0, 0)
 _UNIX = 3
 _REGULAR_FILE = 0o100644 << 16
@@ -167,6 +183,10 @@ _TEXT_WANTED = "a text of 1 to 200 characters without control characters"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
+def _listed_digest(bundle: Bundle, name: str) -> str:
+    return str(bundle.manifest.entries[name]["sha256"])
+
+
 def _write(path: Path, contents: Mapping[str, bytes]) -> Path:
     replace_file(path, lambda file: _write_zip(file, contents))
     return path
@@ -181,21 +201,34 @@ def _write_zip(file: BinaryIO, contents: Mapping[str, bytes]) -> None:
             archive.writestr(info, data, zipfile.ZIP_DEFLATED, compresslevel=6)
 
 
-def _read_bundle(path: Path, file: BinaryIO) -> Bundle:
+def _read_bundle(path: Path, file: BinaryIO, at_hand: Mapping[str, bytes]) -> Bundle:
     try:
         _check_tail(path, file)
         with zipfile.ZipFile(file) as archive:
             infos = _checked_infos(path, archive.infolist())
             text = _read_entry(path, archive, infos.pop(MANIFEST))
             manifest = Manifest.from_json(text)
-            _check_listing(path, infos, manifest)
+            signature = _read_entry(path, archive, infos.pop(SIGNATURE)) if SIGNATURE in infos else b""
+            left_out = _left_out(manifest, infos, at_hand)
+            sizes = {name: info.file_size for name, info in infos.items()}
+            _check_listing(path, {**sizes, **{name: len(data) for name, data in left_out.items()}}, manifest)
             contents = {name: _read_entry(path, archive, info) for name, info in infos.items()}
     except _ZIP_FAULTS as error:
         raise BundleError(f"{path} is not a whole bundle ({_one_line(error)}); copy it again") from error
+    contents.update(left_out)
     for name, data in contents.items():
         if _sha256(data) != manifest.entries[name]["sha256"]:
             raise IntegrityError(f"{path}: '{name}' was changed after packing; copy or build it again")
-    return Bundle(path, manifest, _sha256(text), MappingProxyType(contents))
+    return Bundle(path, manifest, _sha256(text), MappingProxyType(contents), text, signature)
+
+
+def _left_out(manifest: Manifest, infos: Container[str], at_hand: Mapping[str, bytes]) -> Dict[str, bytes]:
+    """The entries that are not in the file but at hand."""
+    return {
+        name: at_hand[entry["sha256"]]
+        for name, entry in manifest.entries.items()
+        if name not in infos and entry["sha256"] in at_hand
+    }
 
 
 _ZIP_FAULTS = (
@@ -250,7 +283,7 @@ def _checked_infos(path: Path, infos: List[zipfile.ZipInfo]) -> Dict[str, zipfil
 
 
 def _check_info(path: Path, info: zipfile.ZipInfo) -> None:
-    limit = MANIFEST_LIMIT_BYTES if info.filename == MANIFEST else ENTRY_LIMIT_BYTES
+    limit = _SPECIAL_LIMITS.get(info.filename, ENTRY_LIMIT_BYTES)
     kind = (info.external_attr >> 16) & _TYPE_MASK
     faults = {
         "its name is not a plain relative path": not _is_entry_name(info.orig_filename),
@@ -265,15 +298,15 @@ def _check_info(path: Path, info: zipfile.ZipInfo) -> None:
             raise BundleError(f"{path} refused: entry {info.filename[:80]!r}: {fault}")
 
 
-def _check_listing(path: Path, infos: Mapping[str, zipfile.ZipInfo], manifest: Manifest) -> None:
-    faults = [f"'{name}' is missing" for name in sorted(set(manifest.entries) - set(infos))]
-    faults += [f"'{name}' is not listed" for name in sorted(set(infos) - set(manifest.entries))]
+def _check_listing(path: Path, sizes: Mapping[str, int], manifest: Manifest) -> None:
+    faults = [f"'{name}' is missing" for name in sorted(set(manifest.entries) - set(sizes))]
+    faults += [f"'{name}' is not listed" for name in sorted(set(sizes) - set(manifest.entries))]
     if faults:
         raise IntegrityError(f"{path} is not what its manifest says: {', '.join(faults)[:200]}; copy it anew")
-    for name, info in infos.items():
-        if info.file_size != manifest.entries[name]["size"]:
+    for name, size in sizes.items():
+        if size != manifest.entries[name]["size"]:
             raise IntegrityError(
-                f"{path}: '{name}' has {info.file_size} bytes where the manifest says "
+                f"{path}: '{name}' has {size} bytes where the manifest says "
                 f"{manifest.entries[name]['size']}; copy or build it again"
             )
 
@@ -333,7 +366,7 @@ def _check_embedding(embedding: Dict[str, Any]) -> None:
 def _check_entries(entries: Dict[str, Any]) -> None:
     _require(len(entries) <= ENTRY_LIMIT, "number of entries", len(entries), f"at most {ENTRY_LIMIT}")
     for name, entry in entries.items():
-        allowed = isinstance(name, str) and _is_entry_name(name) and name != MANIFEST
+        allowed = isinstance(name, str) and _is_entry_name(name) and name not in (MANIFEST, SIGNATURE)
         _require(allowed, "entry name", name, "a plain relative path such as guard/labels.json")
         right_keys = isinstance(entry, dict) and set(entry) == {"sha256", "size"}
         _require(right_keys, f"entry '{name}'", entry, 'an object of "sha256" and "size"')

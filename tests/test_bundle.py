@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import hashlib
 import json
 import os
 import random
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from edgetl import bundle
-from edgetl.bundle import Manifest, open_bundle, pack
+from edgetl.bundle import Manifest, open_bundle, pack, write_bundle
 from edgetl.errors import BundleError, IntegrityError, StorageError
 
 ENTRIES = {
@@ -289,6 +290,41 @@ class TestHostileFiles:
             assert opened.digest == expected.digest
             assert {name: opened.read(name) for name in opened.names} == ENTRIES
         assert refused > 2000
+
+
+class TestWritingAgain:
+    def test_an_opened_bundle_is_written_as_it_was(self, packed: Path, tmp_path: Path) -> None:
+        again = write_bundle(tmp_path / "again.edgetl", open_bundle(packed))
+        assert again.read_bytes() == packed.read_bytes()
+
+    def test_a_signature_travels_with_the_bundle_and_changes_no_digest(self, packed: Path, tmp_path: Path) -> None:
+        opened = open_bundle(packed)
+        signed = write_bundle(tmp_path / "signed.edgetl", dataclasses.replace(opened, signature=b"signature"))
+        assert open_bundle(signed).signature == b"signature"
+        assert open_bundle(signed).digest == opened.digest
+        assert open_bundle(signed).names == opened.names
+        assert opened.signature == b""
+
+    def test_a_signature_has_a_limit(self, packed: Path, tmp_path: Path) -> None:
+        bundle = dataclasses.replace(open_bundle(packed), signature=b"s" * 5000)
+        signed = write_bundle(tmp_path / "signed.edgetl", bundle)
+        with pytest.raises(BundleError, match="at most 4096"):
+            open_bundle(signed)
+
+    def test_what_the_reader_has_may_be_left_out(self, packed: Path, tmp_path: Path) -> None:
+        opened = open_bundle(packed)
+        model = opened.read("model.tflite")
+        digest = hashlib.sha256(model).hexdigest()
+        small = write_bundle(tmp_path / "small.edgetl", opened, at_hand={digest})
+        whole = open_bundle(small, at_hand={digest: model})
+        assert {name: whole.read(name) for name in whole.names} == ENTRIES
+        assert whole.digest == opened.digest
+        with pytest.raises(IntegrityError, match=r"'model.tflite' is missing"):
+            open_bundle(small)
+        with pytest.raises(IntegrityError, match=r"'model.tflite' was changed"):
+            open_bundle(small, at_hand={digest: bytes(len(model))})
+        with pytest.raises(IntegrityError, match=r"'model.tflite' has 3 bytes"):
+            open_bundle(small, at_hand={digest: b"abc"})
 
 
 class TestManifest:

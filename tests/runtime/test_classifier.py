@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgetl.bundle import Bundle, open_bundle, pack
+from edgetl.bundle import open_bundle, pack
 from edgetl.errors import BundleError, EdgetlError, EngineError, ImageError
 from edgetl.runtime import Classifier, Engine, Prediction
 from edgetl.runtime.bundled import last_layer_entries, read_last_layer
@@ -219,7 +219,7 @@ class TestLies:
         bundle = open_bundle(tiny_bundle)
         entries = {name: bundle.read(name) for name in bundle.names} | {"model.tflite": b"not a model"}
         with pytest.raises(EngineError, match="not a TFLite model"):
-            Classifier(Bundle(bundle.path, bundle.manifest, bundle.digest, entries))
+            Classifier(replace(bundle, _entries=entries))
 
     def test_random_changes_of_the_arrays_are_refused_or_harmless(self, tiny_bundle: Path) -> None:
         bundle, rng = open_bundle(tiny_bundle), np.random.default_rng(0)
@@ -229,7 +229,7 @@ class TestLies:
             changed[rng.integers(len(changed))] = rng.integers(256)
             entries = {other: bundle.read(other) for other in bundle.names} | {name: bytes(changed)}
             try:
-                read_last_layer(Bundle(bundle.path, bundle.manifest, bundle.digest, entries))
+                read_last_layer(replace(bundle, _entries=entries))
             except EdgetlError:
                 continue
 
