@@ -118,6 +118,8 @@ def read_project(path: Path) -> dict[str, Any]:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise OptionError(f"{path} is not a project file: {error}") from error
+    if strange := [key for key, value in content.items() if key != "build" or not isinstance(value, dict)]:
+        raise OptionError(f"{path}: unknown '{strange[0]}'; a project's options stand under [build]")
     options = {key.replace("-", "_"): value for key, value in content.get("build", {}).items()}
     known = {parameter.name: parameter for parameter in build.params if parameter.name != "as_json"}
     for key in options:

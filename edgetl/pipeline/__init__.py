@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Optional, Union
@@ -138,6 +140,20 @@ def _float_reference(
         return None
     candidate = solve_float(kept, shelf.origin, shelf.dataset, options, steps)
     return shelf.measure(candidate, scratch, steps.progress)
+
+
+@contextmanager
+def _made(folder: Path) -> Iterator[None]:
+    """The folder, for as long as the block goes well; one that was made for nothing goes again."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):  # one that something was written to stays
+            for path in missing:
+                path.rmdir()
+        raise
 
 
 def _write(output: Path, shelf: Shelf, kept: Candidate, report: Report, edgetpu: EdgeTpuModel) -> BuildResult:

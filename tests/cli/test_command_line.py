@@ -92,6 +92,13 @@ def test_a_project_file_with_a_wrong_option_names_it(tmp_path):
     assert "unknown option 'colour' under [build]" in done.stderr
 
 
+def test_a_project_file_with_a_misspelt_table_names_it(tmp_path):
+    (tmp_path / "edgetl.toml").write_text('[biuld]\ntarget = "rpi4"\n')
+    done = edgetl("build", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "unknown 'biuld'; a project's options stand under [build]" in done.stderr
+
+
 def test_a_project_file_gives_the_options(tmp_path):
     (tmp_path / "edgetl.toml").write_text('[build]\ndata = "photos"\ntarget = "rpi4"\n')
     done = edgetl("build", cwd=tmp_path)

@@ -201,6 +201,23 @@ def test_an_output_folder_that_cannot_be_written_is_one_line(built, tmp_path):
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+def test_a_full_disk_is_one_line_and_leaves_no_folder_behind(built, tmp_path):
+    """On a real file system of 64 kB, mounted in a namespace of its own."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["unshare", "--map-root-user", "--mount", "sh", "-c", 'mount -t tmpfs -o size=64k tmpfs "$0" && "$@"', disk]
+    if subprocess.run(list(map(str, [*mount, "true"])), check=False, capture_output=True).returncode:
+        pytest.skip("no file system can be mounted here")
+    command = [sys.executable, "-m", "edgetl", "build", "--data", built.photos, "--fine-tune", "off"]
+    command += ["--input-size", SIZE, "--no-float-reference", "--output", disk / "models" / "first"]
+    listed = ["sh", "-c", '"$@"; code=$?; find "$0"; exit $code', disk, *command]
+    done = subprocess.run(list(map(str, [*mount, *listed])), check=False, capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert "disk is full" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert done.stdout.split() == [str(disk)]
+
+
 def test_too_few_photos_to_measure_anything_is_one_line(built, tmp_path):
     photos = tmp_path / "photos"
     for label in CLASSES:
