@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
-from edgetl.conversion.edgetpu import analyse, read_package, verify
+from edgetl.conversion import describe
+from edgetl.conversion.edgetpu import analyse, is_compiled, read_package, verify
 from edgetl.errors import ConversionError
 from tests.conversion.edgetpu.cases import mapped_model
 from tests.conversion.edgetpu.graphs import GraphBuilder, one_operator, pack, unpack
 from tests.conversion.edgetpu.mutation import mutate
+from tests.conversion.edgetpu.nonsense import nonsense
 
 RUNS = 2000
 SLOWEST_S = 2.0
@@ -49,6 +51,22 @@ def test_damaged_packages_are_survived(pair):
     readers = (analyse, read_package, lambda content: verify(one.source, content))
     taken = sum(survive(mutate(one.compiled, chance), *readers) for _ in range(RUNS))
     assert 0 < taken < 3 * RUNS
+
+
+def test_whole_models_of_nonsense_are_survived(pair):
+    compiled = pair("split_concat").compiled
+    chance = random.Random(3)
+    readers = (analyse, describe, is_compiled, lambda content: verify(content, compiled))
+    taken = sum(survive(nonsense(chance), *readers) for _ in range(RUNS // 4))
+    assert taken > RUNS // 4
+
+
+def test_a_model_without_operators_is_refused_as_not_quantized():
+    builder = GraphBuilder()
+    image = builder.tensor((1, 8, 8, 3))
+    analysis = analyse(builder.build([image], [image]))
+    assert analysis.ops == ()
+    assert analysis.refused.startswith("Model not quantized")
 
 
 def test_every_truncation_of_a_model_is_refused():
