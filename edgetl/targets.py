@@ -47,7 +47,10 @@ class LatencyEstimate:
 
 @dataclass(frozen=True)
 class Target:
-    """One board: what runs the model there, what it accepts, and what it was seen to do."""
+    """One board: what runs the model there, what it accepts, and what it was seen to do.
+
+    `channel_multiple` is what the widths of pruned layers are kept to, so that no lane of its kernels idles.
+    """
 
     name: str
     title: str
@@ -57,6 +60,7 @@ class Target:
     memory_bytes: int
     edgetpu: bool = False
     quantize: tuple[str, ...] = ("int8",)
+    channel_multiple: int = 8
     backbone: str = "efficientnet-lite0"
     max_latency_ms: Optional[float] = None
     max_size_bytes: Optional[int] = None

@@ -60,6 +60,12 @@ class _FineTune(click.ParamType):
     help="Number format of the compiled backbone.  [default: int8]",
 )
 @click.option("--fine-tune", type=_FineTune(), help="Retrain the backbone too.  [default: auto]")
+@click.option(
+    "--prune",
+    type=float,
+    metavar="SHARE",
+    help="Make the backbone smaller and faster: 0.5 removes half of its multiply-accumulates, channel by channel.",
+)
 @click.option("--exclude-bad", is_flag=True, default=None, help="Leave out photos that the checks object to.")
 @click.option("--seed", type=int, help="Seed of the split and of the training.  [default: 0]")
 @click.option("--workers", type=click.IntRange(min=1), help="Threads that read photos.  [default: one a core]")
@@ -134,7 +140,7 @@ def read_project(path: Path) -> dict[str, Any]:
 
 def _build_options(given: dict[str, Any]) -> BuildOptions:
     """The options that were given, each in the room that owns it."""
-    from edgetl.conversion import ConversionOptions
+    from edgetl.conversion import ConversionOptions, PruningOptions
     from edgetl.data import DataOptions
     from edgetl.pipeline import BuildOptions
 
@@ -146,6 +152,7 @@ def _build_options(given: dict[str, Any]) -> BuildOptions:
         **chosen("float_reference", "compare_scratch", "require_edgetpu"),
         data=DataOptions(**chosen("exclude_bad", "seed", "workers")),
         conversion=ConversionOptions(**chosen("quantize")),
+        pruning=PruningOptions(given["prune"]) if "prune" in given else None,
     )
 
 

@@ -10,6 +10,7 @@ from edgetl.conversion.compiled import compile_backbone
 from edgetl.conversion.converter import convert
 from edgetl.conversion.description import describe
 from edgetl.conversion.operators import Operator, check, list_operators
+from edgetl.conversion.pruning import PruningOptions
 from edgetl.conversion.standalone import export
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Artifact",
     "ConversionOptions",
     "Operator",
+    "PruningOptions",
     "check",
     "compile_backbone",
     "convert",

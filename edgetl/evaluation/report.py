@@ -115,6 +115,31 @@ class Training:
 
 
 @dataclass(frozen=True)
+class PrunedLayer:
+    """A layer that lost channels: its name, and its width before and after."""
+
+    name: str
+    before: int
+    after: int
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """What structured pruning removed, for one image: multiply-accumulates, parameters, and whole channels."""
+
+    macs_before: int
+    macs_after: int
+    parameters_before: int
+    parameters_after: int
+    layers: tuple[PrunedLayer, ...]
+
+    @property
+    def share(self) -> float:
+        """Of the multiply-accumulates that went, 0..1."""
+        return 1 - self.macs_after / self.macs_before
+
+
+@dataclass(frozen=True)
 class Variant:
     """The model in one number format: sizes in bytes, `compressed_bytes` after gzip -9."""
 
@@ -142,6 +167,7 @@ class Report:
     training: Optional[Training] = None
     quantization: Optional[Comparison] = None
     variants: tuple[Variant, ...] = ()
+    pruning: Optional[Pruning] = None
     seconds: Mapping[str, float] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
     determinism: str = ""

@@ -19,6 +19,7 @@ from edgetl.evaluation import Report, write_html
 from edgetl.pipeline.candidate import Candidate
 from edgetl.pipeline.edgetpu import EdgeTpuModel, compile_for, require_mappable, take_precompiled
 from edgetl.pipeline.options import BuildOptions, BuildResult, Progress
+from edgetl.pipeline.pruning import prune_backbone
 from edgetl.pipeline.shelf import Measured, Shelf
 from edgetl.pipeline.stages import (
     fine_tune_stage_2,
@@ -82,6 +83,10 @@ def build(
     reason = reason_to_stay(first, origin, dataset, options)
     tuned = None if reason else fine_tune_stage_2(first, origin, dataset, board, options, steps)
     kept, stages = keep_better(first, tuned, dataset, reason)
+    pruned = None
+    if options.pruning is not None:
+        pruned = prune_backbone(kept, stages, origin, dataset, board, options, steps)
+        kept, stages, origin = pruned.candidate, pruned.stages, pruned.origin
     if options.compare_scratch:
         stages = (*stages, train_from_scratch(origin, dataset, board, options, steps))
     shelf = Shelf(name, board, origin, dataset)
@@ -93,6 +98,7 @@ def build(
     with steps.measure("compile for the Edge TPU"):
         edgetpu = precompiled or compile_for(kept.artifact.model, board, options.require_edgetpu)
     report = tell(shelf, first, kept, shipped, reference, stages, steps.seconds())
+    report = replace(report, pruning=pruned.record if pruned else None)
     result = _write(output, shelf, kept, report, edgetpu)
     dataset.close()
     return result
@@ -123,7 +129,7 @@ def _load(
     source: Path, origin: Origin, embedder: Embedder, options: BuildOptions, progress: Optional[Progress]
 ) -> Dataset:
     """Every photo is opened once: checked, embedded, and kept as a frame where it is needed again."""
-    again = options.fine_tune != "off" or options.float_reference or options.compare_scratch
+    again = options.fine_tune != "off" or options.float_reference or options.compare_scratch or bool(options.pruning)
     dataset = load_folder(source, options.data, origin.preprocess, embedder, again, options.cache, progress)
     if not len(dataset.indices("test")):
         raise DataError(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional, Union
 
-from edgetl.conversion import ConversionOptions
+from edgetl.conversion import ConversionOptions, PruningOptions
 from edgetl.data import DataOptions
 from edgetl.errors import OptionError
 from edgetl.evaluation import Report
@@ -24,7 +24,8 @@ class BuildOptions:
     `backbone` is a name or a file, the target's default for None; `edgetpu_backbone` the file that the Edge TPU
     compiler made of it, where `backbone` is a .tflite file; `normalization` the (offset, scale) of a Keras
     file that does not hold its own: it takes (pixel - offset) / scale; `fine_tune` is "auto", "off" or a number
-    of epochs; `cache` the folder for embeddings and compiled backbones, the user's cache for None.
+    of epochs; `pruning` makes the backbone smaller (None: it keeps its channels); `cache` the folder for embeddings
+    and compiled backbones, the user's cache for None.
     """
 
     backbone: Optional[str] = None
@@ -40,6 +41,7 @@ class BuildOptions:
     data: DataOptions = field(default_factory=DataOptions)
     conversion: ConversionOptions = field(default_factory=ConversionOptions)
     training: FineTuneOptions = field(default_factory=FineTuneOptions)
+    pruning: Optional[PruningOptions] = None
 
     def __post_init__(self) -> None:
         epochs = self.fine_tune

@@ -63,7 +63,7 @@ def reason_to_stay(first: Candidate, origin: Origin, dataset: Dataset, options: 
     """
     if options.fine_tune == "off":
         return "fine-tuning was switched off"
-    obstacle = _obstacle(origin, dataset)
+    obstacle = obstacle_to_training(origin, dataset)
     if options.fine_tune != "auto":
         if obstacle:
             raise OptionError(f"{obstacle}; leave --fine-tune {options.fine_tune} out")
@@ -90,12 +90,12 @@ def fine_tune_stage_2(
         tuned = fine_tune(
             origin.assemble(),
             origin.normalization,
-            *_photos(dataset),
+            *photos_to_train_on(dataset),
             solved_from_training_photos(first, dataset),
-            _training_options(FINE_TUNED, origin, dataset, options),
+            training_options(FINE_TUNED, origin, dataset, options),
             progress=steps.progress,
         )
-    return _compile_and_solve(FINE_TUNED, tuned, origin, dataset, board, options, steps)
+    return compile_and_solve(FINE_TUNED, tuned, origin, dataset, board, options, steps)
 
 
 def train_from_scratch(
@@ -108,20 +108,20 @@ def train_from_scratch(
     """
     from edgetl.training import from_scratch
 
-    if obstacle := _obstacle(origin, dataset):
+    if obstacle := obstacle_to_training(origin, dataset):
         raise OptionError(f"{obstacle}; leave --compare-scratch out")
     assert origin.assemble_untrained is not None
     with steps.measure("train from scratch"):
         trained = from_scratch(
             origin.assemble_untrained(),
             origin.normalization,
-            *_photos(dataset),
-            _training_options(FROM_SCRATCH, origin, dataset, options),
+            *photos_to_train_on(dataset),
+            training_options(FROM_SCRATCH, origin, dataset, options),
             progress=steps.progress,
         )
-    candidate = _compile_and_solve(FROM_SCRATCH, trained, origin, dataset, board, options, steps)
+    candidate = compile_and_solve(FROM_SCRATCH, trained, origin, dataset, board, options, steps)
     answers = held_out_answers(candidate.selection, dataset)
-    return _stage(candidate, False, answers, _HELD_OUT, dataset, "for comparison only")
+    return stage_of(candidate, False, answers, HELD_OUT, dataset, "for comparison only")
 
 
 def keep_better(
@@ -131,14 +131,14 @@ def keep_better(
     if tuned is None:
         answers = held_out_answers(first.selection, dataset)
         how = f"{FOLDS}-fold cross-validation of the last layer"
-        return first, (_stage(first, True, answers, how, dataset, note),)
+        return first, (stage_of(first, True, answers, how, dataset, note),)
     before = held_out_answers(solve_held_out(first.artifact, first.embeddings, dataset), dataset)
     after = held_out_answers(tuned.selection, dataset)
-    better = _merit(after) > _merit(before)
+    better = merit(after) > merit(before)
     verdict = "" if better else "the validation photos did not prefer it"
     stages = (
-        _stage(first, not better, before, _HELD_OUT, dataset),
-        _stage(tuned, better, after, _HELD_OUT, dataset, verdict),
+        stage_of(first, not better, before, HELD_OUT, dataset),
+        stage_of(tuned, better, after, HELD_OUT, dataset, verdict),
     )
     return (tuned if better else first), stages
 
@@ -159,23 +159,29 @@ def solve_float(kept: Candidate, origin: Origin, dataset: Dataset, options: Buil
 
 def compile_on_photos(model: Any, options: ConversionOptions, origin: Origin, dataset: Dataset) -> Artifact:
     """A tf_keras backbone compiled, calibrated on the user's own training photos."""
-    frames = [dataset.frame(index) for index in _calibration_sample(dataset, options.calibration_images)]
+    frames = calibration_frames(dataset, options.calibration_images)
     return convert(model, origin.normalization, origin.preprocess, options, frames)
 
 
-_HELD_OUT = "validation photos, last layer solved from the training photos"
+def calibration_frames(dataset: Dataset, count: int) -> list[np.ndarray]:
+    """At most `count` training photos as the model takes them, uint8 (h, w, 3), every class in turn."""
+    return [dataset.frame(index) for index in calibration_sample(dataset, count)]
 
 
-def _photos(dataset: Dataset) -> tuple[Any, list[int], np.ndarray, np.ndarray]:
+HELD_OUT = "validation photos, last layer solved from the training photos"
+
+
+def photos_to_train_on(dataset: Dataset) -> tuple[Any, list[int], np.ndarray, np.ndarray]:
     """Frames, label slots, and the indices to train and to validate on, as training takes them."""
     slots = {label: slot for slot, label in enumerate(dataset.labels)}
     labels = [slots[sample.label] for sample in dataset.samples]
     return dataset.frames, labels, dataset.indices("train"), dataset.indices("val")
 
 
-def _compile_and_solve(
+def compile_and_solve(
     stage: str, trained: Any, origin: Origin, dataset: Dataset, board: Target, options: BuildOptions, steps: Steps
 ) -> Candidate:
+    """A trained backbone (FineTuned) as the board takes it, with a last layer solved on what it then gives."""
     _discard_old_checkpoints(options)
     with steps.measure("convert"):
         artifact = compile_on_photos(trained.model, options.conversion, origin, dataset)
@@ -189,7 +195,8 @@ def _compile_and_solve(
     return Candidate(stage, artifact, embeddings, selection, trained.model, trained.history, trained.seconds)
 
 
-def _obstacle(origin: Origin, dataset: Dataset) -> str:
+def obstacle_to_training(origin: Origin, dataset: Dataset) -> str:
+    """Why the backbone cannot be trained here; empty where it can."""
     if origin.assemble is None:
         return f"{origin.name} is compiled, so it cannot be fine-tuned"
     if not len(dataset.indices("val")):
@@ -197,12 +204,19 @@ def _obstacle(origin: Origin, dataset: Dataset) -> str:
     return ""
 
 
-def _training_options(stage: str, origin: Origin, dataset: Dataset, options: BuildOptions) -> FineTuneOptions:
-    """Seeded like the split, with a checkpoint of its own for this stage, these photos, backbone and options."""
+def training_options(stage: str, origin: Origin, dataset: Dataset, options: BuildOptions) -> FineTuneOptions:
+    """Seeded like the split, for as many epochs as were asked for."""
     training = replace(options.training, seed=options.data.seed)
     if isinstance(options.fine_tune, int):
         upper = min(training.epochs_upper, options.fine_tune - 1)
         training = replace(training, epochs_upper=upper, epochs_all=options.fine_tune - upper)
+    return with_checkpoint(training, stage, origin, dataset, options)
+
+
+def with_checkpoint(
+    training: FineTuneOptions, stage: str, origin: Origin, dataset: Dataset, options: BuildOptions
+) -> FineTuneOptions:
+    """With a checkpoint of its own for this stage, these photos, backbone and options."""
     key = f"{__version__}\n{stage}\n{dataset.digest}\n{json.dumps(origin.description, sort_keys=True)}\n{training}"
     return replace(training, checkpoint=_checkpoints(options) / hashlib.sha256(key.encode()).hexdigest()[:32])
 
@@ -219,7 +233,7 @@ def _discard_old_checkpoints(options: BuildOptions) -> None:
             path.unlink()
 
 
-def _calibration_sample(dataset: Dataset, count: int) -> list[int]:
+def calibration_sample(dataset: Dataset, count: int) -> list[int]:
     """Training photos, every class in turn; within a class they are in the order of their digests, so by chance."""
     by_label: dict[str, list[int]] = {}
     for index in dataset.indices("train"):
@@ -229,15 +243,16 @@ def _calibration_sample(dataset: Dataset, count: int) -> list[int]:
     return in_turn[:count]
 
 
-def _merit(answers: list[ImageResult]) -> tuple[float, float]:
+def merit(answers: list[ImageResult]) -> tuple[float, float]:
     """What candidates are compared by: accuracy first, then the probability given to the right label."""
     accuracy = float(np.mean([answer.correct for answer in answers]))
     return accuracy, float(np.mean([np.log(max(answer.probability_of_label, 1e-12)) for answer in answers]))
 
 
-def _stage(
+def stage_of(
     candidate: Candidate, kept: bool, validation: list[ImageResult], how: str, dataset: Dataset, note: str = ""
 ) -> Stage:
+    """A stage as the report tells it, its test figure with it."""
     test = candidate.answers(dataset, dataset.indices("test"))
     right, test_right = (sum(answer.correct for answer in answers) for answers in (validation, test))
     return Stage(
