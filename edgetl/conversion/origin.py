@@ -17,6 +17,7 @@ from edgetl.bundle import open_bundle
 from edgetl.conversion.artifact import Artifact
 from edgetl.conversion.compiled import compile_backbone
 from edgetl.conversion.description import describe
+from edgetl.conversion.pixels import take_raw_pixels
 from edgetl.errors import ConversionError, OptionError, StorageError
 from edgetl.runtime import Preprocess
 from edgetl.runtime.bundled import EDGETPU_MODEL, MODEL
@@ -122,7 +123,8 @@ def _from_bundle(path: Path) -> Origin:
 
 
 def _from_tflite(path: Path, edgetpu_path: Optional[Path]) -> Origin:
-    model = _read(path)
+    content = _read(path)
+    model = take_raw_pixels(content)
     described = describe(model)
     if described["edgetpu"]:
         raise OptionError(
@@ -141,9 +143,9 @@ def _from_tflite(path: Path, edgetpu_path: Optional[Path]) -> Origin:
         "embedding_size": artifact.embedding["size"],
         "licence": "as its owner gives it",
         "source": path.name,
-        "weights_sha256": hashlib.sha256(model).hexdigest(),
+        "weights_sha256": hashlib.sha256(content).hexdigest(),
     }
-    edgetpu_model = None if edgetpu_path is None else _read(edgetpu_path)
+    edgetpu_model = None if edgetpu_path is None else take_raw_pixels(_read(edgetpu_path))
     return Origin(description, preprocess, _only(artifact, path), edgetpu_model=edgetpu_model)
 
 
