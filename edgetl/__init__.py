@@ -11,6 +11,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _VERBS = {
+    "bench": "edgetl.runtime",
     "build": "edgetl.pipeline",
     "BuildOptions": "edgetl.pipeline",
     "evaluate": "edgetl.evaluation",

@@ -1,15 +1,19 @@
 """Boards as data: reads targets/*.toml into frozen values for the build, the compiler and the report.
 
 The stem of the file is the target's name. A folder of the user's own (EDGETL_TARGETS, or
-~/.config/edgetl/targets) is searched first, so a new board is one file and no code.
+~/.config/edgetl/targets) is searched first, so a new board is one file and no code. What `edgetl bench` measured
+on a board lies beside it, in ~/.config/edgetl/profiles.
 """
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Optional
 
@@ -23,7 +27,7 @@ else:  # pragma: no cover - Raspberry Pi OS Bullseye
 
 @dataclass(frozen=True)
 class ReferenceLatency:
-    """A latency that someone else measured on the board and published.
+    """A latency that was measured on the board: by someone else who published it, or by the user.
 
     `macs` is the multiply-accumulate count of the model that was measured; estimates for other
     models scale with it.
@@ -36,13 +40,21 @@ class ReferenceLatency:
     latency_ms: float
     source: str
 
+    def __post_init__(self) -> None:
+        if self.macs < 1 or not (math.isfinite(self.latency_ms) and self.latency_ms > 0):
+            raise OptionError(
+                f"a latency needs macs of 1 or more and latency_ms above 0, received {self.macs} and {self.latency_ms}"
+            )
+
 
 @dataclass(frozen=True)
 class LatencyEstimate:
-    """A latency that nobody measured: scaled by multiply-accumulates from a published figure."""
+    """A latency scaled by multiply-accumulates from that of another model."""
 
     latency_ms: float
     reference: ReferenceLatency
+    is_own: bool
+    """Whether the user measured the reference, rather than someone who published it."""
 
 
 @dataclass(frozen=True)
@@ -67,24 +79,30 @@ class Target:
     min_edgetpu_runtime: Optional[int] = None
     source: str = ""
     reference_latencies: tuple[ReferenceLatency, ...] = field(default=())
+    measured_latencies: tuple[ReferenceLatency, ...] = field(default=())
+    """What `edgetl bench` measured on the user's own board; estimates prefer them."""
+
+    def accelerator(self, quantize: str) -> str:
+        """What runs a model of this number format: "edgetpu" or "cpu"."""
+        return "edgetpu" if self.edgetpu and quantize == "int8" else "cpu"
 
     def estimate_latency(self, macs: int, quantize: str = "int8") -> Optional[LatencyEstimate]:
-        """The latency of a model of `macs` multiply-accumulates, scaled from the nearest published figure.
+        """The latency of a model of `macs` multiply-accumulates, scaled from the nearest known figure.
 
-        None where nothing comparable was published. The nearest reference is the one whose count is
+        None where nothing comparable was measured or published. The nearest reference is the one whose count is
         closest by ratio; latency is taken as proportional to the count, which is rough: memory traffic
         and depthwise layers make real models differ by half as much again.
         """
-        accelerator = "edgetpu" if self.edgetpu and quantize == "int8" else "cpu"
-        usable = [
-            reference
-            for reference in self.reference_latencies
-            if reference.quantize == quantize and reference.accelerator == accelerator
-        ]
+        own = self._comparable(self.measured_latencies, quantize)
+        usable = own or self._comparable(self.reference_latencies, quantize)
         if not usable or macs <= 0:
             return None
         nearest = min(usable, key=lambda reference: max(macs / reference.macs, reference.macs / macs))
-        return LatencyEstimate(nearest.latency_ms * macs / nearest.macs, nearest)
+        return LatencyEstimate(nearest.latency_ms * macs / nearest.macs, nearest, is_own=bool(own))
+
+    def _comparable(self, references: Sequence[ReferenceLatency], quantize: str) -> list[ReferenceLatency]:
+        accelerator = self.accelerator(quantize)
+        return [entry for entry in references if (entry.quantize, entry.accelerator) == (quantize, accelerator)]
 
 
 def load_target(name: str) -> Target:
@@ -105,9 +123,70 @@ def list_targets() -> list[Target]:
     return [_read(path) for _, path in sorted(_files().items())]
 
 
+def store_profile(measured: Mapping[str, Any], target: Target) -> Path:
+    """Keeps what `edgetl bench --json` says of a board, for later builds to estimate from; returns the file.
+
+    A figure of the same model is replaced. Raises OptionError where it was measured on another architecture, or
+    not on what runs such a model there, or lacks what an estimate needs.
+    """
+    latency = _measured_latency(measured, target)
+    others = [
+        entry
+        for entry in target.measured_latencies
+        if (entry.model, entry.macs, entry.quantize) != (latency.model, latency.macs, latency.quantize)
+    ]
+    path = _profile_path(target.name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _write_beside_and_move(path, json.dumps([asdict(entry) for entry in (*others, latency)], indent=1) + "\n")
+    return path
+
+
+def _measured_latency(measured: Mapping[str, Any], target: Target) -> ReferenceLatency:
+    try:
+        architecture = measured["architecture"]
+        setting = f"{measured['threads']} threads, {measured['interpreter']}"
+        values = {key: measured[key] for key in ("model", "macs", "quantize", "accelerator")}
+        values["latency_ms"] = measured["frame_ms"]["p50"]
+        values["source"] = f"measured on {measured['machine']}, {setting}"
+    except (KeyError, TypeError) as error:
+        raise OptionError(f"this is not what edgetl bench --json prints: {error}") from error
+    if target.architecture not in ("any", architecture):
+        raise OptionError(
+            f"{target.name} is {target.architecture}, this was measured on {architecture}; run edgetl bench --json on "
+            f"the board, and then here: edgetl bench --import FILE --target {target.name}"
+        )
+    if values["macs"] == 0:
+        raise OptionError("the bundle does not say how many multiply-accumulates its backbone takes; build it anew")
+    latency: ReferenceLatency = _construct(ReferenceLatency, values, "the measurement")
+    accelerator = target.accelerator(latency.quantize)
+    if latency.accelerator != accelerator:
+        raise OptionError(
+            f"{target.name} runs {latency.quantize} on {accelerator}, this was measured on {latency.accelerator}"
+        )
+    return latency
+
+
+def _write_beside_and_move(path: Path, text: str) -> None:
+    handle, beside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(beside, path)
+    except BaseException:
+        os.unlink(beside)
+        raise
+
+
+def _profile_path(name: str) -> Path:
+    return _config() / "profiles" / f"{name}.json"
+
+
+def _config() -> Path:
+    return Path(os.environ.get("XDG_CONFIG_HOME", Path.home() / ".config")) / "edgetl"
+
+
 def _folders() -> list[Path]:
-    config = Path(os.environ.get("XDG_CONFIG_HOME", Path.home() / ".config"))
-    own = Path(os.environ.get("EDGETL_TARGETS", config / "edgetl" / "targets"))
+    own = Path(os.environ.get("EDGETL_TARGETS", _config() / "targets"))
     package = Path(__file__).resolve().parent
     return [own, package / "targets_data", package.parent / "targets"]
 
@@ -128,7 +207,7 @@ def _read(path: Path) -> Target:
     references = content.pop("reference_latencies", [])
     if not isinstance(references, list):
         raise OptionError(f"{path}: reference_latencies must be a list of tables")
-    return _construct(
+    published: Target = _construct(
         Target,
         {
             **content,
@@ -137,6 +216,17 @@ def _read(path: Path) -> Target:
         },
         path,
     )
+    return replace(published, measured_latencies=_read_profile(_profile_path(path.stem)))
+
+
+def _read_profile(path: Path) -> tuple[ReferenceLatency, ...]:
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+        return tuple(_construct(ReferenceLatency, entry, path) for entry in entries)
+    except FileNotFoundError:
+        return ()
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise OptionError(f"{path} is not a profile that edgetl bench stored; remove it ({error})") from error
 
 
 _KINDS: Mapping[str, tuple[type, ...]] = {
@@ -151,8 +241,8 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
 }
 
 
-def _construct(kind: type, content: Mapping[str, Any], path: Path) -> Any:
-    """A dataclass from a TOML table; unknown keys, missing keys and wrong types are errors."""
+def _construct(kind: type, content: Mapping[str, Any], path: object) -> Any:
+    """A dataclass from a table that `path` held; unknown keys, missing keys and wrong types are errors."""
     known = {entry.name: str(entry.type) for entry in fields(kind)}
     for key, value in content.items():
         if key not in known:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edgetl.errors import OptionError, UnknownNameError
-from edgetl.targets import list_targets, load_target
+from edgetl.targets import list_targets, load_target, store_profile
 
 SHIPPED = {"rpi-zero2w", "rpi3", "rpi4", "rpi5", "coral", "coral-dev-board", "generic"}
 
@@ -71,3 +71,76 @@ def test_a_wrong_file_is_refused(own_folder, line, complaint):
     (own_folder / "wrong.toml").write_text(line)
     with pytest.raises(OptionError, match=complaint):
         load_target("wrong")
+
+
+MEASURED = {
+    "model": "efficientnet-lite0",
+    "macs": 400_000_000,
+    "quantize": "int8",
+    "accelerator": "cpu",
+    "architecture": "aarch64",
+    "interpreter": "ai-edge-litert 2.3.0",
+    "threads": 4,
+    "machine": "Raspberry Pi 4 Model B Rev 1.4, 4 cores",
+    "frame_ms": {"p50": 40.0, "p95": 44.0, "p99": 50.0, "runs": 80},
+}
+
+
+@pytest.fixture
+def config(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    return tmp_path / "edgetl"
+
+
+def test_a_measured_profile_is_preferred_to_what_was_published(config):
+    path = store_profile(MEASURED, load_target("rpi4"))
+    assert path == config / "profiles" / "rpi4.json"
+    estimate = load_target("rpi4").estimate_latency(300_000_000)
+    assert estimate.is_own
+    assert estimate.latency_ms == pytest.approx(30.0)
+    assert "Raspberry Pi 4 Model B" in estimate.reference.source
+    published = load_target("rpi4").estimate_latency(300_000_000, "float32")
+    assert not published.is_own
+    assert load_target("rpi5").measured_latencies == ()
+
+
+def test_a_model_that_is_measured_again_replaces_its_figure_and_no_other(config):
+    store_profile(MEASURED, load_target("rpi4"))
+    store_profile({**MEASURED, "model": "tiny", "macs": 1000}, load_target("rpi4"))
+    store_profile({**MEASURED, "frame_ms": {"p50": 41.0}}, load_target("rpi4"))
+    stored = {entry.model: entry.latency_ms for entry in load_target("rpi4").measured_latencies}
+    assert stored == {"tiny": 40.0, "efficientnet-lite0": 41.0}
+    assert [path.name for path in (config / "profiles").iterdir()] == ["rpi4.json"]
+
+
+@pytest.mark.parametrize(
+    ("change", "target", "complaint"),
+    [
+        ({"architecture": "x86_64"}, "rpi4", "rpi4 is aarch64, this was measured on x86_64"),
+        ({"architecture": "armv7l"}, "rpi4", "rpi4 is aarch64, this was measured on armv7l"),
+        ({}, "coral", "coral runs int8 on edgetpu, this was measured on cpu"),
+        ({"macs": 0}, "rpi4", "does not say how many multiply-accumulates"),
+        ({"macs": -1}, "rpi4", "macs of 1 or more"),
+        ({"frame_ms": {"p50": 0}}, "rpi4", "latency_ms above 0"),
+        ({"frame_ms": {"p50": float("nan")}}, "rpi4", "latency_ms above 0"),
+        ({"frame_ms": None}, "rpi4", "not what edgetl bench --json prints"),
+        ({"model": 7}, "rpi4", "'model' must be str"),
+    ],
+)
+def test_a_profile_that_does_not_fit_is_refused(config, change, target, complaint):
+    with pytest.raises(OptionError, match=complaint):
+        store_profile({**MEASURED, **change}, load_target(target))
+    assert not config.exists()
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", '[{"model": 1}]', "7", '{"a": 1}'])
+def test_a_damaged_profile_is_named(config, text):
+    (config / "profiles").mkdir(parents=True)
+    (config / "profiles" / "rpi4.json").write_text(text)
+    with pytest.raises(OptionError, match=r"rpi4\.json"):
+        load_target("rpi4")
+
+
+def test_any_machine_is_generic(config):
+    store_profile({**MEASURED, "architecture": "riscv64"}, load_target("generic"))
+    assert load_target("generic").estimate_latency(400_000_000).latency_ms == pytest.approx(40.0)

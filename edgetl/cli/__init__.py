@@ -32,6 +32,7 @@ _COMMANDS = {
     "backbones": "edgetl.cli.listing",
     "doctor": "edgetl.cli.listing",
     "run": "edgetl.cli.device",
+    "bench": "edgetl.cli.device",
     "teach": "edgetl.cli.learning",
     "correct": "edgetl.cli.learning",
     "forget": "edgetl.cli.learning",

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 import click
 
-from edgetl.cli.learning import open_classifier, state_option
+from edgetl.cli import print_json
+from edgetl.cli.console import print_table
+from edgetl.cli.learning import has_state, open_classifier, state_option
 from edgetl.cli.showing import Display, open_display
 from edgetl.cli.stopping import GracefulStop
 from edgetl.errors import ImageError, OptionError
@@ -78,6 +81,108 @@ def run(
         _warn(f"{unread} image{'s' if unread > 1 else ''} could not be read")
     if unread and not read:
         raise SystemExit(NOTHING_READ)
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path), required=False)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    default=10.0,
+    show_default=True,
+    help="For latencies and throughput together; start-up and memory come on top.",
+)
+@click.option("--threads", type=click.IntRange(min=1), help="Interpreter threads; the machine's cores by default.")
+@state_option
+@click.option("--store", is_flag=True, help="Keep the latency as the target's: later builds estimate from it.")
+@click.option(
+    "--import",
+    "imported",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Store what --json printed on a board, instead of measuring here.",
+)
+@click.option("--target", "target_name", metavar="NAME", help="Whose latency it is.  [default: what BUNDLE is for]")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
+def bench(
+    bundle: Optional[Path],
+    seconds: float,
+    threads: Optional[int],
+    state: Optional[Path],
+    store: bool,
+    imported: Optional[Path],
+    target_name: Optional[str],
+    as_json: bool,
+) -> None:
+    """Measure BUNDLE on this machine: latency, throughput, start-up, memory and, where they can be read, heat and
+    throttling.
+
+    To have builds estimate from your own board, run edgetl bench BUNDLE --json > FILE there, and
+    edgetl bench --import FILE on the workstation.
+    """
+    if bundle is not None and imported is None:
+        measured = _measure(bundle, seconds, threads, state)
+    elif imported is not None and bundle is None:
+        measured = _read_measured(imported)
+    else:
+        raise OptionError("give a BUNDLE to measure, or --import FILE to store what was measured elsewhere")
+    if as_json:
+        print_json(measured)
+    elif imported is None:
+        print_table(["", measured["bundle"]], list(_rows(measured)))
+    if store or imported is not None:
+        click.echo(_store(measured, target_name), err=as_json)
+
+
+def _measure(bundle: Path, seconds: float, threads: Optional[int], state: Optional[Path]) -> dict[str, Any]:
+    from edgetl.runtime import bench as measure
+    from edgetl.runtime.state import state_folder
+
+    found = state if state is not None or not has_state(bundle, None) else state_folder(bundle)
+    measured = measure(bundle, seconds, threads, found).to_dict()
+    if measured["note"]:
+        _warn(measured["note"])
+    return measured
+
+
+def _read_measured(path: Path) -> dict[str, Any]:
+    try:
+        measured = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise OptionError(f"{path} is not JSON; give what edgetl bench --json printed ({error})") from error
+    if not isinstance(measured, dict):
+        raise OptionError(f"{path} holds no JSON object; give what edgetl bench --json printed")
+    return measured
+
+
+def _store(measured: dict[str, Any], target_name: Optional[str]) -> str:
+    """Stores the profile, and says so."""
+    from edgetl.targets import load_target, store_profile
+
+    target = load_target(target_name or str(measured.get("target")))
+    path = store_profile(measured, target)
+    latency = f"{measured['frame_ms']['p50']:.3g} ms with {measured['model']} on {measured['machine']}"
+    return f"stored for {target.name} ({target.title}): {latency}, in {path}"
+
+
+def _rows(measured: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """What was measured, for people."""
+    for name, key in (("frame to answer", "frame_ms"), ("JPEG to answer", "jpeg_ms")):
+        timing = measured[key]
+        slower = f"95 of 100 under {timing['p95']:.3g}, 99 under {timing['p99']:.3g}; {timing['runs']} runs"
+        yield name, f"{timing['p50']:.3g} ms  ({slower})"
+    yield "throughput", f"{measured['images_per_second']:.1f} JPEGs a second"
+    above = f"{measured['startup_above_bare_ms']:+.0f} ms against the bare interpreter"
+    yield "start to first answer", f"{measured['startup_ms']:.0f} ms  ({above})"
+    above = f"{measured['peak_above_bare_bytes'] / 2**20:+.1f} MiB against the bare interpreter"
+    yield "peak memory", f"{measured['peak_bytes'] / 2**20:.1f} MiB  ({above})"
+    before, after = measured["celsius_before"], measured["celsius_after"]
+    if before is not None and after is not None:
+        yield "temperature", f"{before:.0f} °C before, {after:.0f} °C after"
+    if measured["throttling"] is not None:
+        yield "throttling", ", ".join(measured["throttling"]) or "none"
+    threads = f"{measured['threads']} thread{'s' if measured['threads'] > 1 else ''}"
+    yield "by", f"{measured['interpreter']} on {measured['accelerator']}, {threads}"
+    yield "on", f"{measured['machine']}, {measured['architecture']}"
 
 
 def _classify(

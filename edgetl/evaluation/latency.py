@@ -5,19 +5,18 @@ from __future__ import annotations
 import gzip
 import itertools
 import os
-import platform
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Optional, Union
 
 import numpy as np
 
 from edgetl.bundle import Bundle
 from edgetl.errors import OptionError
-from edgetl.runtime.classifier import THREADS_LIMIT, Classifier
+from edgetl.runtime.classifier import Classifier, default_threads
 from edgetl.runtime.engine import Engine
+from edgetl.runtime.machine import describe_machine
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ def measure_latency(
 
     Decoding a photo is not in it. `threads` is the number of cores, as for the Classifier.
     """
-    threads = threads or _default_threads()
+    threads = threads or default_threads()
     classifier = Classifier(bundle, threads=threads)
     preprocess = classifier.manifest.preprocess
     size = int(preprocess["height"]), int(preprocess["width"])
@@ -76,7 +75,7 @@ def measure_latency(
 
 def measure_model(model: bytes, threads: Optional[int] = None, options: LatencyOptions = LatencyOptions()) -> Latency:
     """How long a compiled backbone alone takes from frame to embedding: what variants are compared by."""
-    threads = threads or _default_threads()
+    threads = threads or default_threads()
     engine = Engine(model, threads=threads)
     interpreter = f"{engine.interpreter} on {engine.accelerator}"
     return _measure(engine.invoke, engine.input_size, "the backbone alone", threads, interpreter, options)
@@ -85,12 +84,6 @@ def measure_model(model: bytes, threads: Optional[int] = None, options: LatencyO
 def compressed_size(model: bytes) -> int:
     """The bytes that are left after gzip -9: what an update over the air carries."""
     return len(gzip.compress(model, compresslevel=9, mtime=0))
-
-
-def describe_machine() -> str:
-    """The board or processor, and its cores: "Raspberry Pi 4 Model B Rev 1.4, 4 cores"."""
-    cores = _cores()
-    return f"{_board() or _processor()}, {cores} core{'s' if cores != 1 else ''}"
 
 
 def _measure(
@@ -130,28 +123,3 @@ def _timed(call: Callable[[np.ndarray], object], frames: Iterator[np.ndarray], l
         yield 1000 * (finish - start)
         if finish > end:
             return
-
-
-def _default_threads() -> int:
-    return min(THREADS_LIMIT, _cores())
-
-
-def _cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _board() -> str:
-    try:
-        return Path("/proc/device-tree/model").read_text(encoding="utf-8", errors="replace").strip("\0\n ")
-    except OSError:
-        return ""
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()

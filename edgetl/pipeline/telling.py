@@ -43,6 +43,22 @@ def tell(
     )
 
 
+def latency_figure(board: Target, origin: Origin, quantize: str) -> Optional[Figure]:
+    """What is known of the backbone's latency on the board: measured there with this backbone, or an estimate."""
+    estimate = board.estimate_latency(origin.macs, quantize)
+    if estimate is None:
+        return None
+    reference = estimate.reference
+    if estimate.is_own and (reference.model, reference.macs) == (origin.name, origin.macs):
+        return Figure(round(estimate.latency_ms, 1), "ms", f"{reference.source}, with edgetl bench")
+    how = (
+        f"{reference.latency_ms:g} ms {'' if estimate.is_own else 'published '}for {reference.model} "
+        f"({reference.source}), scaled from {reference.macs / 1e6:.0f} to {origin.macs / 1e6:.0f} million "
+        "multiply-accumulates"
+    )
+    return Figure(round(estimate.latency_ms, 1), "ms", how, estimate=True)
+
+
 def _summary(shelf: Shelf, kept: Candidate, shipped: Measured, reference: Optional[Measured]) -> Summary:
     return Summary(
         name=shelf.name,
@@ -57,7 +73,7 @@ def _summary(shelf: Shelf, kept: Candidate, shipped: Measured, reference: Option
         float_accuracy=reference.evaluation.accuracy if reference else None,
         model_bytes=len(kept.artifact.model),
         latency_here=shipped.latency,
-        latency_on_target=_estimate(shelf.board, shelf.origin, kept.artifact.quantize),
+        latency_on_target=latency_figure(shelf.board, shelf.origin, kept.artifact.quantize),
     )
 
 
@@ -66,18 +82,6 @@ def _compare(reference: Optional[Measured], shipped: Measured, quantize: str) ->
         return None
     answers = (reference.evaluation.images, shipped.evaluation.images)
     return compare(*answers, ("float32", quantize), "run by the device runtime")
-
-
-def _estimate(board: Target, origin: Origin, quantize: str) -> Optional[Figure]:
-    estimate = board.estimate_latency(origin.macs, quantize)
-    if estimate is None:
-        return None
-    reference = estimate.reference
-    how = (
-        f"{reference.latency_ms:g} ms published for {reference.model} ({reference.source}), "
-        f"scaled from {reference.macs / 1e6:.0f} to {origin.macs / 1e6:.0f} million multiply-accumulates"
-    )
-    return Figure(round(estimate.latency_ms, 1), "ms", how, estimate=True)
 
 
 def _data(shelf: Shelf, first: Candidate) -> Data:

@@ -12,6 +12,7 @@ _HOMES = {
     "Learner": "learner",
     "Prediction": "classifier",
     "Preprocess": "preprocess",
+    "bench": "benchmark",
     "decode": "preprocess",
     "interpreters": "engine",
     "iterate": "sources",

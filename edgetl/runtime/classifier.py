@@ -17,6 +17,7 @@ from edgetl.errors import IntegrityError, OptionError
 from edgetl.learners import LastLayer, to_grid
 from edgetl.runtime.bundled import EDGETPU_MODEL, MODEL, read_last_layer
 from edgetl.runtime.engine import Engine
+from edgetl.runtime.machine import cores
 from edgetl.runtime.preprocess import ImageSource, Preprocess, decode
 
 THREADS_LIMIT = 4
@@ -63,7 +64,7 @@ class Classifier:
         self._bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
         self._preprocess = _preprocess_of(self._bundle)
         self._last_layer = read_last_layer(self._bundle)
-        self._engine = _engine_of(self._bundle, _available_cores() if threads is None else threads)
+        self._engine = _engine_of(self._bundle, default_threads() if threads is None else threads)
         _check_claims(self._bundle, self._engine, self._preprocess)
         self._lock = threading.Lock()
         self._engine.invoke(np.zeros((*self._preprocess.size, 3), np.uint8))  # the first run is a slow one
@@ -167,6 +168,11 @@ class Classifier:
         return prediction
 
 
+def default_threads() -> int:
+    """The number of cores that one image is spread over unless it is given."""
+    return min(THREADS_LIMIT, cores())
+
+
 _DECODERS = 2
 
 
@@ -177,11 +183,6 @@ class _Prepared:
     frame: np.ndarray
     decode_seconds: float
     preprocess_seconds: float
-
-
-def _available_cores() -> int:
-    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
-    return min(THREADS_LIMIT, len(allowed))
 
 
 def _preprocess_of(bundle: Bundle) -> Preprocess:

@@ -1,0 +1,53 @@
+"""A report says where its figure for the board's latency comes from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from edgetl.conversion.origin import Origin
+from edgetl.pipeline.telling import latency_figure
+from edgetl.runtime import Preprocess
+from edgetl.targets import ReferenceLatency, load_target
+
+OWN = ReferenceLatency("efficientnet-lite0", 400_000_000, "int8", "cpu", 40.0, "measured on my board, 4 threads")
+
+
+def origin(name: str, macs: int) -> Origin:
+    def compiled(quantize: str):  # type: ignore[no-untyped-def]
+        pytest.fail(f"a latency needs no {quantize} model")
+
+    return Origin({"name": name, "macs": macs}, Preprocess(224, 224), compiled)
+
+
+def test_a_published_figure_is_scaled_and_called_an_estimate() -> None:
+    figure = latency_figure(load_target("rpi4"), origin("tiny", 150_000_000), "int8")
+    assert figure is not None
+    assert figure.estimate
+    assert figure.how.startswith("17 ms published for MobileNet v2 1.0 224 (XNNPACK README 2022")
+    assert figure.how.endswith("scaled from 300 to 150 million multiply-accumulates")
+
+
+def test_a_figure_of_ones_own_is_preferred_for_another_backbone_too() -> None:
+    board = replace(load_target("rpi4"), measured_latencies=(OWN,))
+    figure = latency_figure(board, origin("tiny", 100_000_000), "int8")
+    assert figure is not None
+    assert figure.estimate
+    assert figure.value == 10.0
+    assert figure.how == (
+        "40 ms for efficientnet-lite0 (measured on my board, 4 threads), "
+        "scaled from 400 to 100 million multiply-accumulates"
+    )
+
+
+def test_a_backbone_that_was_measured_is_no_estimate() -> None:
+    board = replace(load_target("rpi4"), measured_latencies=(OWN,))
+    figure = latency_figure(board, origin("efficientnet-lite0", 400_000_000), "int8")
+    assert figure is not None
+    assert not figure.estimate
+    assert (figure.value, figure.how) == (40.0, "measured on my board, 4 threads, with edgetl bench")
+
+
+def test_nothing_is_said_of_a_board_of_which_nothing_is_known() -> None:
+    assert latency_figure(load_target("generic"), origin("tiny", 100_000_000), "int8") is None
