@@ -98,7 +98,7 @@ def replay(bundle: Bundle, threads: Optional[int] = None) -> Replay:
         try:
             prediction, raw = classifier.predict(picture), classifier.embed(picture)
         except ImageError as error:
-            raise IntegrityError(f"{bundle.path}: canary {expected['image']} is no picture; build it again") from error
+            raise IntegrityError(f"the canary {expected['image']} is no picture; build it again") from error
         cosines.append(_cosine(raw, expected["embedding"], bundle.manifest.embedding["zero_point"]))
         gaps.append(abs(prediction.probabilities.get(expected["label"], 0.0) - expected["probability"]))
         times.append(_latency_ms(prediction))
@@ -123,7 +123,7 @@ def _check_claims(bundle: Bundle, of: Mapping[str, Any]) -> None:
     for name, value in actual.items():
         if of[name] != value:
             raise CanaryError(
-                f"{bundle.path} was changed: its canaries were answered with another {name}; build it again"
+                f"'{bundle.manifest.name}' was changed: its canaries were answered with another {name}; build it again"
             )
 
 
@@ -143,15 +143,15 @@ def _check_answers(bundle: Bundle, found: Replay, tolerance: Mapping[str, Any]) 
     for name, (is_within, value, limit) in limits.items():
         if not is_within:
             raise CanaryError(
-                f"{bundle.path} does not answer here as where it was built: {name} {value:g}, the limit is {limit:g} "
-                f"({found.interpreter}); build it for this device"
+                f"'{bundle.manifest.name}' does not answer here as where it was built: {name} {value:g}, "
+                f"the limit is {limit:g} ({found.interpreter}); build it for this device"
             )
 
 
 def _read(bundle: Bundle) -> Dict[str, Any]:
     """The document, held against its form. Raises IntegrityError."""
     if CANARIES not in bundle:
-        raise IntegrityError(f"{bundle.path} has no canaries to prove itself with; build it again: edgetl build")
+        raise IntegrityError(f"'{bundle.manifest.name}' has no canaries to prove itself with; build it again")
     try:
         document = json.loads(bundle.read(CANARIES))
         of, tolerance, expected = document["of"], document["tolerance"], document["expected"]
@@ -165,7 +165,7 @@ def _read(bundle: Bundle) -> Dict[str, Any]:
     except (ValueError, KeyError, TypeError, RecursionError):
         well_formed = False
     if not well_formed:
-        raise IntegrityError(f"{bundle.path}: '{CANARIES}' is not as edgetl packs it; build it again: edgetl build")
+        raise IntegrityError(f"the '{CANARIES}' of '{bundle.manifest.name}' is not as edgetl packs it; build it again")
     return dict(document)
 
 

@@ -1,6 +1,7 @@
 """The tiny models for every test of the runtime."""
 
 from tests.models import tiny_bundle, tiny_model, tiny_models
+from tests.runtime.installing import releases
 from tests.runtime.learning import teachable
 
-__all__ = ["teachable", "tiny_bundle", "tiny_model", "tiny_models"]
+__all__ = ["releases", "teachable", "tiny_bundle", "tiny_model", "tiny_models"]

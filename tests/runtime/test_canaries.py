@@ -4,31 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from edgetl.bundle import open_bundle, pack
+from edgetl.bundle import open_bundle
 from edgetl.errors import BundleError, CanaryError, EdgetlError, IntegrityError
 from edgetl.runtime.canaries import CANARIES, replay
-from tests.models import COLOURS
-from tests.runtime.learning import pack_teachable
+from tests.runtime.installing import Releases, renormalised, repacked
 
 
-@pytest.fixture(scope="session")
-def proven(tiny_model: bytes, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return pack_teachable(tmp_path_factory.mktemp("proven") / "colours.edgetl", tiny_model, canaries=COLOURS)
-
-
-def repacked(bundle: Path, path: Path, entries: dict[str, Any] | None = None, **manifest: Any) -> Path:
-    """The bundle with other entries (None leaves one out) and values of the manifest, and right digests."""
-    opened = open_bundle(bundle)
-    contents = {**{name: opened.read(name) for name in opened.names}, **(entries or {})}
-    kept = {name: data for name, data in contents.items() if data is not None}
-    return pack(path, replace(opened.manifest, **manifest), kept)
+@pytest.fixture
+def proven(releases: Releases) -> Path:
+    return releases.first
 
 
 def with_canaries(bundle: Path, path: Path, change: Any) -> Path:
@@ -76,19 +66,6 @@ def test_every_flipped_byte_of_the_model_is_refused(proven: Path, tmp_path: Path
         bundle = repacked(proven, tmp_path / "flipped.edgetl", {"model.tflite": bytes(flipped)})
         with pytest.raises(CanaryError, match="another model"):
             replay(open_bundle(bundle))
-
-
-def renormalised(model: bytes) -> bytes:
-    """The same model with its input divided by twice the standard deviation."""
-    import flatbuffers
-    from ai_edge_litert import schema_py_generated as schema
-
-    content = schema.ModelT.InitFromObj(schema.Model.GetRootAs(model, 0))
-    graph = content.subgraphs[0]
-    graph.tensors[graph.inputs[0]].quantization.scale = [0.5]
-    builder = flatbuffers.Builder(0)
-    builder.Finish(content.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
 
 
 def test_a_model_of_another_normalisation_is_heard_in_the_answers(proven: Path, tmp_path: Path) -> None:

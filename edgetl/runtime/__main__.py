@@ -1,0 +1,116 @@
+"""The verbs of a device that has no more than the runtime: `python -m edgetl.runtime install FILE`.
+
+A deployment calls the same ones over its transport. Each prints one JSON object with --json, else lines for people;
+an expected error is one line on standard error and exit code 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Dict, List, Optional
+
+from edgetl.bundle import open_bundle
+from edgetl.errors import EdgetlError
+from edgetl.runtime.canaries import replay
+from edgetl.runtime.health import check_running
+from edgetl.runtime.install import install, rollback
+from edgetl.runtime.inventory import take_inventory
+from edgetl.runtime.native_output import native_stderr_aside
+from edgetl.runtime.settings import Settings, read_settings, write_settings
+from edgetl.runtime.slots import Slots, default_root
+
+
+def main(arguments: Optional[List[str]] = None) -> int:
+    """Runs one verb; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        with native_stderr_aside():
+            told = options.verb(options)
+    except EdgetlError as error:
+        sys.stderr.write(f"edgetl: {' '.join(str(error).split())}\n")
+        return error.exit_code
+    sys.stdout.write(json.dumps(told, ensure_ascii=False) + "\n" if options.json else _lines(told))
+    return 0
+
+
+def _install(options: argparse.Namespace) -> Dict[str, Any]:
+    return install(options.file, options.root, fresh=options.fresh).to_dict()
+
+
+def _prove(options: argparse.Namespace) -> Dict[str, Any]:
+    return replay(open_bundle(options.file)).to_dict()
+
+
+def _rollback(options: argparse.Namespace) -> Dict[str, Any]:
+    return {"digest": rollback(options.root), "bundle": str(Slots(options.root).running)}
+
+
+def _status(options: argparse.Namespace) -> Dict[str, Any]:
+    return take_inventory(options.root)
+
+
+def _health(options: argparse.Namespace) -> Dict[str, Any]:
+    check_running(Slots(options.root))
+    return {"healthy": True}
+
+
+def _configure(options: argparse.Namespace) -> Dict[str, Any]:
+    slots = Slots(options.root)
+    with slots.locked():
+        given = {name: value for name, value in vars(options).items() if name in _SETTINGS and value is not None}
+        settings = replace(read_settings(slots.root), **given)
+        if given:
+            write_settings(slots.root, settings)
+    return settings.to_dict()
+
+
+_SETTINGS = tuple(Settings().to_dict())
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m edgetl.runtime", description=(__doc__ or "").partition("\n")[0])
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
+
+    def add(name: str, verb: Any, text: str) -> argparse.ArgumentParser:
+        command = verbs.add_parser(name, help=text, description=text)
+        command.set_defaults(verb=verb)
+        command.add_argument("--root", type=Path, default=default_root(), help="folder of the device's bundles")
+        command.add_argument("--json", action="store_true", help="print one JSON object")
+        return command
+
+    command = add("install", _install, "prove a bundle here, then run it in place of the one that runs")
+    command.add_argument("file", type=Path, metavar="FILE")
+    command.add_argument("--fresh", action="store_true", help="leave what was taught with the bundle that runs now")
+    command = add("prove", _prove, "replay a bundle's canaries here and change nothing")
+    command.add_argument("file", type=Path, metavar="FILE")
+    add("rollback", _rollback, "go back to the bundle that ran before")
+    add("status", _status, "tell what runs, what is held, and what the machine is")
+    add("health", _health, "run the health check; on probation, a failure goes back to the bundle before")
+    command = add("configure", _configure, "set what the device is and how its health is checked, and tell it")
+    command.add_argument("--target", help="what the device is: a name of edgetl targets")
+    command.add_argument("--health-check", metavar="COMMAND", help="ends with 0 where $EDGETL_BUNDLE does its work")
+    command.add_argument("--after-switch", metavar="COMMAND", help="run after every switch, to restart a service")
+    command.add_argument("--command-seconds", type=float, help="how long these commands may take")
+    command.add_argument("--probation-seconds", type=float, help="how long after a switch a failure goes back")
+    command.add_argument("--slots", type=int, help="how many bundles are kept")
+    return parser
+
+
+def _lines(told: Dict[str, Any]) -> str:
+    return "".join(f"{name}: {_text(value)}\n" for name, value in told.items())
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_text(part)}" for name, part in value.items() if name != "entries")
+    if isinstance(value, list):
+        return ", ".join(map(_text, value))
+    return "" if value is None else str(value)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

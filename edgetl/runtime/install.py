@@ -1,0 +1,211 @@
+"""Hides how a bundle becomes the one that a device runs: proven here first, then switched to by one rename.
+
+`python -m edgetl.runtime install` and a deployment call it. Whatever refuses, fails or kills it leaves what runs
+as it was, or the new bundle proven and running.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Dict, Iterator, Mapping, Optional, Tuple, Union
+
+from edgetl.bundle import Bundle, open_bundle, write_bundle
+from edgetl.errors import BundleError, CanaryError, InstallError, IntegrityError
+from edgetl.runtime.canaries import Replay
+from edgetl.runtime.health import begin_probation, check_health, go_back, tell_switch, watch_probation
+from edgetl.runtime.journal import FILE as JOURNAL
+from edgetl.runtime.learner import Learner
+from edgetl.runtime.settings import Settings, read_settings
+from edgetl.runtime.sharing import read_taught
+from edgetl.runtime.slots import Slot, Slots
+
+ANY_TARGET = "generic"
+PROOF_SECONDS = 600
+"""How long a device may take over the canaries before the bundle counts as one that hangs."""
+
+
+@dataclass(frozen=True)
+class Installed:
+    """A bundle that runs."""
+
+    digest: str
+    name: str
+    target: str
+    bundle: str
+    """The path to run it by; it stays the same over installs."""
+    previous: Optional[str]
+    """The digest of the bundle that `rollback` goes back to."""
+    changed: bool
+    """False where this very bundle ran already."""
+    replay: Replay
+    carried: int
+    """Pictures that were taught here and that the new bundle has learned."""
+    not_carried: int
+    """Pictures that stayed behind, with the old bundle: its backbone was another, and they have no thumbnail."""
+    removed: Tuple[str, ...]
+    """Digests of old bundles that made room."""
+
+    def to_dict(self) -> Dict[str, Any]:
+        """As JSON takes it."""
+        return {**asdict(self), "removed": list(self.removed)}
+
+
+def install(source: Union[str, os.PathLike[str]], root: Union[str, os.PathLike[str]], fresh: bool = False) -> Installed:
+    """Makes a bundle the one that the device of `root` runs, once it has proven itself here.
+
+    The source may leave out what the slots hold already. What was taught to the bundle that runs moves along, unless
+    `fresh`. Where a health check is set, the new bundle is watched until its probation ends.
+    Raises BundleError where the source is not whole; InstallError where it may not run here or another install is at
+    work, CanaryError where it answers otherwise than where it was built; StorageError.
+    """
+    slots = Slots(root)
+    with slots.locked():
+        settings, bundle, former = read_settings(slots.root), _open(source, slots), slots.current
+        _check_target(bundle, settings, _opened(former))
+        slots.require_space(_size_bytes(bundle, former))
+        with _filled(slots, bundle) as filled:
+            replay = prove(filled.bundle)
+            moved = _Moved() if fresh else _move(former, filled, _Moved())
+            check_health(settings, filled.bundle)
+        slot = slots.of(bundle.digest)
+        if slot != former:
+            if settings.health_check:
+                begin_probation(slots, slot, settings.probation_seconds)
+            slots.switch(slot)
+        removed = slots.prune(settings.slots)
+    if slot != former:
+        _settle(slots, settings, slot)
+        moved = moved if fresh else _move(former, slot, moved)
+        watch_probation(slots)
+    return Installed(
+        digest=bundle.digest,
+        name=bundle.manifest.name,
+        target=bundle.manifest.target,
+        bundle=str(slots.running),
+        previous=slots.previous.digest if slots.previous else None,
+        changed=slot != former,
+        replay=replay,
+        carried=moved.pictures,
+        not_carried=moved.lost,
+        removed=tuple(removed),
+    )
+
+
+def rollback(root: Union[str, os.PathLike[str]]) -> str:
+    """Goes back to the bundle that ran before, with what had been taught to it; returns its digest.
+
+    What was taught since stays with the bundle that is left, until that is pruned. Raises InstallError.
+    """
+    slots = Slots(root)
+    with slots.locked():
+        digest = slots.rollback().digest
+    tell_switch(read_settings(slots.root), slots.running)
+    return digest
+
+
+def prove(bundle: Path) -> Replay:
+    """Replays the canaries in a process of its own: a model may crash or hang the interpreter.
+
+    Raises CanaryError where they do not answer, or not as where the bundle was built.
+    """
+    command = [sys.executable, "-m", "edgetl.runtime", "prove", str(bundle), "--json"]
+    try:
+        ran = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=PROOF_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise CanaryError(f"the model gave no answers within {PROOF_SECONDS} seconds; build it smaller") from None
+    if ran.returncode < 0:
+        raise CanaryError(f"the model crashed the interpreter (signal {-ran.returncode}); build it for this device")
+    if ran.returncode:
+        said = ran.stderr.decode(errors="replace").strip().splitlines() or ["it said nothing"]
+        raise CanaryError(said[-1].partition("edgetl: ")[2] or said[-1])
+    return Replay(**json.loads(ran.stdout))
+
+
+@dataclass(frozen=True)
+class _Moved:
+    """What was taught to one bundle and has moved to another."""
+
+    pictures: int = 0
+    lost: int = 0
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Of every picture, by its origin."""
+
+
+def _move(former: Optional[Slot], slot: Slot, moved: _Moved) -> _Moved:
+    """Teaches a slot what the former one was taught, but for what has moved already."""
+    if former is None or former == slot or not (former.state / JOURNAL).is_file():
+        return moved
+    labels = {picture.origin: picture.label for picture in read_taught(former.state).pictures}
+    if labels == moved.labels:
+        return moved
+    with Learner(slot.bundle, slot.state) as learner:
+        step = learner.merge(former.state)
+        learner.publish()
+    return _Moved(moved.pictures + len(step.pictures), step.not_carried, labels)
+
+
+def _settle(slots: Slots, settings: Settings, slot: Slot) -> None:
+    try:
+        tell_switch(settings, slots.running)
+    except InstallError as error:
+        go_back(slots, slot, str(error))
+
+
+@contextlib.contextmanager
+def _filled(slots: Slots, bundle: Bundle) -> Iterator[Slot]:
+    """The slot of a bundle: a new one, or the one that is there already, mended where it was damaged."""
+    slot = slots.of(bundle.digest)
+    if not slot.folder.is_dir():
+        with slots.adding(bundle.digest) as slot:
+            write_bundle(slot.bundle, bundle)
+            yield slot
+        return
+    if _opened(slot) is None:
+        write_bundle(slot.bundle, bundle)
+    yield slot
+
+
+def _open(source: Union[str, os.PathLike[str]], slots: Slots) -> Bundle:
+    try:
+        return open_bundle(source)
+    except IntegrityError:
+        at_hand = contents_at_hand(slots)
+        if not at_hand:
+            raise
+        return open_bundle(source, at_hand)
+
+
+def contents_at_hand(slots: Slots) -> Dict[str, bytes]:
+    """What the slots hold, by SHA-256: a source may leave it out."""
+    opened = filter(None, map(_opened, slots.all()))
+    return {bundle.manifest.entries[name]["sha256"]: bundle.read(name) for bundle in opened for name in bundle.names}
+
+
+def _opened(slot: Optional[Slot]) -> Optional[Bundle]:
+    """The bundle of a slot; None where there is none, or it was damaged."""
+    with contextlib.suppress(BundleError):
+        bundle = open_bundle(slot.bundle) if slot else None
+        return bundle if bundle and slot and bundle.digest == slot.digest else None
+    return None
+
+
+def _check_target(bundle: Bundle, settings: Settings, running: Optional[Bundle]) -> None:
+    wanted = bundle.manifest.target
+    target = settings.target or (running.manifest.target if running else ANY_TARGET)
+    if ANY_TARGET not in (wanted, target) and wanted != target:
+        raise InstallError(
+            f"'{bundle.manifest.name}' was built for {wanted}, and this device is {target}; build it with --target "
+            f"{target}, or if the device has changed: python -m edgetl.runtime configure --target {wanted}"
+        )
+
+
+def _size_bytes(bundle: Bundle, former: Optional[Slot]) -> int:
+    """What the slot may take, with what moves to it."""
+    taught = sum(path.stat().st_size for path in former.state.glob("*")) if former else 0
+    return taught + sum(entry["size"] for entry in bundle.manifest.entries.values())

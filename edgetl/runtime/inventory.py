@@ -1,0 +1,75 @@
+"""Hides what there is to say about a device: what it runs, holds and is; `status` and a deployment ask."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from pathlib import Path
+from typing import Any, Dict, Optional, Union
+
+from edgetl import __version__
+from edgetl.bundle import open_bundle
+from edgetl.errors import EdgetlError
+from edgetl.runtime.engine import interpreters
+from edgetl.runtime.health import probation_seconds_left
+from edgetl.runtime.settings import read_settings
+from edgetl.runtime.slots import Slot, Slots
+
+
+def take_inventory(root: Union[str, os.PathLike[str]]) -> Dict[str, Any]:
+    """What the device of `root` runs and holds, as JSON takes it; a bundle that was damaged has a "fault"."""
+    slots = Slots(root)
+    held = [_describe(slot) for slot in slots.all()]
+    return {
+        "root": str(slots.root),
+        "running": next((slot for slot in held if slots.current and slot["digest"] == slots.current.digest), None),
+        "bundle": str(slots.running),
+        "previous": slots.previous.digest if slots.previous else None,
+        "probation_seconds_left": round(probation_seconds_left(slots), 1),
+        "slots": held,
+        "settings": read_settings(slots.root).to_dict(),
+        "machine": _machine(slots.root),
+    }
+
+
+def _describe(slot: Slot) -> Dict[str, Any]:
+    described = {"digest": slot.digest, "taught": slot.state.is_dir()}
+    try:
+        bundle = open_bundle(slot.bundle)
+    except EdgetlError as error:
+        return {**described, "fault": str(error)}
+    manifest = bundle.manifest
+    return {
+        **described,
+        "name": manifest.name,
+        "target": manifest.target,
+        "backbone": manifest.backbone.get("name"),
+        "labels": manifest.labels,
+        "entries": {name: entry["sha256"] for name, entry in sorted(manifest.entries.items())},
+    }
+
+
+def _machine(root: Path) -> Dict[str, Any]:
+    try:
+        name, version = interpreters()[0]
+        interpreter: Optional[str] = f"{name} {version}"
+    except EdgetlError:
+        interpreter = None
+    there = next(folder for folder in (root.absolute(), *root.absolute().parents) if folder.exists())
+    return {
+        "edgetl": __version__,
+        "python": platform.python_version(),
+        "architecture": platform.machine(),
+        "board": _board(),
+        "interpreter": interpreter,
+        "free_bytes": shutil.disk_usage(there).free,
+    }
+
+
+def _board() -> Optional[str]:
+    """What the firmware calls the board, such as "Raspberry Pi 4 Model B Rev 1.4"; None where it says nothing."""
+    try:
+        return Path("/proc/device-tree/model").read_text(errors="replace").rstrip("\0\n")
+    except OSError:
+        return None

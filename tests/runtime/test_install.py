@@ -1,0 +1,408 @@
+"""A bundle becomes the one that runs when it has proven itself on the device, and only then."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Callable
+
+import pytest
+
+from edgetl.bundle import open_bundle, write_bundle
+from edgetl.errors import CanaryError, InstallError, IntegrityError, OptionError, StorageError
+from edgetl.runtime import Classifier
+from edgetl.runtime.canaries import CANARIES
+from edgetl.runtime.health import check_running, probation_seconds_left
+from edgetl.runtime.install import install, rollback
+from edgetl.runtime.inventory import take_inventory
+from edgetl.runtime.settings import Settings, read_settings, write_settings
+from edgetl.runtime.slots import Slots
+from tests.runtime.installing import Releases, digest_of, on_device, renormalised, repacked, teach_running, told
+from tests.runtime.learning import frame
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "device"
+
+
+def running(root: Path) -> str:
+    current = Slots(root).current
+    assert current is not None
+    assert open_bundle(Slots(root).running).digest == current.digest
+    return current.digest
+
+
+def configure(root: Path, **settings: Any) -> None:
+    root.mkdir(exist_ok=True)
+    write_settings(root, Settings(**settings))
+
+
+class TestInstalling:
+    def test_a_bundle_runs_once_it_is_installed(self, releases: Releases, root: Path) -> None:
+        done = told(root, "install", releases.first)
+        assert done["digest"] == digest_of(releases.first) == running(root)
+        assert (done["changed"], done["previous"], done["replay"]["canaries"]) == (True, None, 3)
+        assert Classifier(done["bundle"]).predict(frame("red")).label == "red"
+
+    def test_the_next_one_keeps_the_one_before(self, releases: Releases, root: Path) -> None:
+        install(releases.first, root)
+        done = install(releases.second, root)
+        assert done.previous == digest_of(releases.first)
+        assert running(root) == digest_of(releases.second)
+
+    def test_the_same_one_again_changes_nothing(self, releases: Releases, root: Path) -> None:
+        install(releases.first, root)
+        install(releases.second, root)
+        before = sorted((path, path.lstat().st_mtime_ns) for path in root.rglob("*") if path.parent != root)
+        done = install(releases.second, root)
+        assert (done.changed, done.previous) == (False, digest_of(releases.first))
+        assert sorted((path, path.lstat().st_mtime_ns) for path in root.rglob("*") if path.parent != root) == before
+
+    def test_a_file_that_leaves_out_what_the_device_has_is_enough(
+        self, releases: Releases, root: Path, tmp_path: Path
+    ) -> None:
+        small = tmp_path / "small.edgetl"
+        first, second = open_bundle(releases.first), open_bundle(releases.second)
+        write_bundle(small, second, at_hand={entry["sha256"] for entry in first.manifest.entries.values()})
+        with pytest.raises(IntegrityError, match="is missing"):
+            install(small, root)
+        install(releases.first, root)
+        assert install(small, root).digest == second.digest
+        assert Slots(root).running.read_bytes() == releases.second.read_bytes()
+
+    def test_old_bundles_are_pruned_but_never_the_previous_one(self, releases: Releases, root: Path) -> None:
+        configure(root, slots=2)
+        first, second, third = (digest_of(path) for path in (releases.first, releases.second, releases.third))
+        install(releases.first, root)
+        install(releases.second, root)
+        assert install(releases.third, root).removed == (first,)
+        assert {slot.digest for slot in Slots(root).all()} == {second, third}
+        rollback(root)
+        assert running(root) == second
+
+    def test_a_slot_that_was_damaged_is_mended(self, releases: Releases, root: Path) -> None:
+        install(releases.first, root)
+        Slots(root).running.write_bytes(b"nothing")
+        assert "fault" in told(root, "status")["running"]
+        install(releases.first, root)
+        assert running(root) == digest_of(releases.first)
+
+    def test_a_damaged_bundle_does_not_keep_a_new_one_out(self, releases: Releases, root: Path) -> None:
+        install(releases.first, root)
+        Slots(root).running.write_bytes(b"nothing")
+        install(releases.second, root)
+        assert running(root) == digest_of(releases.second)
+
+    def test_leftovers_of_a_killed_install_go(self, releases: Releases, root: Path) -> None:
+        (root / "slots" / ".left").mkdir(parents=True)
+        install(releases.first, root)
+        assert [path.name for path in (root / "slots").iterdir()] == [digest_of(releases.first)]
+
+
+class TestRollingBack:
+    def test_it_brings_the_former_bundle_and_what_it_was_taught(self, releases: Releases, root: Path) -> None:
+        install(releases.first, root)
+        with teach_running(root) as learner:
+            learner.teach(frame("yellow"), "yellow")
+            statistics = learner.statistics()
+        install(releases.second, root)
+        assert told(root, "rollback")["digest"] == digest_of(releases.first) == running(root)
+        with teach_running(root) as learner:
+            assert learner.statistics() == statistics
+
+    def test_there_must_be_one(self, releases: Releases, root: Path) -> None:
+        for _ in range(2):
+            with pytest.raises(InstallError, match="no previous bundle"):
+                rollback(root)
+            install(releases.first, root)
+
+    def test_the_bundle_that_was_left_can_be_installed_again(self, releases: Releases, root: Path) -> None:
+        install(releases.first, root)
+        install(releases.second, root)
+        rollback(root)
+        assert install(releases.second, root).previous == digest_of(releases.first)
+
+
+class TestWhatWasTaught:
+    def test_it_moves_along(self, releases: Releases, root: Path) -> None:
+        install(releases.first, root)
+        with teach_running(root) as learner:
+            learner.teach_many([frame("yellow", seed) for seed in range(3)], "yellow")
+        done = install(releases.second, root)
+        assert (done.carried, done.not_carried) == (3, 0)
+        with teach_running(root) as learner:
+            assert learner.labels == ("blue", "green", "red", "yellow")
+            assert learner.classifier().predict(frame("yellow", 9)).label == "yellow"
+
+    def test_it_is_learned_again_from_thumbnails_by_another_backbone(self, releases: Releases, root: Path) -> None:
+        install(releases.first, root)
+        with teach_running(root, thumbnails=True) as learner:
+            learner.teach_many([frame("yellow", seed) for seed in range(3)], "yellow")
+        with teach_running(root) as learner:
+            learner.teach(frame("grey"), "grey")
+        done = install(releases.other_backbone, root)
+        assert (done.carried, done.not_carried) == (3, 1)
+        with teach_running(root) as learner:
+            assert learner.classifier().predict(frame("yellow", 9)).label == "yellow"
+
+    def test_it_counts_once_over_any_number_of_installs(self, releases: Releases, root: Path) -> None:
+        install(releases.first, root)
+        with teach_running(root) as learner:
+            learner.teach(frame("yellow"), "yellow")
+        install(releases.second, root)
+        assert install(releases.second, root).carried == 0
+        assert install(releases.third, root).carried == 1
+        rollback(root)
+        install(releases.third, root)
+        with teach_running(root) as learner:
+            assert learner.status().pictures["yellow"]["taught"] == 1
+
+    def test_it_may_be_left_behind(self, releases: Releases, root: Path) -> None:
+        install(releases.first, root)
+        with teach_running(root) as learner:
+            learner.teach(frame("yellow"), "yellow")
+        assert told(root, "install", releases.second, "--fresh")["carried"] == 0
+        assert not (root / "current" / "bundle.state").exists()
+
+
+def truncated(first: Path, path: Path) -> Path:
+    path.write_bytes(first.read_bytes()[:-100])
+    return path
+
+
+def flipped(first: Path, path: Path) -> Path:
+    content = bytearray(first.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    return path
+
+
+def flipped_and_digested(first: Path, path: Path) -> Path:
+    model = bytearray(open_bundle(first).read("model.tflite"))
+    model[len(model) // 2] ^= 1
+    return repacked(first, path, {"model.tflite": bytes(model)})
+
+
+def with_swapped_labels(first: Path, path: Path) -> Path:
+    blue, green, red = open_bundle(first).manifest.labels
+    return repacked(first, path, labels=[green, blue, red])
+
+
+def with_other_normalisation(first: Path, path: Path) -> Path:
+    return repacked(first, path, {"model.tflite": renormalised(open_bundle(first).read("model.tflite"))})
+
+
+def with_other_preprocessing(first: Path, path: Path) -> Path:
+    return repacked(first, path, preprocess={**open_bundle(first).manifest.preprocess, "interpolation": "nearest"})
+
+
+def for_another_target(first: Path, path: Path) -> Path:
+    return repacked(first, path, target="coral")
+
+
+def without_canaries(first: Path, path: Path) -> Path:
+    return repacked(first, path, {CANARIES: None})
+
+
+def with_no_model(first: Path, path: Path) -> Path:
+    return repacked(first, path, {"model.tflite": b"none"})
+
+
+FAULTS = [
+    truncated,
+    flipped,
+    flipped_and_digested,
+    with_swapped_labels,
+    with_other_normalisation,
+    with_other_preprocessing,
+    for_another_target,
+    without_canaries,
+    with_no_model,
+]
+
+
+class TestRefusing:
+    @pytest.mark.parametrize("plant", FAULTS, ids=lambda plant: plant.__name__)
+    def test_a_planted_fault_is_one_line_and_what_runs_goes_on(
+        self, plant: Callable[[Path, Path], Path], releases: Releases, root: Path, tmp_path: Path
+    ) -> None:
+        configure(root, target="rpi4")
+        install(releases.second, root)
+        done = on_device(root, "install", plant(releases.first, tmp_path / "faulty.edgetl"), "--json")
+        assert done.returncode == 2
+        assert done.stderr.startswith("edgetl: ")
+        assert len(done.stderr.splitlines()) == 1
+        assert running(root) == digest_of(releases.second)
+        assert [slot.digest for slot in Slots(root).all()] == [running(root)]
+
+    def test_a_bundle_for_another_target_is_told_from_the_one_that_runs(
+        self, releases: Releases, root: Path, tmp_path: Path
+    ) -> None:
+        install(repacked(releases.first, tmp_path / "rpi4.edgetl", target="rpi4"), root)
+        coral = repacked(releases.second, tmp_path / "coral.edgetl", target="coral")
+        with pytest.raises(InstallError, match="was built for coral, and this device is rpi4"):
+            install(coral, root)
+        install(releases.third, root)
+        told(root, "configure", "--target", "coral")
+        assert install(coral, root).target == "coral"
+
+    def test_a_model_that_crashes_the_interpreter_is_one_line(
+        self, releases: Releases, root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        crash = tmp_path / "crash"
+        crash.mkdir()
+        (crash / "sitecustomize.py").write_text("import os; os.kill(os.getpid(), 11)")
+        monkeypatch.setenv("PYTHONPATH", str(crash))
+        with pytest.raises(CanaryError, match=r"crashed the interpreter \(signal 11\)"):
+            install(releases.first, root)
+
+    def test_two_installs_at_once_are_one(self, releases: Releases, root: Path) -> None:
+        with Slots(root).locked(), pytest.raises(InstallError, match="another install is at work"):
+            install(releases.first, root)
+
+    def test_too_little_space_is_told_before_anything_is_written(
+        self, releases: Releases, root: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("edgetl.runtime.slots.RESERVE_BYTES", 1 << 60)
+        with pytest.raises(StorageError, match="free some space"):
+            install(releases.first, root)
+        assert list((root / "slots").iterdir()) == []
+
+    def test_a_full_disk_leaves_what_runs(self, releases: Releases, tmp_path: Path) -> None:
+        """On a real file system of 100 kB, mounted in a namespace of its own."""
+        disk = tmp_path / "disk"
+        disk.mkdir()
+        script = (
+            "import sys; from edgetl.runtime import slots; slots.RESERVE_BYTES = -1 << 40\n"
+            "from edgetl.errors import StorageError; from edgetl.runtime.install import install\n"
+            "install(sys.argv[2], sys.argv[1])\n"
+            "try: install(sys.argv[3], sys.argv[1])\n"
+            "except StorageError as error: print(slots.Slots(sys.argv[1]).current.digest, error)"
+        )
+        size = releases.first.stat().st_size * 3 // 2
+        mounted = f'mount -t tmpfs -o size={size} tmpfs "$0" && "$@"'
+        mount = ["unshare", "--map-root-user", "--mount", "sh", "-c", mounted]
+        if subprocess.run([*mount, str(disk), "true"], capture_output=True).returncode:
+            pytest.skip("no file system can be mounted here")
+        command = [*mount, disk, sys.executable, "-c", script, disk, releases.first, releases.second]
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        digest, _, message = done.stdout.partition(" ")
+        assert digest == digest_of(releases.first)
+        assert "the disk is full" in message
+
+    def test_a_root_that_cannot_be_made_is_one_line(self, releases: Releases, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("")
+        done = on_device(tmp_path / "file" / "root", "install", releases.first)
+        assert done.returncode == 2
+        assert len(done.stderr.splitlines()) == 1
+
+
+class TestHealth:
+    def test_the_health_check_sees_the_new_bundle_before_it_runs(
+        self, releases: Releases, root: Path, tmp_path: Path
+    ) -> None:
+        install(releases.first, root)
+        configure(root, health_check=f"sh -c 'cp $EDGETL_BUNDLE {tmp_path}/seen; echo not well; exit 3'")
+        with pytest.raises(InstallError, match="the health check ended with code 3: not well"):
+            install(releases.second, root)
+        assert (tmp_path / "seen").read_bytes() == releases.second.read_bytes()
+        assert running(root) == digest_of(releases.first)
+        assert len(Slots(root).all()) == 1
+
+    def test_a_bundle_that_fails_on_probation_goes_by_itself(
+        self, releases: Releases, root: Path, tmp_path: Path
+    ) -> None:
+        install(releases.first, root)
+        failing_once_it_runs = f"sh -c 'case $EDGETL_BUNDLE in {root}/current/*) exit 1;; esac'"
+        configure(root, health_check=failing_once_it_runs, probation_seconds=20)
+        done = on_device(root, "install", releases.second)
+        assert done.returncode == 2
+        assert "the device went back to its previous bundle" in done.stderr
+        assert running(root) == digest_of(releases.first)
+
+    def test_a_later_failure_within_the_probation_goes_back_too(
+        self, releases: Releases, root: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        install(releases.first, root)
+        configure(root, health_check="true", probation_seconds=0.2)
+        install(releases.second, root)
+        configure(root, health_check="false", probation_seconds=0.2)
+        with pytest.raises(InstallError, match=r"code 1: it said nothing$"):
+            check_running(Slots(root))
+        assert running(root) == digest_of(releases.second)
+        monkeypatch.setattr("edgetl.runtime.health._boot", lambda: "after a restart")
+        assert probation_seconds_left(Slots(root)) == 0.2
+        with pytest.raises(InstallError, match="went back"):
+            check_running(Slots(root))
+        assert running(root) == digest_of(releases.first)
+        assert probation_seconds_left(Slots(root)) == 0
+
+    def test_a_first_bundle_has_nothing_to_go_back_to(self, releases: Releases, root: Path) -> None:
+        configure(root, after_switch="false")
+        with pytest.raises(InstallError, match="no previous bundle to go back to"):
+            install(releases.first, root)
+        assert running(root) == digest_of(releases.first)
+
+    def test_a_service_that_cannot_be_restarted_goes_back(self, releases: Releases, root: Path, tmp_path: Path) -> None:
+        install(releases.first, root)
+        configure(root, after_switch=f"sh -c 'echo $EDGETL_BUNDLE >> {tmp_path}/switches; exit 1'")
+        with pytest.raises(InstallError, match=r"the command after the switch ended with code 1.* went back"):
+            install(releases.second, root)
+        assert running(root) == digest_of(releases.first)
+        assert (tmp_path / "switches").read_text() == f"{root}/current/bundle.edgetl\n" * 2
+
+    @pytest.mark.parametrize(
+        ("command", "complaint"),
+        [("no-such-command", "cannot be run"), ("'", "cannot be run"), ("sleep 9", "took more than 0.2 seconds")],
+    )
+    def test_a_command_that_does_not_work_is_named(
+        self, command: str, complaint: str, releases: Releases, root: Path
+    ) -> None:
+        configure(root, health_check=command, command_seconds=0.2)
+        with pytest.raises(InstallError, match=f"the health check {complaint}"):
+            install(releases.first, root)
+
+    def test_nothing_installed_is_told(self, root: Path) -> None:
+        done = on_device(root, "health")
+        assert done.returncode == 2
+        assert "nothing is installed" in done.stderr
+
+
+class TestSettings:
+    def test_they_are_kept(self, root: Path) -> None:
+        told(root, "configure", "--target", "rpi4", "--probation-seconds", "5")
+        told(root, "configure", "--health-check", "true")
+        assert read_settings(root) == Settings(target="rpi4", probation_seconds=5, health_check="true")
+        assert told(root, "configure")["target"] == "rpi4"
+
+    @pytest.mark.parametrize(
+        "content", ["", "[]", '{"colour": 1}', '{"slots": 1}', '{"slots": true}', '{"target": 4}', "[" * 100_000]
+    )
+    def test_a_file_that_is_none_is_named(self, content: str, root: Path) -> None:
+        root.mkdir()
+        (root / "settings.json").write_text(content)
+        with pytest.raises(OptionError):
+            read_settings(root)
+
+
+class TestInventory:
+    def test_it_tells_what_runs_and_what_is_held(self, releases: Releases, root: Path) -> None:
+        assert take_inventory(root)["running"] is None
+        install(releases.first, root)
+        install(releases.second, root)
+        status = told(root, "status")
+        assert status["running"]["digest"] == digest_of(releases.second)
+        assert status["previous"] == digest_of(releases.first)
+        assert status["running"]["labels"] == ["blue", "green", "red"]
+        entries = open_bundle(releases.second).manifest.entries
+        assert status["running"]["entries"] == {name: entry["sha256"] for name, entry in entries.items()}
+        assert status["machine"]["free_bytes"] > 0
+
+    def test_people_read_lines(self, releases: Releases, root: Path) -> None:
+        install(releases.first, root)
+        done = on_device(root, "status")
+        assert "labels blue, green, red" in done.stdout
+        assert "sha256" not in done.stdout
