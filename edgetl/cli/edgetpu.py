@@ -22,20 +22,24 @@ FAILED = 1
 @click.option("--fail-on", type=click.Choice(["cpu"]), help="Exit with 1 where an operator would stay on the CPU.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 def check(model: Path, target: str, compiled: Optional[Path], fail_on: Optional[str], as_json: bool) -> None:
-    """Foretell where the Edge TPU compiler places each operator of MODEL, a .tflite file, and why."""
+    """Foretell where the Edge TPU compiler places each operator of MODEL, a .tflite file, and why.
+
+    Of a bundle that holds a compiled model, prove instead that it was compiled from the bundle's own.
+    """
     from edgetl.conversion.edgetpu import Limits, analyse, verify
     from edgetl.targets import load_target
 
     board = load_target(target)
     if not board.edgetpu:
         raise OptionError(f"{target} has no Edge TPU; choose coral or coral-dev-board")
-    limits, content = Limits.of(board), _read(model)
-    if compiled is not None:
-        proof = verify(content, _read(compiled), limits)
+    limits = Limits.of(board)
+    content, twin = _read_pair(model, compiled)
+    if twin is not None:
+        proof = verify(content, twin, limits)
         if as_json:
             print_json(proof.to_json())
         else:
-            click.echo("\n".join(proof.reasons) or f"{compiled} was compiled from {model}")
+            click.echo("\n".join(proof.reasons) or f"{compiled or 'its Edge TPU model'} was compiled from {model}")
         raise SystemExit(0 if proof.match else FAILED)
     analysis = analyse(content, limits)
     if as_json:
@@ -74,6 +78,19 @@ def compile_(bundle: Path, as_json: bool) -> None:
         print_json({"bundle": str(path), "edgetpu": "compiled"})
     else:
         click.echo(f"{path} now holds a model for the Edge TPU")
+
+
+def _read_pair(model: Path, compiled: Optional[Path]) -> tuple[bytes, Optional[bytes]]:
+    """A model and what is to be proved a compiled form of it: `compiled`, or what a bundle itself holds."""
+    from edgetl.bundle import open_bundle
+    from edgetl.runtime.bundled import EDGETPU_MODEL, MODEL
+
+    if model.suffix != ".edgetl":
+        return _read(model), None if compiled is None else _read(compiled)
+    bundle = open_bundle(model)
+    if compiled is not None:
+        return bundle.read(MODEL), _read(compiled)
+    return bundle.read(MODEL), bundle.read(EDGETPU_MODEL) if EDGETPU_MODEL in bundle else None
 
 
 def _read(path: Path) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,6 +67,8 @@ def test_it_ends_in_a_model_for_the_edge_tpu(built):
 
 def test_the_two_models_in_the_bundle_are_twins(built):
     assert verify(built.bundle.read(MODEL), built.bundle.read(EDGETPU_MODEL)).match
+    done = edgetl("check", built.result.bundle, "--json")
+    assert json.loads(done.stdout) == {"match": True, "reasons": []}
 
 
 def test_it_classifies_through_the_twin_on_the_cpu(built):
@@ -158,5 +161,6 @@ def test_files_in_the_wrong_place_are_told(built, tmp_path, backbone, twin, boar
 def test_an_export_for_the_edge_tpu_needs_a_compiled_bundle(built, tmp_path):
     again = build(built.photos, "coral", BuildOptions(backbone=str(built.model)), output=tmp_path)
     assert "edgetl compile" in again.note
+    assert edgetl("check", again.bundle, "--fail-on", "cpu").returncode == 0
     with pytest.raises(OptionError, match="not compiled for the Edge TPU"):
         export(again.bundle, tmp_path / "colours_edgetpu.tflite", edgetpu=True)
