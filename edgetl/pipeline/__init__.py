@@ -17,7 +17,13 @@ from edgetl.data.listing import list_photos
 from edgetl.errors import DataError, OptionError, StorageError
 from edgetl.evaluation import Report, write_html
 from edgetl.pipeline.candidate import Candidate
-from edgetl.pipeline.edgetpu import EdgeTpuModel, compile_for, require_mappable, take_precompiled
+from edgetl.pipeline.edgetpu import (
+    EdgeTpuModel,
+    compile_for,
+    require_compiler,
+    require_mappable,
+    take_precompiled,
+)
 from edgetl.pipeline.options import BuildOptions, BuildResult, Progress
 from edgetl.pipeline.pruning import prune_backbone
 from edgetl.pipeline.shelf import Measured, Shelf
@@ -76,6 +82,8 @@ def build(
         precompiled = take_precompiled(artifact.model, origin.edgetpu_model, board)
         if precompiled is None:
             require_mappable(artifact.model, board)
+            if options.require_edgetpu:
+                require_compiler(board)
     with steps.measure("read photos"):
         dataset = _load(source, origin, Embedder(artifact.model, origin.preprocess), options, progress)
     with steps.measure("solve last layer"):
@@ -96,7 +104,8 @@ def build(
         with steps.measure("float reference"):
             reference = _float_reference(kept, shelf, options, steps, Path(scratch))
     with steps.measure("compile for the Edge TPU"):
-        edgetpu = precompiled or compile_for(kept.artifact.model, board, options.require_edgetpu)
+        unchanged = precompiled if kept.artifact is artifact else None
+        edgetpu = unchanged or compile_for(kept.artifact.model, board)
     report = tell(shelf, first, kept, shipped, reference, stages, steps.seconds())
     report = replace(report, pruning=pruned.record if pruned else None)
     result = _write(output, shelf, kept, report, edgetpu)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Optional, Union
 
 from edgetl.bundle import Bundle, open_bundle, pack
-from edgetl.conversion.edgetpu import Analysis, Limits, analyse, compile, find_compiler, verify
+from edgetl.conversion.edgetpu import Analysis, Limits, analyse, compile, find_compiler, make_compiler, verify
 from edgetl.errors import ConversionError, OptionError
 from edgetl.runtime.bundled import EDGETPU_MODEL, MODEL
 from edgetl.targets import Target, load_target
@@ -62,17 +62,28 @@ def require_mappable(model: bytes, board: Target) -> Optional[Analysis]:
     return analysis
 
 
-def compile_for(model: bytes, board: Target, required: bool) -> EdgeTpuModel:
-    """The model as the Edge TPU runs it, where a compiler is at hand.
+def require_compiler(board: Target) -> None:
+    """Finds the Edge TPU compiler, or makes its container, before any time is spent on what needs it.
 
     Raises:
-        ConversionError: it is `required`, and there is no compiler; or there is one, and it fails.
+        OptionError: the board has no Edge TPU.
+        ConversionError: there is no compiler, and no container engine that could make one.
     """
     if not board.edgetpu:
-        if required:
-            raise OptionError(f"{board.name} has no Edge TPU; leave --require-edgetpu out")
+        raise OptionError(f"{board.name} has no Edge TPU to compile for; coral and coral-dev-board have one")
+    if find_compiler() is None:
+        make_compiler()
+
+
+def compile_for(model: bytes, board: Target) -> EdgeTpuModel:
+    """The model as the Edge TPU runs it, where the board has one and a compiler is at hand.
+
+    Raises:
+        ConversionError: the compiler fails.
+    """
+    if not board.edgetpu:
         return EdgeTpuModel("not requested", None, "")
-    if find_compiler() is None and not required:
+    if find_compiler() is None:
         note = "No Edge TPU compiler here. On x86-64 Linux with Docker, finish it with: edgetl compile {bundle}"
         return EdgeTpuModel("not compiled", None, note)
     result = compile(model, limits=Limits.of(board))
@@ -88,10 +99,10 @@ def compile_bundle(bundle: Union[str, Path]) -> Path:
     """
     opened = open_bundle(bundle)
     board = load_target(opened.manifest.target)
-    made = compile_for(opened.read(MODEL), board, required=True)
-    assert made.model is not None
+    require_compiler(board)
+    made = compile(opened.read(MODEL), limits=Limits.of(board))
     entries = {**_entries(opened), EDGETPU_MODEL: made.model}
-    return pack(os.fspath(bundle), replace(opened.manifest, edgetpu=made.state, entries={}), entries)
+    return pack(os.fspath(bundle), replace(opened.manifest, edgetpu="compiled", entries={}), entries)
 
 
 def _entries(bundle: Bundle) -> dict[str, bytes]:

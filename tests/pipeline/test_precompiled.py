@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +17,10 @@ from edgetl.conversion.edgetpu import verify
 from edgetl.conversion.exporting import export
 from edgetl.errors import ConversionError, OptionError
 from edgetl.pipeline import BuildOptions, BuildResult, build
+from edgetl.pipeline.edgetpu import compile_bundle
 from edgetl.runtime import Classifier, Learner
 from edgetl.runtime.bundled import EDGETPU_MODEL, MODEL
+from tests.conversion.edgetpu.test_compile import writing
 from tests.pipeline.test_build import edgetl
 
 pytestmark = pytest.mark.slow
@@ -158,9 +161,60 @@ def test_files_in_the_wrong_place_are_told(built, tmp_path, backbone, twin, boar
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_export_for_the_edge_tpu_needs_a_compiled_bundle(built, tmp_path):
-    again = build(built.photos, "coral", BuildOptions(backbone=str(built.model)), output=tmp_path)
-    assert "edgetl compile" in again.note
-    assert edgetl("check", again.bundle, "--fail-on", "cpu").returncode == 0
+@pytest.fixture(scope="module")
+def unfinished(built, tmp_path_factory) -> BuildResult:
+    """A build where there is no compiler, and no file that came compiled."""
+    output = tmp_path_factory.mktemp("unfinished")
+    return build(built.photos, "coral", BuildOptions(backbone=str(built.model)), output=output)
+
+
+@pytest.fixture
+def no_compiler(tmp_path, monkeypatch) -> Path:
+    """A folder that is all of PATH."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", str(folder))
+    return folder
+
+
+def test_without_a_compiler_the_bundle_says_so_and_the_build_names_the_command(unfinished):
+    assert open_bundle(unfinished.bundle).manifest.edgetpu == "not compiled"
+    assert unfinished.note.endswith(f"edgetl compile {unfinished.bundle}")
+    assert edgetl("check", unfinished.bundle, "--fail-on", "cpu").returncode == 0
     with pytest.raises(OptionError, match="not compiled for the Edge TPU"):
-        export(again.bundle, tmp_path / "colours_edgetpu.tflite", edgetpu=True)
+        export(unfinished.bundle, edgetpu=True)
+
+
+def test_it_is_finished_where_the_compiler_is(built, unfinished, no_compiler, tmp_path):
+    writing(no_compiler, built.compiled.read_bytes())
+    path = shutil.copy(unfinished.bundle, tmp_path / "colours.edgetl")
+    before = open_bundle(path)
+    after = open_bundle(compile_bundle(path))
+    assert after.manifest.edgetpu == "compiled"
+    assert after.read(EDGETPU_MODEL) == built.compiled.read_bytes()
+    assert set(after.names) == {*before.names, EDGETPU_MODEL}
+    assert all(after.read(name) == before.read(name) for name in before.names)
+
+
+def test_a_compiler_that_gives_another_model_leaves_the_bundle_as_it_was(shared, unfinished, no_compiler, tmp_path):
+    writing(no_compiler, shared("coral/pairs/split_concat_edgetpu.tflite").read_bytes())
+    path = shutil.copy(unfinished.bundle, tmp_path / "colours.edgetl")
+    with pytest.raises(ConversionError, match="is not this model"):
+        compile_bundle(path)
+    assert Path(path).read_bytes() == unfinished.bundle.read_bytes()
+
+
+def test_a_build_that_requires_the_compiler_ends_before_a_photo_is_read(built, no_compiler, tmp_path):
+    seen = []
+    options = BuildOptions(backbone=str(built.model), require_edgetpu=True)
+    with pytest.raises(ConversionError, match="neither Docker nor Podman"):
+        build(built.photos, "coral", options, output=tmp_path / "output", progress=lambda *step: seen.append(step))
+    assert seen == []
+    with pytest.raises(OptionError, match="rpi4 has no Edge TPU"):
+        build(built.photos, "rpi4", options, output=tmp_path / "output")
+
+
+def test_a_bundle_for_a_board_without_an_edge_tpu_is_not_compiled(built, tmp_path):
+    again = build(built.photos, "rpi4", BuildOptions(backbone=str(built.model)), output=tmp_path)
+    with pytest.raises(OptionError, match="rpi4 has no Edge TPU"):
+        compile_bundle(again.bundle)
