@@ -35,6 +35,20 @@ class _FineTune(click.ParamType):
         return epochs
 
 
+class _Sparsity(click.ParamType):
+    """A share, or 2:4."""
+
+    name = "SHARE|2:4"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        if value == "2:4":
+            return value
+        try:
+            return float(value)
+        except ValueError:
+            self.fail(f"'{value}' is neither a share, such as 0.8, nor 2:4", param, ctx)
+
+
 @click.command()
 @click.option("--data", type=click.Path(path_type=Path), help="Folder with a folder per class, or a CSV of path,label.")
 @click.option("--target", help="The board; `edgetl targets` lists them.  [default: generic]")
@@ -66,6 +80,8 @@ class _FineTune(click.ParamType):
     metavar="SHARE",
     help="Make the backbone smaller and faster: 0.5 removes half of its multiply-accumulates, channel by channel.",
 )
+@click.option("--sparsity", type=_Sparsity(), help="Set this share of the weights to zero: a smaller download.")
+@click.option("--clusters", type=int, help="Let the weights of a channel take so many values: a smaller download.")
 @click.option("--exclude-bad", is_flag=True, default=None, help="Leave out photos that the checks object to.")
 @click.option("--seed", type=int, help="Seed of the split and of the training.  [default: 0]")
 @click.option("--workers", type=click.IntRange(min=1), help="Threads that read photos.  [default: one a core]")
@@ -140,7 +156,7 @@ def read_project(path: Path) -> dict[str, Any]:
 
 def _build_options(given: dict[str, Any]) -> BuildOptions:
     """The options that were given, each in the room that owns it."""
-    from edgetl.conversion import ConversionOptions, PruningOptions
+    from edgetl.conversion import ConversionOptions, PruningOptions, SparsityOptions
     from edgetl.data import DataOptions
     from edgetl.pipeline import BuildOptions
 
@@ -153,6 +169,7 @@ def _build_options(given: dict[str, Any]) -> BuildOptions:
         data=DataOptions(**chosen("exclude_bad", "seed", "workers")),
         conversion=ConversionOptions(**chosen("quantize")),
         pruning=PruningOptions(given["prune"]) if "prune" in given else None,
+        sparsity=SparsityOptions(**chosen("sparsity", "clusters")) if {"sparsity", "clusters"} & set(given) else None,
     )
 
 

@@ -11,6 +11,7 @@ from edgetl.conversion.converter import convert
 from edgetl.conversion.description import describe
 from edgetl.conversion.operators import Operator, check, list_operators
 from edgetl.conversion.pruning import PruningOptions
+from edgetl.conversion.sparsity import SparsityOptions
 from edgetl.conversion.standalone import export
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "ConversionOptions",
     "Operator",
     "PruningOptions",
+    "SparsityOptions",
     "check",
     "compile_backbone",
     "convert",

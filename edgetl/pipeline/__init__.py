@@ -27,6 +27,7 @@ from edgetl.pipeline.edgetpu import (
 from edgetl.pipeline.options import BuildOptions, BuildResult, Progress
 from edgetl.pipeline.pruning import prune_backbone
 from edgetl.pipeline.shelf import Measured, Shelf
+from edgetl.pipeline.sparsity import compress_weights
 from edgetl.pipeline.stages import (
     fine_tune_stage_2,
     keep_better,
@@ -95,6 +96,8 @@ def build(
     if options.pruning is not None:
         pruned = prune_backbone(kept, stages, origin, dataset, board, options, steps)
         kept, stages, origin = pruned.candidate, pruned.stages, pruned.origin
+    if options.sparsity is not None:
+        kept, stages = compress_weights(kept, stages, origin, dataset, board, options, steps)
     if options.compare_scratch:
         stages = (*stages, train_from_scratch(origin, dataset, board, options, steps))
     shelf = Shelf(name, board, origin, dataset)
@@ -138,7 +141,8 @@ def _load(
     source: Path, origin: Origin, embedder: Embedder, options: BuildOptions, progress: Optional[Progress]
 ) -> Dataset:
     """Every photo is opened once: checked, embedded, and kept as a frame where it is needed again."""
-    again = options.fine_tune != "off" or options.float_reference or options.compare_scratch or bool(options.pruning)
+    again = options.fine_tune != "off" or options.float_reference or options.compare_scratch
+    again = again or options.pruning is not None or options.sparsity is not None
     dataset = load_folder(source, options.data, origin.preprocess, embedder, again, options.cache, progress)
     if not len(dataset.indices("test")):
         raise DataError(

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional, Union
 
-from edgetl.conversion import ConversionOptions, PruningOptions
+from edgetl.conversion import ConversionOptions, PruningOptions, SparsityOptions
 from edgetl.data import DataOptions
 from edgetl.errors import OptionError
 from edgetl.evaluation import Report
-from edgetl.training.options import FineTuneOptions
+from edgetl.training.options import FineTuneOptions, ImitationOptions
 
 Progress = Callable[[str, int, int], None]
 """Called with a step's name, how much of it is done, and how much there is."""
@@ -24,7 +24,8 @@ class BuildOptions:
     `backbone` is a name or a file, the target's default for None; `edgetpu_backbone` the file that the Edge TPU
     compiler made of it, where `backbone` is a .tflite file; `normalization` the (offset, scale) of a Keras
     file that does not hold its own: it takes (pixel - offset) / scale; `fine_tune` is "auto", "off" or a number
-    of epochs; `pruning` makes the backbone smaller (None: it keeps its channels); `cache` the folder for embeddings
+    of epochs; `pruning` makes the backbone smaller (None: it keeps its channels), `sparsity`
+    its weights easier to compress; `cache` the folder for embeddings
     and compiled backbones, the user's cache for None.
     """
 
@@ -42,6 +43,8 @@ class BuildOptions:
     conversion: ConversionOptions = field(default_factory=ConversionOptions)
     training: FineTuneOptions = field(default_factory=FineTuneOptions)
     pruning: Optional[PruningOptions] = None
+    sparsity: Optional[SparsityOptions] = None
+    imitation: ImitationOptions = field(default_factory=ImitationOptions)
 
     def __post_init__(self) -> None:
         epochs = self.fine_tune

@@ -115,6 +115,55 @@ class FineTuneOptions:
         return self.epochs_upper + self.epochs_all
 
 
+@dataclass(frozen=True)
+class QuantizationAwareOptions:
+    """How a backbone is trained to stand int8: `steps` batches of training photos, varied a little each time.
+
+    `learning_rate` is the largest step, relative to the size of what it changes; it falls along a cosine. Ranges of
+    activations come from the first `calibration_images` training photos.
+    """
+
+    steps: int = 150
+    batch_size: int = 16
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.0
+    calibration_images: int = 64
+    seed: int = 0
+    augmentation: AugmentationOptions = field(default_factory=AugmentationOptions)
+
+    def __post_init__(self) -> None:
+        _between(self, "steps", 1, 1_000_000)
+        _between(self, "batch_size", 1, 65_536)
+        _between(self, "learning_rate", 1e-9, 1.0)
+        _between(self, "weight_decay", 0.0, 1.0)
+        _between(self, "calibration_images", 1, 65_536)
+
+
+@dataclass(frozen=True)
+class ImitationOptions:
+    """How long a changed backbone learns to give the original's embeddings again: `steps` batches of varied photos.
+
+    `learning_rate` is the largest step, relative to the size of what it changes; it falls along a cosine.
+    """
+
+    steps: int = 200
+    batch_size: int = 16
+    learning_rate: float = 5e-3
+    train_scale: float = 0.75
+    seed: int = 0
+    augmentation: AugmentationOptions = field(default_factory=AugmentationOptions)
+
+    def __post_init__(self) -> None:
+        _between(self, "steps", 1, 1_000_000)
+        _between(self, "batch_size", 1, 65_536)
+        _between(self, "learning_rate", 1e-9, 1.0)
+        _between(self, "train_scale", 0.25, 1.0)
+
+    def epochs(self, steps_an_epoch: int) -> int:
+        """So many, the last one perhaps broken off, that there are batches for all steps."""
+        return -(-self.steps // steps_an_epoch)
+
+
 def _between(options: Any, name: str, lowest: float, highest: float) -> None:
     value = getattr(options, name)
     if not lowest <= value <= highest:

@@ -1,0 +1,128 @@
+"""Makes a backbone's weights easier to compress, with tensorflow-model-optimization; `pipeline` calls it.
+
+Most weights become zero, or the weights of a channel share a few values: the download gets smaller. The model keeps
+its shape, and XNNPACK's int8 kernels take as long as before. Both are followed by post-training quantization, which
+keeps zeros and shared values as they are; quantization-aware training after them does not.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Optional, Union
+
+import numpy as np
+
+from edgetl.backbones.framework import tf_keras
+from edgetl.errors import MissingExtraError, OptionError
+
+if TYPE_CHECKING:
+    from tf_keras import Model
+
+Train = Callable[[Any, Sequence[Any]], None]
+"""Trains the model in place with these Keras callbacks, for as many steps as it was promised."""
+
+TWO_OF_FOUR = "2:4"
+_UPDATES, _RISING = 20, 12
+"""How often the zeros are chosen anew if they were until the end, and in how many of these sparsity rises: what is
+left of the steps mends, with the zeros fixed."""
+_EXPERIMENTAL_CLUSTERING = "tensorflow_model_optimization.python.core.clustering.keras.experimental"
+"""Where the library's own guides take it from: its public function knows no channels."""
+
+
+@dataclass(frozen=True)
+class SparsityOptions:
+    """How weights are made easier to compress.
+
+    Either `sparsity`, the share of each layer's weights that becomes zero, or "2:4": two of any four neighbours; or
+    `clusters`, how many values at most the weights of a channel take.
+    """
+
+    sparsity: Union[float, str, None] = None
+    clusters: Optional[int] = None
+
+    def __post_init__(self) -> None:
+        if (self.sparsity is None) == (self.clusters is None):
+            raise OptionError("give either sparsity or clusters, not both: the zeros would not survive the clusters")
+        known = self.sparsity in (None, TWO_OF_FOUR)
+        if not known and not (isinstance(self.sparsity, float) and 0 < self.sparsity < 1):
+            raise OptionError(f"sparsity is {self.sparsity}; choose more than 0 and less than 1, or {TWO_OF_FOUR}")
+        if self.clusters is not None and not 2 <= self.clusters <= 128:
+            raise OptionError(f"clusters is {self.clusters}; choose 2 to 128")
+
+
+def sparsify(model: Model, sparsity: Union[float, str], steps: int, train: Train) -> Model:
+    """A copy in which that share of the weights of every convolution and dense layer is zero.
+
+    Depthwise kernels stay dense: they are few, and each counts. Sparsity rises along a cubic polynomial (Zhu and
+    Gupta 2017, arXiv 1710.01878) while `train` trains for `steps` steps. Raises MissingExtraError.
+    """
+    keras = _tfmot().sparsity.keras
+    every = max(1, steps // _UPDATES)
+    if sparsity == TWO_OF_FOUR:
+        settings = {
+            "pruning_schedule": keras.ConstantSparsity(0.5, begin_step=0, frequency=every),
+            "sparsity_m_by_n": (2, 4),
+        }
+    else:
+        settings = {"pruning_schedule": keras.PolynomialDecay(0.0, sparsity, 0, _RISING * every, frequency=every)}
+    wrapped = _wrapped(model, lambda layer: keras.prune_low_magnitude(layer, **settings))
+    train(wrapped, [keras.UpdatePruningStep()])
+    return _unwrapped(model, keras.strip_pruning(wrapped))
+
+
+def cluster(model: Model, clusters: int, train: Train) -> Model:
+    """A copy in which the weights that a channel of a convolution reads have at most `clusters` values.
+
+    Per channel, because int8 has a scale for each. Raises MissingExtraError.
+    """
+    keras = _tfmot().clustering.keras
+    experimental = importlib.import_module(f"{_EXPERIMENTAL_CLUSTERING}.cluster")
+    wrapped = _wrapped(
+        model,
+        lambda layer: experimental.cluster_weights(
+            layer,
+            number_of_clusters=clusters,
+            cluster_centroids_init=keras.CentroidInitialization.LINEAR,
+            cluster_per_channel=True,
+        ),
+    )
+    train(wrapped, [])
+    return _unwrapped(model, keras.strip_clustering(wrapped))
+
+
+def zero_share(model: Model) -> float:
+    """How many of the weights that can be made sparse are zero, 0..1."""
+    kernels = [layer.kernel.numpy() for layer in model.layers if _is_large(layer)]
+    return float(sum(np.sum(kernel == 0) for kernel in kernels) / sum(kernel.size for kernel in kernels))
+
+
+def _tfmot() -> Any:
+    tf_keras()
+    try:
+        import tensorflow_model_optimization
+    except ImportError as error:
+        raise MissingExtraError("tensorflow-model-optimization", "host", "making weights sparse") from error
+    return tensorflow_model_optimization
+
+
+def _wrapped(model: Model, wrap: Callable[[Any], Any]) -> Model:
+    """A copy with its own weights, in which the large layers are wrapped: wrapping shares layers with what it is given.
+
+    """
+    keras = tf_keras()
+    copy = keras.models.clone_model(model)
+    copy.set_weights(model.get_weights())
+    return keras.models.clone_model(copy, clone_function=lambda layer: wrap(layer) if _is_large(layer) else layer)
+
+
+def _unwrapped(model: Model, stripped: Model) -> Model:
+    """The weights of `stripped` in a copy of `model`."""
+    copy = tf_keras().models.clone_model(model)
+    copy.set_weights(stripped.get_weights())
+    return copy
+
+
+def _is_large(layer: Any) -> bool:
+    return type(layer).__name__ in ("Conv2D", "Dense")

@@ -1,0 +1,92 @@
+"""Weights that compress better, within a build: the kept backbone learns its own embeddings again with fewer values."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from edgetl.conversion.origin import Origin
+from edgetl.conversion.sparsity import SparsityOptions, cluster, sparsify
+from edgetl.data import Dataset
+from edgetl.errors import OptionError
+from edgetl.evaluation import Stage
+from edgetl.pipeline.candidate import Candidate, held_out_answers
+from edgetl.pipeline.options import BuildOptions
+from edgetl.pipeline.stages import HELD_OUT, compile_and_solve, obstacle_to_training, stage_of
+from edgetl.pipeline.steps import Steps
+from edgetl.targets import Target
+
+
+@dataclass(frozen=True, eq=False)
+class _Trained:
+    """As a stage's training leaves it."""
+
+    model: Any
+    history: tuple[Any, ...]
+    seconds: float
+
+
+def compress_weights(
+    kept: Candidate,
+    stages: tuple[Stage, ...],
+    origin: Origin,
+    dataset: Dataset,
+    board: Target,
+    options: BuildOptions,
+    steps: Steps,
+) -> tuple[Candidate, tuple[Stage, ...]]:
+    """The kept backbone with sparse or clustered weights, and the stages with it as the one that is kept.
+
+    Raises:
+        OptionError: the backbone is compiled, or there are no validation photos.
+        MissingExtraError: tensorflow-model-optimization is not installed.
+    """
+    assert options.sparsity is not None
+    name, option = _named(options.sparsity)
+    if obstacle := obstacle_to_training(origin, dataset):
+        raise OptionError(f"{obstacle}; leave {option} out")
+    assert origin.assemble is not None
+    whole = origin.assemble() if kept.model is None else kept.model
+    started = time.monotonic()
+    with steps.measure(name):
+        model = _compressed(whole, options.sparsity, origin, dataset, options, steps)
+    trained = _Trained(model, kept.history, time.monotonic() - started)
+    candidate = compile_and_solve(name, trained, origin, dataset, board, options, steps)
+    answers = held_out_answers(candidate.selection, dataset)
+    note = "smaller when compressed, no faster: XNNPACK computes int8 with its zeros"
+    told = tuple(replace(earlier, kept=False) for earlier in stages)
+    return candidate, (*told, stage_of(candidate, True, answers, HELD_OUT, dataset, note))
+
+
+def _named(sparsity: SparsityOptions) -> tuple[str, str]:
+    """What the stage is called, and the option that asked for it."""
+    if sparsity.clusters is not None:
+        return f"weights in {sparsity.clusters} clusters", "--clusters"
+    return f"weights {sparsity.sparsity} sparse", "--sparsity"
+
+
+def _compressed(
+    whole: Any, sparsity: SparsityOptions, origin: Origin, dataset: Dataset, options: BuildOptions, steps: Steps
+) -> Any:
+    from edgetl.training.folding import copy_for_training, fold
+    from edgetl.training.imitation import imitate
+
+    course = replace(options.imitation, seed=options.data.seed)
+    folded = fold(whole)
+    pupil, size = copy_for_training(folded, course.train_scale)
+    teacher, _ = copy_for_training(folded, course.train_scale)
+    assert dataset.frames is not None
+    photos = dataset.frames, dataset.indices("train")
+
+    def train(model: Any, callbacks: Sequence[Any]) -> None:
+        imitate(model, teacher, origin.normalization, *photos, size, course, callbacks, steps.progress)
+
+    if sparsity.clusters is not None:
+        changed = cluster(pupil, sparsity.clusters, train)
+    else:
+        assert sparsity.sparsity is not None
+        changed = sparsify(pupil, sparsity.sparsity, course.steps, train)
+    folded.set_weights(changed.get_weights())
+    return folded
