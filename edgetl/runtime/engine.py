@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import importlib
 import os
+import re
 import struct
 from importlib import metadata
 from pathlib import Path
@@ -87,7 +88,10 @@ class Engine:
 
     def _use_edgetpu(self, module: Any, model: bytes) -> None:
         try:
-            ctypes.CDLL(EDGETPU_LIBRARY)  # where it is missing, load_delegate leaves an object that complains
+            library = ctypes.CDLL(EDGETPU_LIBRARY)  # where it is missing, load_delegate leaves an object that complains
+            if _would_crash(library, self.interpreter):
+                self.note = f"runs on the CPU: {_CRASHES.format(interpreter=self.interpreter)}"
+                return
             delegate = module.load_delegate(EDGETPU_LIBRARY)
         except (ValueError, OSError, RuntimeError, AttributeError) as error:
             self.note = f"runs on the CPU: no Edge TPU can be used ({_one_line(error) or EDGETPU_LIBRARY})"
@@ -130,6 +134,22 @@ _NONE_INSTALLED = (
     "no TFLite interpreter is installed. Install one: pip install ai-edge-litert "
     "(32-bit Raspberry Pi OS with Python 3.11: pip install tflite-runtime 'numpy<2')"
 )
+
+_CRASHES = (
+    "Google's libedgetpu of 2021 would end the process under {interpreter}; "
+    "install one built for TensorFlow 2.12 or newer"
+)
+_GOOGLES_BUILD = re.compile(rb"COMPILER=[56]\.")
+"""In what `edgetpu_version` says for all that Google published as binaries; the source was mended in 2024."""
+
+
+def _would_crash(library: Any, interpreter: str) -> bool:
+    """Whether the library was built for interpreters before 2.12 and this is none (google-coral/edgetpu, issue 812)."""
+    version = re.fullmatch(r"tflite-runtime (\d+)\.(\d+).*", interpreter)
+    if version is not None and (int(version[1]), int(version[2])) < (2, 12):
+        return False
+    library.edgetpu_version.restype = ctypes.c_char_p
+    return _GOOGLES_BUILD.search(library.edgetpu_version() or b"") is not None
 
 
 def _version(name: str) -> Optional[str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import shutil
+import subprocess
 import sys
 import threading
 import time
@@ -25,6 +27,17 @@ from tests.models import TINY_DIMENSION, TINY_SIZE
 
 def random_frames(count: int) -> np.ndarray:
     return np.random.default_rng(3).integers(0, 256, (count, *TINY_SIZE, 3), dtype=np.uint8)
+
+
+def edgetpu_library(folder: Path, label: str) -> str:
+    """A shared library that says of itself what libedgetpu would, and can do nothing else."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no C compiler here")
+    source, library = folder / "edgetpu.c", folder / "libedgetpu.so.1"
+    source.write_text(f'const char* edgetpu_version(void) {{ return "{label}"; }}\n')
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source], check=True)
+    return str(library)
 
 
 class TestInterpreters:
@@ -137,10 +150,24 @@ class TestEngine:
 
     @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
     def test_a_library_that_is_no_delegate_is_told(
-        self, tiny_model: bytes, monkeypatch: pytest.MonkeyPatch
+        self, tiny_model: bytes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
-        monkeypatch.setattr(room, "EDGETPU_LIBRARY", "libc.so.6")
+        library = edgetpu_library(tmp_path, "BuildLabel(COMPILER=12.2.0,DATE=redacted), RuntimeVersion(14)")
+        monkeypatch.setattr(room, "EDGETPU_LIBRARY", library)
         assert "tflite_plugin_create_delegate" in Engine(tiny_model, edgetpu_model=tiny_model).note
+
+    def test_a_library_of_another_kind_is_told(self, tiny_model: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(room, "EDGETPU_LIBRARY", "libc.so.6")
+        assert "no Edge TPU can be used" in Engine(tiny_model, edgetpu_model=tiny_model).note
+
+    def test_googles_own_library_which_would_end_the_process_is_left_alone(
+        self, tiny_model: bytes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        label = "BuildLabel(COMPILER=6.3.0 20170516,DATE=redacted,TIME=redacted), RuntimeVersion(14)"
+        monkeypatch.setattr(room, "EDGETPU_LIBRARY", edgetpu_library(tmp_path, label))
+        engine = Engine(tiny_model, edgetpu_model=tiny_model)
+        assert engine.accelerator == "cpu"
+        assert "install one built for TensorFlow 2.12 or newer" in engine.note
 
 
 class TestHostileModels:
