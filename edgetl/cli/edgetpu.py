@@ -73,11 +73,15 @@ def compile_(bundle: Path, as_json: bool) -> None:
 
     if find_compiler() is None:
         click.echo("no compiler at hand: its container is made first, which takes a minute, once", err=True)
-    path = compile_bundle(bundle)
+    made = compile_bundle(bundle)
+    compiled = made.compiled
     if as_json:
-        print_json({"bundle": str(path), "edgetpu": "compiled"})
-    else:
-        click.echo(f"{path} now holds a model for the Edge TPU")
+        described = compiled.to_json()["edgetpu"]
+        told = {**described, "cpu_ops": compiled.cpu_ops, "differences": list(made.differences)}
+        return print_json({"bundle": str(bundle), "edgetpu": "compiled", **told})
+    click.echo(f"{bundle} now holds a model for the Edge TPU, from its compiler {made.log.version}")
+    click.echo(f"parameters {compiled.cached_bytes:,} bytes on chip, {compiled.streamed_bytes:,} streamed")
+    click.echo("\n".join(made.differences) or "every operator runs where it was foretold")
 
 
 def _read_pair(model: Path, compiled: Optional[Path]) -> tuple[bytes, Optional[bytes]]:

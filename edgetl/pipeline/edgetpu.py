@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import Optional, Union
 
 from edgetl.bundle import Bundle, open_bundle, pack
-from edgetl.conversion.edgetpu import Analysis, Limits, analyse, compile, find_compiler, make_compiler, verify
+from edgetl.conversion.edgetpu import (
+    Analysis,
+    CompileResult,
+    Limits,
+    analyse,
+    compile,
+    find_compiler,
+    make_compiler,
+    verify,
+)
 from edgetl.errors import ConversionError, OptionError
 from edgetl.runtime.bundled import EDGETPU_MODEL, MODEL
 from edgetl.targets import Target, load_target
@@ -90,8 +99,10 @@ def compile_for(model: bytes, board: Target) -> EdgeTpuModel:
     return EdgeTpuModel("compiled", result.model, "; ".join(result.differences))
 
 
-def compile_bundle(bundle: Union[str, Path]) -> Path:
+def compile_bundle(bundle: Union[str, Path]) -> CompileResult:
     """Compile a bundle's model for its board's Edge TPU, in place: the old file or the whole new one.
+
+    What comes back tells what the compiler did, and where it did not do what was foretold.
 
     Raises:
         OptionError: the bundle's board has no Edge TPU.
@@ -102,7 +113,8 @@ def compile_bundle(bundle: Union[str, Path]) -> Path:
     require_compiler(board)
     made = compile(opened.read(MODEL), limits=Limits.of(board))
     entries = {**_entries(opened), EDGETPU_MODEL: made.model}
-    return pack(os.fspath(bundle), replace(opened.manifest, edgetpu="compiled", entries={}), entries)
+    pack(os.fspath(bundle), replace(opened.manifest, edgetpu="compiled", entries={}), entries)
+    return made
 
 
 def _entries(bundle: Bundle) -> dict[str, bytes]:

@@ -189,7 +189,10 @@ def test_it_is_finished_where_the_compiler_is(built, unfinished, no_compiler, tm
     writing(no_compiler, built.compiled.read_bytes())
     path = shutil.copy(unfinished.bundle, tmp_path / "colours.edgetl")
     before = open_bundle(path)
-    after = open_bundle(compile_bundle(path))
+    done = edgetl("compile", path)
+    assert done.returncode == 0, done.stderr
+    assert "every operator runs where it was foretold" in done.stdout
+    after = open_bundle(path)
     assert after.manifest.edgetpu == "compiled"
     assert after.read(EDGETPU_MODEL) == built.compiled.read_bytes()
     assert set(after.names) == {*before.names, EDGETPU_MODEL}
