@@ -10,6 +10,7 @@ import pytest
 
 from edgetl.conversion import QUANTIZATIONS, check, describe, export, flatbuffer, metadata
 from edgetl.conversion.calibration import recipe_frames
+from edgetl.conversion.edgetpu import verify
 from edgetl.conversion.operators import operator_of
 from edgetl.errors import ConversionError
 from edgetl.learners import LastLayer, choose, to_grid
@@ -170,6 +171,7 @@ def test_behind_the_edge_tpu_come_the_same_operators_as_behind_its_twin(shared):
     parts = (rng.normal(size=(1024, 4)), rng.normal(size=4), LABELS)
     twin, compiled = (export(shared(f"{name}{ending}.tflite").read_bytes(), *parts) for ending in ("", "_edgetpu"))
     assert tail_of(twin) == tail_of(compiled)
+    assert verify(twin, compiled).match
 
 
 def tail_of(model: bytes) -> list[tuple]:
