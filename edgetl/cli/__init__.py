@@ -37,6 +37,7 @@ _COMMANDS = {
     "correct": "edgetl.cli.learning",
     "forget": "edgetl.cli.learning",
     "rename": "edgetl.cli.learning",
+    "adapt": "edgetl.cli.learning",
     "undo": "edgetl.cli.learning",
     "reset": "edgetl.cli.learning",
     "history": "edgetl.cli.learning",

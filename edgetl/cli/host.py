@@ -98,7 +98,7 @@ def _export_taught(bundle: Path, form: str, edgetpu: bool, output: Optional[Path
             return learner.export_patch(output or Path(f"{bundle.stem}.patch"))
         if form == "bundle":
             return learner.export_bundle(output or Path(f"{bundle.stem}-taught.edgetl"))
-        return _export(learner.export_bundle(Path(scratch, bundle.name)), form, edgetpu, output)
+        return _export(learner.export_bundle(Path(scratch, bundle.name), frozen=True), form, edgetpu, output)
 
 
 @click.command()

@@ -1,4 +1,4 @@
-"""The verbs of learning on the device: teach, correct, forget, rename, undo, reset, history, status, merge."""
+"""The verbs of learning on the device: teach, correct, forget, rename, adapt, merge, undo, reset, history, status."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from edgetl.cli.console import print_table
 from edgetl.errors import OptionError
 
 if TYPE_CHECKING:
+    from edgetl.learners import Adaptation
     from edgetl.runtime import Classifier, Learner
     from edgetl.runtime.guard import Effect
     from edgetl.runtime.steps import Step
@@ -65,15 +66,20 @@ def _verb(command: Command) -> click.Command:
     return click.command()(bundle(state_option(as_json(command))))
 
 
+def guard_option(then: str) -> Callable[[Command], Command]:
+    """`--guard`, the same for every step that may cost the known classes something; `then` is what a refusal means."""
+    return click.option(
+        "--guard",
+        type=click.FloatRange(0, 100),
+        metavar="POINTS",
+        help=f"Refuse what costs the known classes more accuracy than this, on the guard set; {then}.",
+    )
+
+
 @_verb
 @click.argument("label")
 @click.argument("images", nargs=-1, metavar="[IMAGE]...")
-@click.option(
-    "--guard",
-    type=click.FloatRange(0, 100),
-    metavar="POINTS",
-    help="Refuse what costs the known classes more accuracy than this, on the guard set; the pictures wait.",
-)
+@guard_option("the pictures wait")
 @click.option("--thumbnails", is_flag=True, help="Keep small JPEGs too, for a later backbone to learn from.")
 @click.option("--threads", type=click.IntRange(min=1), help="Interpreter threads; the machine's cores by default.")
 def teach(
@@ -104,31 +110,40 @@ def teach(
         for line in unreadable:
             click.echo(line, err=True)
         _tell(learner, step, as_json, _taught_line(step), unreadable=unreadable)
-    if not step.accepted:
-        raise SystemExit(REFUSED)
 
 
 @_verb
 @click.argument("picture", type=int)
 @click.argument("label")
-def correct(bundle: Path, picture: int, label: str, state: Optional[Path], as_json: bool) -> None:
+@guard_option("the picture keeps its label")
+def correct(
+    bundle: Path, picture: int, label: str, guard: Optional[float], state: Optional[Path], as_json: bool
+) -> None:
     """Give PICTURE, by its id in the history, the right LABEL."""
     with open_learner(bundle, state) as learner:
-        _tell(learner, learner.correct(picture, label), as_json, f"picture {picture} is a '{label}' now")
+        _tell(learner, learner.correct(picture, label, guard), as_json, f"picture {picture} is a '{label}' now")
 
 
 @_verb
 @click.argument("picture", type=int, required=False)
 @click.option("--class", "label", metavar="LABEL", help="Forget this whole class instead of one picture.")
-def forget(bundle: Path, picture: Optional[int], label: Optional[str], state: Optional[Path], as_json: bool) -> None:
+@guard_option("it is not forgotten")
+def forget(
+    bundle: Path,
+    picture: Optional[int],
+    label: Optional[str],
+    guard: Optional[float],
+    state: Optional[Path],
+    as_json: bool,
+) -> None:
     """Forget PICTURE, by its id in the history, or a whole class, exactly."""
     if (picture is None) == (label is None):
         raise OptionError("give the id of a picture, or --class LABEL; see the ids: edgetl history")
     with open_learner(bundle, state) as learner:
         if label is not None:
-            _tell(learner, learner.forget_class(label), as_json, f"class '{label}' is forgotten")
+            _tell(learner, learner.forget_class(label, guard), as_json, f"class '{label}' is forgotten")
         elif picture is not None:
-            _tell(learner, learner.forget(picture), as_json, f"picture {picture} is forgotten")
+            _tell(learner, learner.forget(picture, guard), as_json, f"picture {picture} is forgotten")
 
 
 @_verb
@@ -138,6 +153,19 @@ def rename(bundle: Path, old: str, new: str, state: Optional[Path], as_json: boo
     """Give class OLD the name NEW."""
     with open_learner(bundle, state) as learner:
         _tell(learner, learner.rename(old, new), as_json, f"class '{old}' is called '{new}' now")
+
+
+@_verb
+@guard_option("everything keeps its weight")
+def adapt(bundle: Path, guard: Optional[float], state: Optional[Path], as_json: bool) -> None:
+    """Let what BUNDLE was shipped with weigh less, where that serves the pictures taught here better.
+
+    For conditions that have changed: teach some pictures of each class as they look now first. edgetl undo brings
+    everything back. An adaptation stays on its device.
+    """
+    with open_learner(bundle, state) as learner:
+        step = learner.adapt(guard)
+        _tell(learner, step, as_json, _adapted_line(step.adaptation))
 
 
 @_verb
@@ -158,10 +186,13 @@ def reset(bundle: Path, state: Optional[Path], as_json: bool) -> None:
 
 @_verb
 @click.argument("sources", nargs=-1, required=True, metavar="STATE|PATCH...", type=click.Path(path_type=Path))
-def merge(bundle: Path, sources: Sequence[Path], state: Optional[Path], as_json: bool) -> None:
+@guard_option("nothing is taken in")
+def merge(
+    bundle: Path, sources: Sequence[Path], guard: Optional[float], state: Optional[Path], as_json: bool
+) -> None:
     """Take in what other devices were taught: their state folders, or patches that they exported."""
     with open_learner(bundle, state) as learner:
-        step = learner.merge(*sources)
+        step = learner.merge(*sources, guard=guard)
         lost = f"; {step.not_carried} of another backbone, without thumbnail, were not" if step.not_carried else ""
         _tell(learner, step, as_json, f"{len(step.pictures)} pictures were taken in{lost}")
 
@@ -194,17 +225,21 @@ def status(bundle: Path, state: Optional[Path], as_json: bool) -> None:
 
 
 def _tell(learner: Learner, step: Step, as_json: bool, line: str, **more: Any) -> None:
-    """Publish the last layer to whoever is running, then say what was done and what it costs."""
+    """Publish the last layer to whoever is running, then say what was done and what it costs; a refusal ends it."""
     learner.publish()
     labels = list(learner.last_layer().labels)
-    effect = learner.effect(step.id) if step.accepted else step.effect
+    effect = learner.effect(step.id) if step.accepted and step.id else step.effect
     if as_json:
         told = {**step.to_dict(), "effect": effect and effect.to_dict()}
-        return print_json({**told, "labels": labels, "state": str(learner.folder), **more})
-    click.echo(f"step {step.id}: {line}")
-    click.echo(f"classes: {', '.join(labels)}")
-    if effect is not None:
-        _tell_effect(effect)
+        print_json({**told, "labels": labels, "state": str(learner.folder), **more})
+    else:
+        refusal = f"refused: this {step.kind} would cost too much; nothing was changed"
+        click.echo(f"step {step.id}: {line}" if step.id else line if step.accepted else refusal)
+        click.echo(f"classes: {', '.join(labels)}")
+        if effect is not None:
+            _tell_effect(effect)
+    if not step.accepted:
+        raise SystemExit(REFUSED)
 
 
 def _taught_line(step: Step) -> str:
@@ -212,6 +247,19 @@ def _taught_line(step: Step) -> str:
     if step.accepted:
         return f"taught '{step.label}' with {count}"
     return f"refused: {count} of '{step.label}' would cost too much, and wait for more"
+
+
+def _adapted_line(found: Adaptation) -> str:
+    if not found.helps:
+        return (
+            f"nothing was changed: on {found.pictures} pictures taught here, no other weights are clearly better "
+            f"than those in effect ({found.before:.1%}, each left out in turn)"
+        )
+    weights = ", ".join(f"{label} 1/{2**count}" for label, count in found.halvings.items() if count)
+    return (
+        f"on {found.pictures} pictures taught here, each left out in turn: {found.before:.1%} -> {found.after:.1%}\n"
+        f"what was shipped now counts: {weights or 'in full again'}"
+    )
 
 
 def _tell_effect(effect: Effect) -> None:

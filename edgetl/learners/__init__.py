@@ -6,13 +6,27 @@ from importlib import import_module
 from pkgutil import iter_modules
 from types import ModuleType
 
+from edgetl.learners.adaptation import Adaptation, adapt
 from edgetl.learners.embedding import GRID, to_grid
 from edgetl.learners.last_layer import LastLayer
 from edgetl.learners.relearning import relearn
 from edgetl.learners.selection import Selection, choose
 from edgetl.learners.statistics import Statistics
+from edgetl.learners.weighing import Weighing
 
-__all__ = ["GRID", "SOLVERS", "LastLayer", "Selection", "Statistics", "choose", "relearn", "to_grid"]
+__all__ = [
+    "GRID",
+    "SOLVERS",
+    "Adaptation",
+    "LastLayer",
+    "Selection",
+    "Statistics",
+    "Weighing",
+    "adapt",
+    "choose",
+    "relearn",
+    "to_grid",
+]
 
 
 def _find_solvers() -> dict[str, ModuleType]:

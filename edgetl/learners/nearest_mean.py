@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgetl.errors import LearningError
+from edgetl.learners.moments import Directions
 from edgetl.learners.statistics import Statistics
 
 NAME = "nearest-mean"
@@ -22,6 +23,11 @@ def solve(statistics: Statistics) -> tuple[NDArray[np.float32], NDArray[np.float
     if not statistics.labels:
         raise LearningError("nothing was taught yet; teach at least two classes first")
     return from_means(statistics.sums.astype(np.float64))
+
+
+def from_directions(directions: Directions) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return weights (d, K) and bias (K,) for the class means of directions that were solved for already."""
+    return from_means(directions.means)
 
 
 def from_means(means: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, Optional
 
-import numpy as np
-
 from edgetl import learners
 from edgetl.errors import LearningError, OptionError, UnknownNameError
 from edgetl.learners.last_layer import Floats, LastLayer
 from edgetl.learners.moments import Directions, Moments
 from edgetl.learners.novelty import SHRINKAGE
 from edgetl.learners.statistics import Statistics
+from edgetl.learners.weighing import Weighing
 
 
 class Solution(NamedTuple):
@@ -29,11 +28,13 @@ def relearn(
     statistics: Statistics,
     parameters: Mapping[str, Any],
     labels: Optional[Sequence[str]] = None,
+    weighing: Optional[Weighing] = None,
 ) -> LastLayer:
     """Return the last layer solved anew from the statistics, by its own solver with the given parameters.
 
     Temperature, and what novelty is measured against, stay as they were calibrated. With `labels`, these classes
-    compete, in this order; any other class of the statistics only serves the covariance that all share.
+    compete, in this order; any other class of the statistics only serves the covariance that all share. With
+    `weighing`, what was shipped weighs less than what was taught.
 
     Raises:
         UnknownNameError: this edgetl has no such solver.
@@ -41,7 +42,7 @@ def relearn(
         OptionError: the parameters are not the solver's.
     """
     chosen = statistics.labels if labels is None else tuple(labels)
-    solution = solve(last_layer.solver, statistics, parameters, chosen)
+    solution = solve(last_layer.solver, statistics, parameters, chosen, weighing)
     return replace(
         last_layer,
         labels=chosen,
@@ -52,32 +53,41 @@ def relearn(
 
 
 def solve(
-    name: str, statistics: Statistics, parameters: Mapping[str, Any], labels: Optional[Sequence[str]] = None
+    name: str,
+    statistics: Statistics,
+    parameters: Mapping[str, Any],
+    labels: Optional[Sequence[str]] = None,
+    weighing: Optional[Weighing] = None,
 ) -> Solution:
-    """Solve by the solver of that name; one that has `from_directions` shares the factorisation with novelty.
+    """Solve by the solver of that name, which shares the factorisation with novelty.
 
-    `labels` choose and order the classes, as in `relearn`.
+    `labels` choose and order the classes, and `weighing` says what weighs less, as in `relearn`.
 
     Raises:
         UnknownNameError, LearningError, OptionError: as `relearn`.
     """
-    if name not in learners.SOLVERS:
-        raise UnknownNameError("solver", name, learners.SOLVERS, "edgetl doctor")
-    solver = learners.SOLVERS[name]
-    directions = Directions.of(Moments.of(statistics), parameters.get("shrinkage", SHRINKAGE))
+    moments = Moments.of(statistics) if weighing is None else weighing.moments(statistics)
+    directions = Directions.of(moments, parameters.get("shrinkage", SHRINKAGE))
     slots = _slots(statistics, statistics.labels if labels is None else labels)
     if slots != list(range(len(statistics.labels))):
         directions = directions.of_classes(slots)
+    return Solution(*weights_of(name, directions, parameters), directions)
+
+
+def weights_of(name: str, directions: Directions, parameters: Mapping[str, Any]) -> tuple[Floats, Floats]:
+    """Weights (d, K) and bias (K,) by the solver of that name, for directions that were solved for already.
+
+    Raises:
+        UnknownNameError, OptionError: as `relearn`.
+    """
+    if name not in learners.SOLVERS:
+        raise UnknownNameError("solver", name, learners.SOLVERS, "edgetl doctor")
+    others = {key: value for key, value in parameters.items() if key != "shrinkage"}
     try:
-        if hasattr(solver, "from_directions"):
-            others = {key: value for key, value in parameters.items() if key != "shrinkage"}
-            weights, bias = solver.from_directions(directions, **others)
-        else:
-            weights, bias = solver.solve(statistics, **parameters)
-            weights, bias = np.ascontiguousarray(weights[:, slots]), bias[slots]
+        weights, bias = learners.SOLVERS[name].from_directions(directions, **others)
     except TypeError as error:
         raise OptionError(f"the solver '{name}' does not take {dict(parameters)}: {error}") from error
-    return Solution(weights, bias, directions)
+    return weights, bias
 
 
 def _slots(statistics: Statistics, labels: Sequence[str]) -> list[int]:

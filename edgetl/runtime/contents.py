@@ -6,7 +6,10 @@ from typing import Callable, Dict, Iterable, List, NamedTuple, Optional, Set, Tu
 
 TEACH, PROPOSE, ACCEPT = "teach", "propose", "accept"
 CORRECT, FORGET, FORGET_CLASS = "correct", "forget", "forget-class"
-RENAME, MERGE, RESET, UNDO = "rename", "merge", "reset", "undo"
+RENAME, MERGE, ADAPT, RESET, UNDO = "rename", "merge", "adapt", "reset", "undo"
+
+MOST_HALVINGS = 62
+"""No row can take more off: what is left of a count stays above zero."""
 
 
 class Row(NamedTuple):
@@ -18,7 +21,8 @@ class Row(NamedTuple):
     kind: str
     label: Optional[str] = None
     subject: Optional[int] = None
-    """The picture (the id of the row that brought it) or, of an undo, the step that it is about."""
+    """The picture (the id of the row that brought it); of an undo, the step that it takes back; of an adaptation, how
+    often the count of what was shipped of the class is halved."""
     former: Optional[str] = None
     """The label that a rename replaces."""
     origin: Optional[str] = None
@@ -30,7 +34,8 @@ class Contents:
 
     `shipped` gives for each class of the bundle the label it has now, None where it was forgotten; `pictures`
     the label of every picture in effect, by id; `pending` those that the guard refused and that wait; `origins`
-    where the merged ones came from, also of those that were forgotten since, or shipped.
+    where the merged ones came from, also of those that were forgotten since, or shipped; `adapted` how often the
+    count of what was shipped is halved, for those classes of the bundle where it is.
     Every row is taken in whatever it says, so that a journal can always be read to its end.
     """
 
@@ -57,6 +62,12 @@ class Contents:
     def is_as_shipped(self) -> bool:
         """Whether nothing that was taught is in effect."""
         return not self.pictures and all(old == new for old, new in self.shipped.items())
+
+    @property
+    def halvings(self) -> Dict[str, int]:
+        """`adapted`, by the label that each class has now."""
+        named = {self.shipped[name]: count for name, count in self.adapted.items()}
+        return {label: count for label, count in named.items() if label is not None}
 
     @property
     def last_step(self) -> Optional[Row]:
@@ -102,6 +113,7 @@ class Contents:
         self.pictures: Dict[int, str] = {}
         self.pending: Dict[int, str] = {}
         self.origins: Set[str] = set(self._shipped_origins)
+        self.adapted: Dict[str, int] = {}
 
     def _fold(self) -> None:
         self._clear()
@@ -147,6 +159,13 @@ class Contents:
         for holder in (self.pictures, self.pending):
             holder.update({picture: str(row.label) for picture, label in holder.items() if label == row.former})
 
+    def _adapt(self, row: Row) -> None:
+        halvings = min(max(row.subject or 0, 0), MOST_HALVINGS)
+        for name, label in self.shipped.items():
+            if label is not None and label == row.label:
+                self.adapted[name] = halvings
+        self.adapted = {name: count for name, count in self.adapted.items() if count}
+
     def _reset(self, row: Row) -> None:
         self._clear()
 
@@ -164,5 +183,6 @@ _EFFECTS: Dict[str, Callable[[Contents, Row], None]] = {
     FORGET: Contents._forget,
     FORGET_CLASS: Contents._forget_class,
     RENAME: Contents._rename,
+    ADAPT: Contents._adapt,
     RESET: Contents._reset,
 }

@@ -6,7 +6,7 @@ import io
 import json
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -108,7 +108,7 @@ class Guard:
 
     def _predict(self, contents: Contents) -> List[Optional[str]]:
         """The label of every guard picture, by a layer that has not seen them."""
-        key = (tuple(contents.shipped.items()), frozenset(contents.pictures.items()))
+        key = (tuple(contents.shipped.items()), frozenset(contents.pictures.items()), tuple(contents.adapted.items()))
         if key not in self._known:
             found = self._solve_and_predict(contents)
             self._known = dict([*list(self._known.items())[-_REMEMBERED:], (key, found)])
@@ -127,7 +127,7 @@ class Guard:
             truths, grid = [contents.pictures[key] for key in half], self._knowledge.rows(half)
             rest = self._without_guard(contents)
             rest.remove(grid, truths)
-            for truth, found in zip(truths, self._answers(rest, contents, grid)):
+            for truth, found in zip(truths, self._answers(rest, contents, grid, half)):
                 hits.setdefault(truth, []).append(truth == found)
         return {label: float(np.mean(found)) for label, found in hits.items()}
 
@@ -143,12 +143,13 @@ class Guard:
         rest.subtract(own)
         return rest
 
-    def _answers(self, statistics: Statistics, contents: Contents, grid: np.ndarray) -> List[Optional[str]]:
-        """What a layer solved from the statistics says of embeddings (n, d) on the grid."""
-        labels = [label for label in contents.labels if label in statistics.labels]
-        if not labels:
+    def _answers(
+        self, statistics: Statistics, contents: Contents, grid: np.ndarray, without: Sequence[int] = ()
+    ) -> List[Optional[str]]:
+        """What a layer solved from the statistics, which lack some pictures, says of embeddings (n, d) on the grid."""
+        if not set(contents.labels) & set(statistics.labels):
             return [None] * len(grid)
-        layer = self._knowledge.solve(statistics, labels)
+        layer = self._knowledge.solve(statistics, contents, without)
         return [layer.labels[slot] for slot in layer.scores(grid).argmax(axis=1)]
 
 

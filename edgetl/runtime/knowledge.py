@@ -6,17 +6,20 @@ import io
 import itertools
 import json
 import zipfile
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Callable, Collection, Dict, List, Mapping, Optional, Sequence
 
 import numpy as np
 
 from edgetl.bundle import Bundle
 from edgetl.errors import IntegrityError, LearningError
-from edgetl.learners import LastLayer, Statistics, relearn, to_grid
+from edgetl.learners import Adaptation, LastLayer, Statistics, Weighing, adapt, relearn, to_grid
 from edgetl.runtime.bundled import read_last_layer
 from edgetl.runtime.contents import Contents
 
 STATISTICS = "statistics.bin"
+
+MOST_JUDGED = 600
+"""An adaptation is judged on so many pictures, the newest ones."""
 
 ReadEmbeddings = Callable[[Sequence[int]], Mapping[int, bytes]]
 """Gives the raw embeddings of pictures, by id."""
@@ -110,17 +113,44 @@ class Knowledge:
         """The last layer of what is in effect: the shipped one, or solved anew with its solver and parameters."""
         if contents.is_as_shipped:
             return self._shipped_layer
-        return self.solve(self.statistics(contents), contents.labels)
+        return self.solve(self.statistics(contents), contents)
 
-    def solve(self, statistics: Statistics, labels: Sequence[str]) -> LastLayer:
-        """The last layer of some statistics, for those of its classes that compete."""
-        return relearn(self._shipped_layer, statistics, self._parameters, labels)
+    def solve(self, statistics: Statistics, contents: Contents, without: Collection[int] = ()) -> LastLayer:
+        """The last layer of some statistics of what is in effect, for those of its classes that compete.
+
+        `without` are pictures in effect that these statistics do not hold.
+        """
+        labels = [label for label in contents.labels if label in statistics.labels]
+        weighing = self._weighing(contents, without)
+        return relearn(self._shipped_layer, statistics, self._parameters, labels, weighing)
+
+    def adapt(self, contents: Contents) -> Adaptation:
+        """How much what was shipped should weigh beside what was taught, by the newest pictures in effect.
+
+        Raises LearningError where nothing was taught of a shipped class.
+        """
+        newest = sorted(contents.pictures)[-MOST_JUDGED:]
+        statistics = self.statistics(contents).copy()
+        older = [picture for picture in contents.pictures if picture not in set(newest)]
+        statistics.remove(self.rows(older), [contents.pictures[picture] for picture in older])
+        labels = [contents.pictures[picture] for picture in newest]
+        layer, rows = self._shipped_layer, self.rows(newest)
+        return adapt(layer.solver, self._parameters, statistics, rows, labels, contents.labels, contents.halvings)
 
     def names(self, contents: Contents) -> Dict[str, str]:
         """What the statistics call each class of the bundle; one that was forgotten has a name of its own."""
         if self._statistics is None:
             self._load()
         return _names(tuple(self._names), contents)
+
+    def _weighing(self, contents: Contents, without: Collection[int]) -> Optional[Weighing]:
+        halvings = contents.halvings
+        labels = {
+            picture: label
+            for picture, label in contents.pictures.items()
+            if label in halvings and picture not in without
+        }
+        return Weighing.of(halvings, self.rows(list(labels)), list(labels.values())) if labels else None
 
     def _renamed(self, contents: Contents) -> Statistics:
         """Statistics whose shipped classes have the names that they have now."""

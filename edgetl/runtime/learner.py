@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from types import TracebackType
-from typing import Callable, Iterable, List, Optional, Sequence, Tuple, Type, Union
+from typing import Any, Callable, Iterable, List, Optional, Sequence, Tuple, Type, Union
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from edgetl.errors import ImageError, LearningError, OptionError
 from edgetl.learners import LastLayer, Statistics
 from edgetl.runtime import drafting
 from edgetl.runtime.classifier import Classifier
-from edgetl.runtime.contents import ACCEPT, PROPOSE, RESET, TEACH, UNDO, Contents
+from edgetl.runtime.contents import ACCEPT, ADAPT, PROPOSE, RESET, TEACH, UNDO, Contents
 from edgetl.runtime.following import FollowingClassifier, LayerInEffect
 from edgetl.runtime.guard import Effect, Guard
 from edgetl.runtime.journal import Draft
@@ -26,6 +26,7 @@ from edgetl.runtime.sharing import (
     carry_over,
     merged_rows,
     origins_in,
+    pack_frozen,
     pack_learned,
     pack_patch,
     read_taught,
@@ -134,18 +135,21 @@ class Learner:
         drafts = [Draft(TEACH, label, embedding=data) for data in self._state.knowledge.encode(raw)]
         return self._teach(drafts, label, guard)
 
-    def correct(self, picture: int, label: str) -> Step:
-        """Gives a picture that was taught here another label."""
+    def correct(self, picture: int, label: str, guard: Optional[float] = None) -> Step:
+        """Gives a picture that was taught here another label. Refused by `guard`, the picture keeps its label."""
         drafting.require_label(label)
-        return self._record(lambda contents: drafting.correction(contents, picture, label))
+        return self._record(lambda contents: drafting.correction(contents, picture, label), guard)
 
-    def forget(self, picture: int) -> Step:
-        """Takes a picture that was taught here out again, exactly."""
-        return self._record(lambda contents: drafting.removal(contents, picture))
+    def forget(self, picture: int, guard: Optional[float] = None) -> Step:
+        """Takes a picture that was taught here out again, exactly. Refused by `guard`, it stays."""
+        return self._record(lambda contents: drafting.removal(contents, picture), guard)
 
-    def forget_class(self, label: str) -> Step:
-        """Takes a whole class out. Pictures taught here leave no trace; see the class about shipped ones."""
-        return self._record(lambda contents: drafting.class_removal(contents, label))
+    def forget_class(self, label: str, guard: Optional[float] = None) -> Step:
+        """Takes a whole class out. Pictures taught here leave no trace; see the class about shipped ones.
+
+        `guard` looks at the other classes: a class that is forgotten loses nothing.
+        """
+        return self._record(lambda contents: drafting.class_removal(contents, label), guard)
 
     def rename(self, old: str, new: str) -> Step:
         """Gives a class another name that no class has yet."""
@@ -162,6 +166,28 @@ class Learner:
     def reset(self) -> Step:
         """Goes back to what was shipped. The history stays, and `undo` brings everything back."""
         return self._record(lambda contents: [Draft(RESET)])
+
+    def adapt(self, guard: Optional[float] = None) -> Step:
+        """Lets what was shipped weigh less, class by class, where that serves the pictures taught here better.
+
+        For conditions that have changed: teach some pictures of each class as they look now, then adapt. The weights
+        are chosen by leave-one-out on the pictures in effect, the newest 600 of them; where they are those in effect
+        already, nothing is recorded, and the step has no id. The statistics stay as they are, to
+        the bit: only the solver weighs them differently, so `undo` and `reset` bring everything back. An adaptation
+        is about the place of this device: it stays here, and goes with neither `merge` nor a patch.
+
+        With `guard`, it is refused where it would cost the known classes too much as they were shipped.
+        Raises LearningError where nothing was taught of a shipped class.
+        """
+        with self._state.lock:
+            contents = self._state.contents()
+            found = self._state.knowledge.adapt(contents)
+            if not found.helps:
+                return Step(0, ADAPT, None, (), adaptation=found)
+            halved = {label: contents.halvings.get(label, 0) for label in found.halvings}
+            changed = {label: count for label, count in found.halvings.items() if count != halved[label]}
+            drafts = [Draft(ADAPT, label, subject=count) for label, count in changed.items()]
+            return self._record(lambda contents: drafts, guard, adaptation=found)
 
     def history(self) -> List[Entry]:
         """Every row of the journal, the oldest first."""
@@ -228,12 +254,13 @@ class Learner:
                 self._classifier = FollowingClassifier(self._state, self._layer, self._threads)
             return self._classifier
 
-    def merge(self, *sources: Folder) -> Step:
+    def merge(self, *sources: Folder, guard: Optional[float] = None) -> Step:
         """Takes in what was taught elsewhere: states of other devices, or patches that they exported.
 
         The result is as if this device had been taught everything: pictures count once however often, and by
         whatever way, they come; those already here keep the label that they have here; what all devices were
-        shipped with counts once. Pictures of another backbone are learned again from their thumbnails.
+        shipped with counts once. Pictures of another backbone are learned again from their thumbnails. Refused by
+        `guard`, nothing is taken in.
         """
         taught = [read_taught(source) for source in sources]
         if not taught:
@@ -248,17 +275,28 @@ class Learner:
                 drafts += merged_rows(part, contents.with_rows(drafting.supposed_rows(drafts, count(-1, -1))), device)
             return drafts
 
-        return self._record(draft, not_carried=sum(part.lost for part in carried))
+        return self._record(draft, guard, not_carried=sum(part.lost for part in carried))
 
     def export_patch(self, path: Folder) -> Path:
         """Writes what was taught as one small file, which `merge` takes in on any device of the same backbone."""
         with self._state.lock:
             return pack_patch(Path(path), self._bundle, self._state.journal)
 
-    def export_bundle(self, path: Folder) -> Path:
-        """Writes a bundle with the same backbone and what was taught: its last layer, statistics and canaries."""
+    def export_bundle(self, path: Folder, frozen: bool = False) -> Path:
+        """Writes a bundle with the same backbone and what was taught: its last layer, statistics and canaries.
+
+        A `frozen` one lacks statistics and guard set: it only classifies. Raises LearningError where an adaptation
+        is in effect and it is to learn on: its statistics would count everything alike again.
+        """
         with self._state.lock:
             contents = self._state.contents()
+            if frozen:
+                return pack_frozen(Path(path), self._bundle, self.last_layer())
+            if contents.halvings:
+                raise LearningError(
+                    "an adaptation does not go into a bundle; undo it first, or export --format tflite, "
+                    "or a patch, and adapt again where that is merged"
+                )
             statistics, names = self._state.knowledge.statistics(contents), self._state.knowledge.names(contents)
             origins = shipped_origins(self._bundle) | origins_in(contents, self._state.journal)
             return pack_learned(Path(path), self._bundle, self.last_layer(), statistics, names, origins)
@@ -270,27 +308,27 @@ class Learner:
         drafting.require_label(label)
         if guard is None:
             return self._record(lambda contents: drafting.require_pictures(drafts, label))
-        _require_points(guard)
         with self._state.lock:
             waiting = [key for key, proposed in self._state.contents().pending.items() if proposed == label]
             accepted = [*drafts, *(Draft(ACCEPT, label, subject=key) for key in waiting)]
-            effect = self._foresee(drafting.require_pictures(accepted, label))
-            if effect.cost_points <= guard:
-                return self._record(lambda contents: accepted, effect)
-            if not drafts:
-                return Step(0, PROPOSE, label, tuple(waiting), accepted=False, effect=effect)
+            step = self._record(lambda contents: drafting.require_pictures(accepted, label), guard)
+            if step.accepted or not drafts:
+                return step
             proposals = [replace(draft, kind=PROPOSE) for draft in drafts]
-            return self._record(lambda contents: proposals, effect, accepted=False)
+            return self._record(lambda contents: proposals, accepted=False, effect=step.effect)
 
-    def _record(
-        self, make: Drafting, effect: Optional[Effect] = None, accepted: bool = True, not_carried: int = 0
-    ) -> Step:
-        """Appends the rows that `make` makes of what is in effect, with all other writers excluded."""
-        drafts, ids = self._state.append(make)
-        first = drafts[0]
-        about = [picture for picture in map(drafting.picture_of, drafts, ids) if picture is not None]
-        subject = first.subject if first.kind == UNDO else None
-        return Step(ids[0], first.kind, first.label, tuple(about), subject, accepted, effect, not_carried)
+    def _record(self, make: Drafting, guard: Optional[float] = None, **told: Any) -> Step:
+        """Appends the rows that `make` makes of what is in effect, unless they cost more points than `guard`."""
+        if guard is None:
+            return _step_of(*self._state.append(make), **told)
+        if not 0 <= guard <= 100:
+            raise OptionError(f"guard is {guard}; give the points of accuracy a step may cost, 0 to 100")
+        with self._state.lock:
+            drafts = make(self._state.contents())
+            effect = self._foresee(drafts)
+            if effect.cost_points > guard:
+                return _step_of(drafts, [0] * len(drafts), **told, accepted=False, effect=effect)
+            return _step_of(*self._state.append(make), **told, effect=effect)
 
     def _foresee(self, drafts: Sequence[Draft]) -> Effect:
         """What drafts would do."""
@@ -309,6 +347,7 @@ class Learner:
         return drafting.drawn_up(image, label, self.classifier(), self._state.knowledge, self._thumbnails)
 
 
-def _require_points(guard: float) -> None:
-    if not 0 <= guard <= 100:
-        raise OptionError(f"guard is {guard}; give the points of accuracy a step may cost, 0 to 100")
+def _step_of(drafts: Sequence[Draft], ids: Sequence[int], **told: Any) -> Step:
+    first = drafts[0]
+    about = tuple(picture for picture in map(drafting.picture_of, drafts, ids) if picture)
+    return Step(ids[0], first.kind, first.label, about, first.subject if first.kind == UNDO else None, **told)

@@ -12,7 +12,7 @@ from typing import Callable, FrozenSet, Iterator, List, Mapping, NamedTuple, Opt
 from edgetl.bundle import Bundle, is_label, open_bundle, pack
 from edgetl.errors import IntegrityError, LearningError
 from edgetl.learners import LastLayer, Statistics
-from edgetl.runtime.bundled import LAST_LAYER_FOLDER, last_layer_entries
+from edgetl.runtime.bundled import EDGETPU_MODEL, LAST_LAYER_FOLDER, MODEL, last_layer_entries
 from edgetl.runtime.canaries import CANARIES, answer_anew
 from edgetl.runtime.contents import FORGET_CLASS, MERGE, RENAME, TEACH, Contents
 from edgetl.runtime.guard import LABELS as GUARD_LABELS
@@ -167,6 +167,14 @@ def pack_learned(
         bundle.manifest, labels=list(layer.labels), last_layer=described, accuracy={}, entries={}
     )
     return pack(path, manifest, entries)
+
+
+def pack_frozen(path: Path, bundle: Bundle, layer: LastLayer) -> Path:
+    """Writes what classifies like the bundle with another last layer, and cannot learn."""
+    described, arrays = last_layer_entries(layer, bundle.manifest.last_layer["parameters"])
+    models = {name: bundle.read(name) for name in (MODEL, EDGETPU_MODEL) if name in bundle}
+    manifest = replace(bundle.manifest, labels=list(layer.labels), last_layer=described, accuracy={}, entries={})
+    return pack(path, manifest, {**models, **arrays})
 
 
 def _taught_in(journal: Journal, source: str) -> Taught:

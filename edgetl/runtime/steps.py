@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Dict, Mapping, Optional, Tuple
 
+from edgetl.learners import Adaptation
 from edgetl.runtime.contents import PROPOSE, TEACH, Contents, Row
 from edgetl.runtime.guard import Effect
 from edgetl.runtime.journal import Note
@@ -12,7 +13,7 @@ from edgetl.runtime.journal import Note
 
 @dataclass(frozen=True)
 class Step:
-    """What one operation did. It is on the disk when you hold this."""
+    """What one operation did. It is on the disk when you hold this; `id` is 0 where nothing was recorded."""
 
     id: int
     kind: str
@@ -22,11 +23,13 @@ class Step:
     subject: Optional[int] = None
     """Of an undo: the step that it takes back."""
     accepted: bool = True
-    """False where the guard refused it: the pictures are kept and wait, nothing else has changed."""
+    """False where the guard refused it: nothing has changed, but pictures to teach are kept and wait."""
     effect: Optional[Effect] = None
     """What it does to the known classes; only where a guard was set. `Learner.effect` gives it for any step."""
     not_carried: int = 0
     """Of a merge: pictures of another backbone that have no thumbnail to learn from again."""
+    adaptation: Optional[Adaptation] = None
+    """Of an adapt: what leave-one-out chose; where nothing helps, the step has no id, for nothing was recorded."""
 
     def to_dict(self) -> Dict[str, Any]:
         """As JSON takes it."""

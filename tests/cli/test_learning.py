@@ -93,6 +93,24 @@ def test_a_refusal_names_the_losers_and_ends_with_code_1(bundle: Path, tmp_path:
     assert told("teach", bundle, "scarlet")["accepted"]
 
 
+def test_an_adaptation_is_told_undone_and_refused(bundle: Path, tmp_path: Path) -> None:
+    for label, look in (("red", "green"), ("green", "blue"), ("blue", "red")):
+        folder = tmp_path / label
+        folder.mkdir()
+        for seed in range(4):
+            Image.fromarray(frame(look, seed)).save(folder / f"{seed}.png")
+        told("teach", bundle, label, folder)
+    refused = edgetl("adapt", bundle, "--guard", "1")
+    assert refused.returncode == 1
+    assert "refused: this adapt would cost too much" in refused.stdout
+    found = told("adapt", bundle)
+    assert found["adaptation"]["after"] > found["adaptation"]["before"]
+    assert edgetl("adapt", bundle).stdout.startswith("nothing was changed: on 12 pictures")
+    assert told("undo", bundle)["subject"] == found["id"]
+    assert "what was shipped now counts: " in edgetl("adapt", bundle).stdout
+    assert edgetl("export", bundle, "--format", "bundle", "-o", tmp_path / "out").returncode == 2
+
+
 def test_an_unreadable_picture_is_named_and_passed_over(bundle: Path, photos: Path) -> None:
     (photos / "broken.png").write_bytes(b"none")
     done = edgetl("teach", bundle, "yellow", photos, "--json")

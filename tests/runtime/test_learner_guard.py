@@ -98,7 +98,7 @@ def test_the_guard_pictures_are_judged_by_a_layer_that_never_saw_them(learner: L
             labels.append(label)
             rest.remove(grid, label)
     rest.add(to_grid(raw, zero_point), "noise")
-    layer = learner._state.knowledge.solve(rest, ["blue", "green", "red", "noise"])
+    layer = learner._state.knowledge.solve(rest, learner._state.contents().after(step.id))
     right = [layer.labels[int(layer.scores(grid).argmax())] == label for grid, label in zip(guarded, labels)]
     wanted = {label: np.mean([hit for hit, other in zip(right, labels) if other == label]) for label in COLOURS}
     assert step.effect is not None
@@ -149,3 +149,23 @@ def test_what_was_only_supposed_leaves_no_trace(learner: Learner, teachable: Pat
     for row in raw:
         learner.teach_embeddings(row, "yellow", guard=100)
     assert learner.statistics() == trained_once(teachable, {"yellow": raw})
+
+
+def test_a_merge_that_costs_too_much_is_refused_and_takes_nothing_in(
+    learner: Learner, teachable: Path, tmp_path: Path
+) -> None:
+    with Learner(teachable, state=tmp_path / "other", threads=1) as other:
+        other.teach_many(red_ones(learner, 40), "scarlet")
+    step = learner.merge(other.folder, guard=1.0)
+    assert (step.id, step.accepted) == (0, False)
+    assert step.effect is not None
+    assert step.effect.losers == ["red"]
+    assert learner.statistics() == shipped_statistics(teachable)
+    assert learner.history() == []
+
+
+def test_a_guard_lets_harmless_steps_pass(learner: Learner) -> None:
+    learner.teach_many([frame("yellow", seed) for seed in range(3)], "yellow")
+    assert learner.correct(2, "grey", guard=1.0).accepted
+    assert learner.forget(2, guard=1.0).accepted
+    assert learner.forget_class("yellow", guard=1.0).accepted

@@ -1,0 +1,194 @@
+"""Hides how it is chosen what of the shipped statistics still serves under new conditions; the Learner calls it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgetl.errors import LearningError
+from edgetl.learners.calibration import class_weights, fit_temperature, log_losses
+from edgetl.learners.last_layer import Floats, unit_length
+from edgetl.learners.moments import Directions, Moments
+from edgetl.learners.novelty import SHRINKAGE
+from edgetl.learners.relearning import weights_of
+from edgetl.learners.statistics import Statistics
+from edgetl.learners.weighing import Weighted
+
+HALVINGS = tuple(range(9))
+"""How often the counts of what was shipped may be halved."""
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """What leave-one-out on the taught pictures chose.
+
+    Attributes:
+        halvings: by class, how often the count of its shipped embeddings is halved; 0 where it keeps its weight.
+        before: accuracy, 0 to 1, on the taught pictures with the weights in effect, each judged by a layer that
+            has not seen it; all classes count the same.
+        after: the same with the weights that were chosen.
+        pictures: how many taught pictures that rests on.
+        helps: whether the choice is another one than what is in effect.
+    """
+
+    halvings: dict[str, int]
+    before: float
+    after: float
+    pictures: int
+    helps: bool
+
+
+def adapt(
+    solver: str,
+    parameters: Mapping[str, Any],
+    statistics: Statistics,
+    rows: NDArray[np.int16],
+    labels: Sequence[str],
+    classes: Sequence[str],
+    current: Mapping[str, int],
+) -> Adaptation:
+    """Choose how much what was shipped of each class should weigh beside what was taught of it.
+
+    All classes of which something was taught get the same weight. Of the weights that leave-one-out cannot tell from
+    the one with the least log-loss (within a standard error of the difference: Breiman et al., CART, 1984), the
+    largest is taken, for it costs the old conditions least; unless it is clearly better than full weight, that is.
+    So the same pictures always lead to the same choice, whatever was chosen before. A weight for each class follows
+    a few pictures too closely: it lost half of what one weight for all gained, and did harm where nothing had changed.
+
+    Args:
+        solver: name of the solver of the last layer, whose parameters are `parameters`.
+        statistics: of what was shipped and what was taught.
+        rows: (n, d) the taught embeddings, on the grid.
+        labels: their n labels.
+        classes: those that compete.
+        current: the halvings in effect.
+
+    Raises:
+        LearningError: nothing was taught of a class that was shipped.
+    """
+    trial = HeldOut(solver, parameters, statistics, rows, labels, classes)
+    if not trial.movable:
+        raise LearningError("nothing was taught of a shipped class; teach some of its pictures as they look now first")
+    now = trial.judge({label: current.get(label, 0) for label in trial.movable})
+    tried = [trial.judge(dict.fromkeys(trial.movable, count)) for count in HALVINGS]
+    best = min(tried, key=lambda judged: judged.loss)
+    good = next(judged for judged in tried if best.steps_below(judged) <= _ON_A_PAR)
+    chosen = good if good.steps_below(tried[0]) > _CLEARLY else tried[0]
+    helps = chosen.halvings != now.halvings
+    return Adaptation(chosen.halvings, now.accuracy, chosen.accuracy, len(rows), helps)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What some weights reached on pictures left out."""
+
+    halvings: dict[str, int]
+    losses: NDArray[np.float64]
+    """(n,) log-losses, weighted so that their sum gives each class the same weight."""
+    accuracy: float
+
+    @property
+    def loss(self) -> float:
+        """The log-loss over all classes."""
+        return float(self.losses.sum())
+
+    def steps_below(self, other: Judged) -> float:
+        """How many of its standard errors the difference of the losses lies below that of other weights."""
+        differences = other.losses - self.losses
+        error = float(np.sqrt(len(differences)) * differences.std())
+        return float(differences.sum()) / error if error > 0 else 0.0
+
+
+class HeldOut:
+    """The taught pictures, each judged by layers that have not seen it.
+
+    All these layers share the covariance of what was shipped, so they need one factorisation; up to _FOLDS pictures
+    are left out one by one, more of them in so many folds.
+    """
+
+    def __init__(
+        self,
+        solver: str,
+        parameters: Mapping[str, Any],
+        statistics: Statistics,
+        rows: NDArray[np.int16],
+        labels: Sequence[str],
+        classes: Sequence[str],
+    ) -> None:
+        shipped = statistics.copy()
+        shipped.remove(rows, labels)
+        moments = Moments.of(shipped)
+        self._solver, self._parameters, self._classes = solver, parameters, list(classes)
+        self._rows = unit_length(rows)
+        self._y = np.array([self._classes.index(label) for label in labels], dtype=np.int64)
+        self._folds = _folds(self._y)
+        self._shipped = np.zeros((len(self._classes), len(shipped.labels) + len(rows)))
+        for slot, label in enumerate(shipped.labels):
+            if label in self._classes:
+                self._shipped[self._classes.index(label), slot] = moments.counts[slot]
+        self._taught = np.zeros_like(self._shipped)
+        self._taught[self._y, len(shipped.labels) + np.arange(len(rows))] = 1
+        points = np.concatenate([moments.means, self._rows])
+        counts = np.concatenate([moments.counts, np.ones(len(rows))])
+        self._points = Directions.of(
+            Weighted(counts, points, moments.scatter, moments.dimension, moments.freedom),
+            parameters.get("shrinkage", SHRINKAGE),
+        )
+
+    @property
+    def movable(self) -> list[str]:
+        """The classes of which something was shipped and something was taught."""
+        both = np.flatnonzero(self._shipped.any(axis=1) & self._taught.any(axis=1))
+        return [self._classes[slot] for slot in both]
+
+    def judge(self, halvings: Mapping[str, int]) -> Judged:
+        """What these weights reach."""
+        scores = self._scores(np.array([0.5 ** halvings.get(label, 0) for label in self._classes]))
+        losses = class_weights(self._y) * log_losses(scores, self._y, fit_temperature(scores, self._y))
+        hits = class_weights(self._y) @ (scores.argmax(axis=1) == self._y)
+        return Judged(dict(halvings), losses, float(hits))
+
+    def _scores(self, weights: NDArray[np.float64]) -> Floats:
+        """(n, K) the scores of each picture, by layers in which the shipped embeddings have these weights (K,)."""
+        scores = np.empty((len(self._rows), len(self._classes)), dtype=np.float32)
+        for fold in np.unique(self._folds):
+            left_out = self._folds == fold
+            taught = self._taught.copy()
+            taught[:, -len(self._rows) :][:, left_out] = 0
+            weighed = np.where(taught.any(axis=1), weights, 1.0)
+            shares = self._shipped * weighed[:, None] + taught
+            known = np.flatnonzero(shares.any(axis=1))
+            layer = weights_of(self._solver, self._mixed(shares[known]), self._parameters)
+            found = self._rows[left_out] @ layer[0] + layer[1]
+            scores[left_out] = found.min(axis=1, keepdims=True)
+            scores[np.ix_(left_out, known)] = found
+        return scores
+
+    def _mixed(self, shares: NDArray[np.float64]) -> Directions:
+        """Directions of classes whose means are mixtures of the points, by shares (K, p)."""
+        counts = shares.sum(axis=1)
+        mixture = shares / counts[:, None]
+        mixed = replace(
+            self._points,
+            counts=counts,
+            means=mixture @ self._points.means,
+            vectors=self._points.vectors @ mixture.T,
+            products=mixture @ self._points.products @ mixture.T,
+        )
+        return mixed.seen_from(np.ones(len(counts)))
+
+
+_FOLDS = 50
+_ON_A_PAR = 1.0
+_CLEARLY = 2.0
+
+
+def _folds(y: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(n,) folds as alike as can be: the pictures of a class go round."""
+    folds = np.empty(len(y), dtype=np.int64)
+    folds[np.argsort(y, kind="stable")] = np.arange(len(y)) % _FOLDS
+    return folds

@@ -1,0 +1,131 @@
+"""What was shipped weighs less where that serves the taught pictures better, and only there; nothing is lost."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from edgetl.errors import LearningError
+from edgetl.learners import SOLVERS, LastLayer, Statistics, Weighing, adapt, choose, relearn
+from edgetl.learners.moments import Moments
+from tests.learners.conftest import name
+
+COUNTS = dict.fromkeys(range(4), 30)
+TAUGHT = dict.fromkeys(range(4), 6)
+
+
+@pytest.fixture
+def built(world):
+    rows, labels = world.taught(COUNTS, 0)
+    return choose(rows, labels, np.arange(len(labels)) % 4)
+
+
+@pytest.fixture
+def elsewhere(world):
+    """The same classes as they look after everything has changed: each like another one before."""
+    return replace(world, means=np.roll(world.means, 1, axis=0))
+
+
+def chosen(built, rows, labels, current=None):
+    statistics = built.statistics.copy()
+    statistics.add(rows, labels)
+    found = adapt("discriminant", {"shrinkage": 0.35}, statistics, rows, labels, statistics.labels, current or {})
+    return statistics, found
+
+
+def accuracy(layer: LastLayer, world) -> float:
+    hits = [layer.scores(world.draw(c, 50, 9)).argmax(axis=1) == layer.labels.index(name(c)) for c in COUNTS]
+    return float(np.mean(hits))
+
+
+def test_it_weighs_old_conditions_down_where_everything_has_changed(built, elsewhere):
+    rows, labels = elsewhere.taught(TAUGHT, 5)
+    statistics, found = chosen(built, rows, labels)
+    assert found.helps
+    assert found.after > found.before
+    weighing = Weighing.of(found.halvings, rows, labels)
+    plain = relearn(built.last_layer, statistics, {"shrinkage": 0.35})
+    adapted = relearn(built.last_layer, statistics, {"shrinkage": 0.35}, weighing=weighing)
+    assert accuracy(adapted, elsewhere) > accuracy(plain, elsewhere)
+
+
+def test_it_leaves_everything_as_it_is_where_nothing_has_changed(built, world):
+    rows, labels = world.taught(TAUGHT, 5)
+    _, found = chosen(built, rows, labels)
+    assert not found.helps
+    assert set(found.halvings.values()) == {0}
+    assert found.before == found.after
+
+
+def test_it_goes_back_to_full_weight_where_the_old_conditions_are_back(built, world):
+    rows, labels = world.taught(TAUGHT, 5)
+    _, found = chosen(built, rows, labels, current={name(c): 8 for c in COUNTS})
+    assert found.helps
+    assert set(found.halvings.values()) == {0}
+
+
+def test_only_classes_that_were_shipped_and_taught_can_weigh_less(built, elsewhere):
+    rows, labels = elsewhere.taught({0: 6, 1: 6, 5: 6}, 5)
+    _, found = chosen(built, rows, labels)
+    assert set(found.halvings) == {name(0), name(1)}
+
+
+def test_pictures_of_new_classes_alone_give_no_choice(built, elsewhere):
+    rows, labels = elsewhere.taught({5: 6}, 5)
+    with pytest.raises(LearningError, match="nothing was taught of a shipped class"):
+        chosen(built, rows, labels)
+
+
+def test_more_pictures_than_folds_are_left_out_in_groups(built, elsewhere):
+    rows, labels = elsewhere.taught(dict.fromkeys(range(4), 20), 5)
+    assert chosen(built, rows, labels)[1].pictures == 80
+
+
+@pytest.mark.parametrize("solver", sorted(SOLVERS))
+def test_every_solver_can_be_adapted(built, elsewhere, solver):
+    rows, labels = elsewhere.taught(TAUGHT, 5)
+    statistics = built.statistics.copy()
+    statistics.add(rows, labels)
+    assert 0 <= adapt(solver, {}, statistics, rows, labels, statistics.labels, {}).after <= 1
+
+
+class TestWeighing:
+    def test_in_full_it_changes_nothing(self, built, elsewhere):
+        rows, labels = elsewhere.taught(TAUGHT, 5)
+        statistics, _ = chosen(built, rows, labels)
+        plain, weighed = Moments.of(statistics), Weighing.of({}, rows, labels).moments(statistics)
+        assert np.array_equal(plain.means, weighed.means)
+        assert np.array_equal(plain.scatter, weighed.scatter)
+        assert plain.freedom == weighed.freedom
+
+    def test_halving_once_is_having_been_shipped_with_half_as_many(self, world):
+        """Shipped twice over, and halved, the means are those of having been shipped once."""
+        once, once_labels = world.taught({0: 10, 1: 10}, 1)
+        rows, labels = world.taught({0: 4, 1: 4}, 2)
+        single, double = Statistics(), Statistics()
+        single.add(np.concatenate([once, rows]), once_labels + labels)
+        double.add(np.concatenate([once, once, rows]), once_labels * 2 + labels)
+        wanted = Moments.of(single)
+        found = Weighing.of(dict.fromkeys(double.labels, 1), rows, labels).moments(double)
+        assert found.counts == pytest.approx(wanted.counts)
+        assert found.means == pytest.approx(wanted.means)
+        extra = Statistics()
+        extra.add(once, once_labels)
+        assert found.scatter == pytest.approx(wanted.scatter + Moments.of(extra).scatter, abs=1e-9)
+        assert found.freedom == Moments.of(double).freedom
+
+    def test_the_statistics_stay_as_they_were(self, built, elsewhere):
+        rows, labels = elsewhere.taught(TAUGHT, 5)
+        statistics, found = chosen(built, rows, labels)
+        before = statistics.to_bytes()
+        Weighing.of(found.halvings, rows, labels).moments(statistics)
+        assert statistics.to_bytes() == before
+
+    def test_a_class_that_was_not_taught_keeps_its_weight(self, built, elsewhere):
+        rows, labels = elsewhere.taught({0: 6}, 5)
+        statistics, _ = chosen(built, rows, labels)
+        halvings = {name(c): 6 for c in COUNTS}
+        counts = Weighing.of(halvings, rows, labels).moments(statistics).counts
+        assert counts.tolist() == [6 + 30 / 64, 30, 30, 30]
