@@ -59,7 +59,8 @@ class Rules:
         entry = self.table["operators"].get(operator.name)
         if entry is None:
             return self._unsupported(operator)
-        for condition in (*self.table["every"], *entry.get("conditions", ())):
+        conditions = (*self.table["every"], *entry.get("conditions", ()))
+        for condition in sorted(conditions, key=lambda condition: not condition.get("first", False)):
             breach = _PREDICATES[condition["predicate"]](model, operator, condition)
             if breach is not None:
                 return self._verdict(condition, breach)

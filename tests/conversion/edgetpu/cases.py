@@ -116,6 +116,7 @@ BROKEN: dict[tuple[str, str], dict[str, Any]] = {
     ("ADD", "static_shapes"): {"inputs": [image(0, 8, 8, 4)] * 2, "outputs": [image(0, 8, 8, 4)]},
     ("ADD", "eight_bit"): {"inputs": [image(1, 4, kind="INT16"), image(1, 4)], "outputs": [image(1, 4)]},
     ("ADD", "three_inner_dimensions"): {"inputs": [image(2, 8, 8, 4)] * 2, "outputs": [image(2, 8, 8, 4)]},
+    ("QUANTIZE", "from_float"): {"inputs": [image(kind="FLOAT32")]},
     ("AVERAGE_POOL_2D", "fused_activation"): _POOLED,
     ("MAX_POOL_2D", "fused_activation"): _POOLED,
     ("CONCATENATION", "fused_activation"): {"table": options("ConcatenationOptions", fusedActivationFunction=1)},
