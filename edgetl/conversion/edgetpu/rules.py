@@ -90,7 +90,7 @@ class Rules:
         return self.table["operators"][name]["runtime"]
 
     def _unsupported(self, operator: Operator) -> Verdict:
-        entry = self.table["unsupported"].get(operator.name, {})
+        entry = self.table["unsupported"].get(operator.name.partition(":")[0], {})
         status = self.statuses[entry.get("status", "unsupported")]
         return Verdict(
             "unsupported", f"{status}: {operator.name}", entry.get("fix", self.table["fixes"]["unsupported"])
