@@ -23,6 +23,14 @@ def replace_file(path: Path, content: Union[bytes, Callable[[BinaryIO], None]], 
         raise storage_error(path, error) from error
 
 
+def make_folder(folder: Path, mode: int = 0o755) -> None:
+    """Makes a folder, and those above it, where they are missing. Raises StorageError."""
+    try:
+        folder.mkdir(mode=mode, parents=True, exist_ok=True)
+    except OSError as error:
+        raise storage_error(folder, error) from error
+
+
 def sync_folder(folder: Path) -> None:
     """Makes sure that what was made, moved or removed in a folder is on the disk."""
     handle = os.open(folder, os.O_RDONLY)

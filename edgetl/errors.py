@@ -10,7 +10,9 @@
     ├── TrainingError            fine-tuning cannot go on
     ├── ConversionError          the model cannot become what the target takes
     ├── BundleError              the file is not a bundle that edgetl can use
-    │   └── IntegrityError       the file is not what its manifest says
+    │   ├── IntegrityError       the file is not what its manifest says
+    │   └── SignatureError       nobody who is trusted here vouches for it
+    ├── KeyFileError             a key cannot be read, written or found
     ├── EngineError              no interpreter, or it refuses the model
     ├── LearningError            a learning step cannot be done
     ├── InstallError             a bundle may not become the running one, or there is none to go back to
@@ -82,6 +84,14 @@ class BundleError(EdgetlError):
 
 class IntegrityError(BundleError):
     """The file is not what its manifest says."""
+
+
+class SignatureError(BundleError):
+    """Nobody who is trusted here vouches for the bundle."""
+
+
+class KeyFileError(EdgetlError):
+    """A key cannot be read, written or found."""
 
 
 class EngineError(EdgetlError):

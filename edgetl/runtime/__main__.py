@@ -22,6 +22,7 @@ from edgetl.runtime.inventory import take_inventory
 from edgetl.runtime.native_output import native_stderr_aside
 from edgetl.runtime.settings import Settings, read_settings, write_settings
 from edgetl.runtime.slots import Slots, default_root
+from edgetl.signing import distrust_key, trust_key, trusted_ids
 
 
 def main(arguments: Optional[List[str]] = None) -> int:
@@ -38,7 +39,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
 
 
 def _install(options: argparse.Namespace) -> Dict[str, Any]:
-    return install(options.file, options.root, fresh=options.fresh).to_dict()
+    return install(options.file, options.root, options.fresh, options.allow_downgrade).to_dict()
 
 
 def _prove(options: argparse.Namespace) -> Dict[str, Any]:
@@ -68,6 +69,16 @@ def _configure(options: argparse.Namespace) -> Dict[str, Any]:
     return settings.to_dict()
 
 
+def _trust(options: argparse.Namespace) -> Dict[str, Any]:
+    slots = Slots(options.root)
+    with slots.locked():
+        if options.remove:
+            distrust_key(options.remove, slots.keys)
+        if options.file:
+            trust_key(options.file, slots.keys)
+    return {"trusted_keys": trusted_ids(slots.keys)}
+
+
 _SETTINGS = tuple(Settings().to_dict())
 
 
@@ -85,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     command = add("install", _install, "prove a bundle here, then run it in place of the one that runs")
     command.add_argument("file", type=Path, metavar="FILE")
     command.add_argument("--fresh", action="store_true", help="leave what was taught with the bundle that runs now")
+    command.add_argument("--allow-downgrade", action="store_true", help="take a bundle that is older than what runs")
     command = add("prove", _prove, "replay a bundle's canaries here and change nothing")
     command.add_argument("file", type=Path, metavar="FILE")
     add("rollback", _rollback, "go back to the bundle that ran before")
@@ -97,6 +109,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--command-seconds", type=float, help="how long these commands may take")
     command.add_argument("--probation-seconds", type=float, help="how long after a switch a failure goes back")
     command.add_argument("--slots", type=int, help="how many bundles are kept")
+    command = add("trust", _trust, "take only bundles that are signed by a trusted key from now on; tell which are")
+    command.add_argument("file", type=Path, nargs="?", metavar="NAME.pub")
+    command.add_argument("--remove", metavar="ID", help="trust this key no longer")
     return parser
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, Mapping, Optional, Tuple, Union
 
 from edgetl.bundle import Bundle, open_bundle, write_bundle
-from edgetl.errors import BundleError, CanaryError, InstallError, IntegrityError
+from edgetl.errors import BundleError, CanaryError, InstallError, IntegrityError, SignatureError
 from edgetl.runtime.canaries import Replay
 from edgetl.runtime.health import begin_probation, check_health, go_back, tell_switch, watch_probation
 from edgetl.runtime.journal import FILE as JOURNAL
@@ -24,6 +24,7 @@ from edgetl.runtime.learner import Learner
 from edgetl.runtime.settings import Settings, read_settings
 from edgetl.runtime.sharing import read_taught
 from edgetl.runtime.slots import Slot, Slots
+from edgetl.signing import trusted_keys, verify
 
 ANY_TARGET = "generic"
 PROOF_SECONDS = 600
@@ -56,18 +57,26 @@ class Installed:
         return {**asdict(self), "removed": list(self.removed)}
 
 
-def install(source: Union[str, os.PathLike[str]], root: Union[str, os.PathLike[str]], fresh: bool = False) -> Installed:
+def install(
+    source: Union[str, os.PathLike[str]],
+    root: Union[str, os.PathLike[str]],
+    fresh: bool = False,
+    allow_downgrade: bool = False,
+) -> Installed:
     """Makes a bundle the one that the device of `root` runs, once it has proven itself here.
 
     The source may leave out what the slots hold already. What was taught to the bundle that runs moves along, unless
-    `fresh`. Where a health check is set, the new bundle is watched until its probation ends.
-    Raises BundleError where the source is not whole; InstallError where it may not run here or another install is at
-    work, CanaryError where it answers otherwise than where it was built; StorageError.
+    `fresh`. Where a health check is set, the new bundle is watched until its probation ends. A device that trusts keys
+    takes only bundles that one of them has signed, and none that is older than what it runs, unless `allow_downgrade`.
+    Raises BundleError where the source is not whole, SignatureError where nobody trusted vouches for it; InstallError
+    where it may not run here or another install is at work, CanaryError where it answers otherwise than where it was
+    built; StorageError.
     """
     slots = Slots(root)
     with slots.locked():
         settings, bundle, former = read_settings(slots.root), _open(source, slots), slots.current
         _check_target(bundle, settings, _opened(former))
+        _check_signature(bundle, slots, _opened(former), allow_downgrade)
         slots.require_space(_size_bytes(bundle, former))
         with _filled(slots, bundle) as filled:
             replay = prove(filled.bundle)
@@ -166,7 +175,8 @@ def _filled(slots: Slots, bundle: Bundle) -> Iterator[Slot]:
             write_bundle(slot.bundle, bundle)
             yield slot
         return
-    if _opened(slot) is None:
+    held = _opened(slot)
+    if held is None or held.signature != bundle.signature:
         write_bundle(slot.bundle, bundle)
     yield slot
 
@@ -202,6 +212,21 @@ def _check_target(bundle: Bundle, settings: Settings, running: Optional[Bundle])
         raise InstallError(
             f"'{bundle.manifest.name}' was built for {wanted}, and this device is {target}; build it with --target "
             f"{target}, or if the device has changed: python -m edgetl.runtime configure --target {wanted}"
+        )
+
+
+def _check_signature(bundle: Bundle, slots: Slots, running: Optional[Bundle], allow_downgrade: bool) -> None:
+    keys = trusted_keys(slots.keys)
+    if not keys:
+        return
+    sequence = verify(bundle, keys)
+    lowest = 0
+    with contextlib.suppress(SignatureError):  # what runs may be from before the keys were trusted
+        lowest = verify(running, keys) if running else 0
+    if sequence < lowest and not allow_downgrade:
+        raise InstallError(
+            f"'{bundle.manifest.name}' was signed as number {sequence}, and number {lowest} runs here; sign a newer "
+            "one, go back with rollback, or allow it: --allow-downgrade"
         )
 
 

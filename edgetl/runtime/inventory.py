@@ -15,6 +15,7 @@ from edgetl.runtime.engine import interpreters
 from edgetl.runtime.health import probation_seconds_left
 from edgetl.runtime.settings import read_settings
 from edgetl.runtime.slots import Slot, Slots
+from edgetl.signing import trusted_ids
 
 
 def take_inventory(root: Union[str, os.PathLike[str]]) -> Dict[str, Any]:
@@ -28,6 +29,7 @@ def take_inventory(root: Union[str, os.PathLike[str]]) -> Dict[str, Any]:
         "previous": slots.previous.digest if slots.previous else None,
         "probation_seconds_left": round(probation_seconds_left(slots), 1),
         "slots": held,
+        "trusted_keys": trusted_ids(slots.keys),
         "settings": read_settings(slots.root).to_dict(),
         "machine": _machine(slots.root),
     }
@@ -46,6 +48,7 @@ def _describe(slot: Slot) -> Dict[str, Any]:
         "target": manifest.target,
         "backbone": manifest.backbone.get("name"),
         "labels": manifest.labels,
+        "signed": bool(bundle.signature),
         "entries": {name: entry["sha256"] for name, entry in sorted(manifest.entries.items())},
     }
 

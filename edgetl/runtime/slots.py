@@ -3,6 +3,8 @@
     ROOT/current               -> slots/DIGEST, the one that runs
     ROOT/previous              -> slots/DIGEST, the one to go back to
     ROOT/slots/DIGEST/         bundle.edgetl, and bundle.state with what it was taught
+    ROOT/keys/ID.pub           whom the device trusts; without any, everybody
+    ROOT/settings.json         what its owner has decided
     ROOT/lock                  held by whoever changes any of this
 
 A slot is made beside the others and appears when it is whole and proven. What runs changes by one rename.
@@ -81,6 +83,11 @@ class Slots:
     def running(self) -> Path:
         """The bundle that runs, by a path that stays the same."""
         return self.root / CURRENT / BUNDLE
+
+    @property
+    def keys(self) -> Path:
+        """The folder of the public keys that are trusted; it need not be there."""
+        return self.root / "keys"
 
     def all(self) -> List[Slot]:
         """Every slot, the one that was made last first."""

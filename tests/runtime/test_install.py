@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable
 
 import pytest
 
 from edgetl.bundle import open_bundle, write_bundle
-from edgetl.errors import CanaryError, InstallError, IntegrityError, OptionError, StorageError
+from edgetl.errors import (
+    CanaryError,
+    InstallError,
+    IntegrityError,
+    KeyFileError,
+    OptionError,
+    SignatureError,
+    StorageError,
+)
 from edgetl.runtime import Classifier
 from edgetl.runtime.canaries import CANARIES
 from edgetl.runtime.health import check_running, probation_seconds_left
@@ -18,6 +27,7 @@ from edgetl.runtime.install import install, rollback
 from edgetl.runtime.inventory import take_inventory
 from edgetl.runtime.settings import Settings, read_settings, write_settings
 from edgetl.runtime.slots import Slots
+from edgetl.signing import make_key, read_private_key, sign
 from tests.runtime.installing import Releases, digest_of, on_device, renormalised, repacked, teach_running, told
 from tests.runtime.learning import frame
 
@@ -406,3 +416,63 @@ class TestInventory:
         done = on_device(root, "status")
         assert "labels blue, green, red" in done.stdout
         assert "sha256" not in done.stdout
+
+
+class TestTrust:
+    @pytest.fixture
+    def key(self, root: Path, tmp_path: Path) -> Any:
+        make_key(tmp_path / "release.key")
+        told(root, "trust", tmp_path / "release.pub")
+        return read_private_key(tmp_path / "release.key")
+
+    @pytest.fixture
+    def signed(self, key: Any, tmp_path: Path) -> Callable[[Path, int], Path]:
+        def sign_as(bundle: Path, sequence: int) -> Path:
+            return write_bundle(tmp_path / f"{bundle.stem}-{sequence}.edgetl", sign(open_bundle(bundle), key, sequence))
+
+        return sign_as
+
+    def test_a_signed_bundle_runs_and_an_unsigned_or_altered_one_does_not(
+        self, releases: Releases, root: Path, signed: Callable[[Path, int], Path], tmp_path: Path
+    ) -> None:
+        install(signed(releases.first, 1), root)
+        with pytest.raises(SignatureError, match="is not signed"):
+            install(releases.second, root)
+        genuine = open_bundle(signed(releases.second, 2))
+        altered = repacked(releases.second, tmp_path / "altered.edgetl", name="altered")
+        write_bundle(altered, replace(open_bundle(altered), signature=genuine.signature))
+        with pytest.raises(SignatureError, match="not for this content"):
+            install(altered, root)
+        assert running(root) == digest_of(releases.first)
+
+    def test_a_replayed_old_bundle_is_refused_unless_it_is_allowed(
+        self, releases: Releases, root: Path, signed: Callable[[Path, int], Path]
+    ) -> None:
+        old = signed(releases.first, 1)
+        install(old, root)
+        install(signed(releases.second, 2), root)
+        done = on_device(root, "install", old)
+        assert done.returncode == 2
+        assert "was signed as number 1, and number 2 runs here" in done.stderr
+        assert told(root, "install", old, "--allow-downgrade")["digest"] == digest_of(releases.first)
+
+    def test_what_ran_before_the_key_was_trusted_gives_way(self, releases: Releases, tmp_path: Path) -> None:
+        root = tmp_path / "device"
+        install(releases.first, root)
+        make_key(tmp_path / "late.key")
+        assert len(told(root, "trust", tmp_path / "late.pub")["trusted_keys"]) == 1
+        key = read_private_key(tmp_path / "late.key")
+        for number, bundle in enumerate((releases.first, releases.second), 1):
+            install(write_bundle(tmp_path / "signed.edgetl", sign(open_bundle(bundle), key, number)), root)
+        assert all(slot["signed"] for slot in told(root, "status")["slots"])
+
+    def test_a_damaged_key_lets_nothing_in(self, releases: Releases, root: Path, key: Any) -> None:
+        (trusted,) = (root / "keys").iterdir()
+        trusted.write_text("none")
+        with pytest.raises(KeyFileError, match="is not an ed25519 key"):
+            install(releases.first, root)
+
+    def test_a_key_that_is_trusted_no_longer_is_gone(self, releases: Releases, root: Path, key: Any) -> None:
+        (identity,) = told(root, "trust")["trusted_keys"]
+        assert told(root, "trust", "--remove", identity)["trusted_keys"] == []
+        install(releases.first, root)
