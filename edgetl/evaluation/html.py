@@ -116,6 +116,7 @@ def _page(report: Report, album: Album) -> dict[str, Any]:
     return {
         "report": report,
         "headline": wording.headline(report),
+        "remainder": wording.remainder(report.pruning) if report.pruning else "",
         "advice": wording.advice(report),
         "guessing": _most_common_share(report),
         "examples": [_answer(album, image) for image in _one_right_answer_per_class(report)],

@@ -33,6 +33,8 @@ def render_terminal(report: Report, console: Optional[Console] = None) -> None:
         low, high = wording.points(difference.low), wording.points(difference.high)
         note = f"against {comparison.first}, {low} to {high}"
         _row(table, comparison.second, f"{wording.points(difference.points)} points", note)
+    if report.pruning is not None:
+        _row(table, "pruned", f"by {wording.percent(report.pruning.share, 0)}", wording.remainder(report.pruning))
     _row(table, "size", wording.size(summary.model_bytes), _bundle_note(summary.bundle_bytes))
     if summary.latency_here is not None:
         latency = summary.latency_here

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Optional
 
 from edgetl.evaluation.figure import Figure
-from edgetl.evaluation.report import Report
+from edgetl.evaluation.report import Pruning, Report
 
 FEW_IMAGES = 100
 """With fewer test images than this, the interval is so wide that more photos come first."""
@@ -79,6 +79,19 @@ def listing(names: Sequence[str], most: int = 6) -> str:
 def count(number: int, noun: str) -> str:
     """A number with its noun: "1 photo", "1,204 photos"."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def remainder(pruning: Pruning) -> str:
+    """What structured pruning left, in one sentence."""
+    macs, parameters = (
+        f"{after / 1e6:,.1f} of {before / 1e6:,.1f} million"
+        for before, after in (
+            (pruning.macs_before, pruning.macs_after),
+            (pruning.parameters_before, pruning.parameters_after),
+        )
+    )
+    narrower = count(len(pruning.layers), "layer")
+    return f"{macs} multiply-accumulates and {parameters} parameters are left; {narrower} became narrower."
 
 
 def headline(report: Report) -> str:

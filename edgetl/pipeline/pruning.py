@@ -103,7 +103,7 @@ def _prune_in_rounds(
         )
         model, flip = rounds[-1].model, rounds[-1].flip
     history = [
-        {**record, "phase": f"pruned, round {number}"}
+        {**record, "phase": f"round {number}"}
         for number, mended in enumerate(rounds, start=1)
         for record in mended.history
     ]

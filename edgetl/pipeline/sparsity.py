@@ -11,7 +11,7 @@ from edgetl.conversion.origin import Origin
 from edgetl.conversion.sparsity import SparsityOptions, cluster, sparsify
 from edgetl.data import Dataset
 from edgetl.errors import OptionError
-from edgetl.evaluation import Stage
+from edgetl.evaluation import Stage, compressed_size
 from edgetl.pipeline.candidate import Candidate, held_out_answers
 from edgetl.pipeline.options import BuildOptions
 from edgetl.pipeline.stages import HELD_OUT, compile_and_solve, obstacle_to_training, stage_of
@@ -55,7 +55,8 @@ def compress_weights(
     trained = _Trained(model, kept.history, time.monotonic() - started)
     candidate = compile_and_solve(name, trained, origin, dataset, board, options, steps)
     answers = held_out_answers(candidate.selection, dataset)
-    note = "smaller when compressed, no faster: XNNPACK computes int8 with its zeros"
+    before, after = (compressed_size(one.artifact.model) / 1e6 for one in (kept, candidate))
+    note = f"compressed {after:.2f} MB instead of {before:.2f}; no faster: XNNPACK's int8 kernels skip no zeros"
     told = tuple(replace(earlier, kept=False) for earlier in stages)
     return candidate, (*told, stage_of(candidate, True, answers, HELD_OUT, dataset, note))
 
