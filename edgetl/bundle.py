@@ -30,7 +30,7 @@ SIGNATURE_LIMIT_BYTES = 4096
 LABEL_LIMIT = 10_000
 
 EDGETPU_STATES = ("not requested", "not compiled", "compiled")
-QUANTIZATIONS = ("int8", "float32", "float16", "dynamic")
+QUANTIZATIONS = ("int8", "int16x8", "float32", "float16", "dynamic")
 EMBEDDING_DTYPES = ("int8", "uint8", "float32")
 
 

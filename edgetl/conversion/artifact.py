@@ -5,29 +5,38 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Optional
 
 from edgetl.conversion import flatbuffer
 from edgetl.conversion.operators import Operator, list_operators
 from edgetl.errors import ConversionError, IntegrityError, OptionError, UnknownNameError
 from edgetl.runtime.preprocess import Preprocess
 
-QUANTIZATIONS = ("int8", "float32", "float16", "dynamic")
-"""int8: integers throughout, weights per channel. float16, dynamic: weights so or as int8, the rest float32."""
+QUANTIZATIONS = ("int8", "int16x8", "float32", "float16", "dynamic")
+"""int8: integers throughout, weights per channel. int16x8: the same with activations of 16 bits. float16, dynamic:
+weights so or as int8, the rest float32."""
 
 
 @dataclass(frozen=True)
 class ConversionOptions:
-    """How a model is quantized, and on how many frames at most int8 is calibrated."""
+    """How a model is quantized, and on how many frames at most int8 and int16x8 are calibrated.
+
+    For int8 alone: `range_quantile` cuts the range of each activation to its values from 1 - q to q, None takes
+    the extremes; `float_tensors` names tensors of the .tflite file whose layers stay in float32.
+    """
 
     quantize: str = "int8"
     calibration_images: int = 200
+    range_quantile: Optional[float] = None
+    float_tensors: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.quantize not in QUANTIZATIONS:
             raise UnknownNameError("quantization", str(self.quantize), QUANTIZATIONS, "edgetl build --help")
         if self.calibration_images < 1:
             raise OptionError(f"calibration_images must be 1 or more, received {self.calibration_images}")
+        if self.range_quantile is not None and not 0.5 < self.range_quantile < 1:
+            raise OptionError(f"range_quantile must be between 0.5 and 1, received {self.range_quantile}")
 
 
 @dataclass(frozen=True)
@@ -50,13 +59,13 @@ class Artifact:
         """Reads the rest from a .tflite file; ConversionError where it is not a backbone for `preprocess`."""
         graph = flatbuffer.read_model(model).subgraphs[0]
         frame, embedding = _only(graph, graph.inputs, "input"), _only(graph, graph.outputs, "output")
-        expected = [1, *preprocess.size, 3]
-        if flatbuffer.tensor_type_name(frame) != "uint8" or list(frame.shape) != expected:
+        expected, received = [1, *preprocess.size, 3], flatbuffer.tensor_shape(frame)
+        if flatbuffer.tensor_type_name(frame) != "uint8" or received != expected:
             raise ConversionError(
                 f"the model's input must be uint8 {expected}, "
-                f"received {flatbuffer.tensor_type_name(frame)} {list(frame.shape)}"
+                f"received {flatbuffer.tensor_type_name(frame)} {received}"
             )
-        shape = list(embedding.shape)
+        shape = flatbuffer.tensor_shape(embedding)
         if len(shape) < 2 or any(side != 1 for side in shape[:-1]):
             raise ConversionError(f"the model's output must be one embedding, [1, d] or [1, 1, 1, d], received {shape}")
         scale, zero_point = flatbuffer.tensor_scale(embedding) or (1.0, 0)
@@ -65,7 +74,7 @@ class Artifact:
             quantize=quantize,
             preprocess=preprocess,
             embedding={
-                "size": int(shape[-1]),
+                "size": shape[-1],
                 "dtype": flatbuffer.tensor_type_name(embedding),
                 "scale": scale,
                 "zero_point": zero_point,

@@ -58,7 +58,7 @@ def _compile(spec: Spec, size: int, weights: Optional[Path], kinds: list[str]) -
 
     with quiet_tensorflow():
         model = backbones.build(spec, size, weights)
-    frames = recipe_frames(size, size) if "int8" in kinds else []
+    frames = recipe_frames(size, size) if {"int8", "int16x8"} & set(kinds) else []
     options = {kind: ConversionOptions(kind, RECIPE_IMAGES) for kind in kinds}
     return {kind: convert(model, spec.normalization, spec.preprocess(size), options[kind], frames) for kind in kinds}
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgetl.conversion import flatbuffer
+from edgetl.conversion import flatbuffer, selective
 from edgetl.conversion.artifact import Artifact, ConversionOptions
 from edgetl.conversion.quiet import quiet_tensorflow
 from edgetl.errors import ConversionError, MissingExtraError
@@ -30,7 +30,7 @@ def convert(
     """A backbone as a TFLite file that takes raw pixels: uint8 RGB (1, h, w, 3) in, embedding (1, d) out.
 
     `model` maps normalised float32 (n, h, w, 3) to embeddings (n, d); `normalization` is its (offset, scale):
-    it sees (pixel - offset) / scale. `calibration` are frames, uint8 (h, w, 3), for int8; the first
+    it sees (pixel - offset) / scale. `calibration` are frames, uint8 (h, w, 3), for int8 and int16x8; the first
     `options.calibration_images` are used. int8 gives an int8 embedding, the others a float32 one.
     The same model and frames give the same bytes. Raises ConversionError, MissingExtraError.
     """
@@ -38,8 +38,11 @@ def convert(
     _check_normalization(normalization)
     if options.quantize == "int8":
         frames = _calibration_frames(calibration, preprocess, options.calibration_images)
-        compiled = _compile(model, preprocess, _int8_settings(frames, normalization))
+        compiled = _compile_int8(model, preprocess, _normalized(frames, normalization), options)
         _check_input_quantization(compiled, normalization)
+    elif options.quantize == "int16x8":
+        frames = _calibration_frames(calibration, preprocess, options.calibration_images)
+        compiled = _compile(model, preprocess, _int16x8_settings(frames), normalization)
     else:
         compiled = _compile(model, preprocess, _FLOAT_SETTINGS[options.quantize], normalization)
     artifact = Artifact.from_model(compiled, options.quantize, preprocess)
@@ -75,6 +78,24 @@ def _compile(
             raise ConversionError(f"TensorFlow cannot convert {model.name}: {_one_line(error)}") from error
 
 
+def _compile_int8(
+    model: Model, preprocess: Preprocess, images: list[np.ndarray], options: ConversionOptions
+) -> bytes:
+    """In one go, or in two steps where ranges or layers are chosen between them."""
+    if options.range_quantile is None and not options.float_tensors:
+        return _compile(model, preprocess, _int8_settings(images))
+    calibrated = _compile(model, preprocess, _calibrating(_int8_settings(images)))
+    if options.range_quantile is not None:
+        calibrated = selective.clip_ranges(calibrated, images, options.range_quantile)
+    return selective.quantize(calibrated, options.float_tensors)
+
+
+def _normalized(frames: list[np.ndarray], normalization: tuple[float, float]) -> list[np.ndarray]:
+    """What the model sees of each frame, float32 (1, h, w, 3)."""
+    offset, scale = normalization
+    return [((frame.astype(np.float32) - np.float32(offset)) / np.float32(scale))[np.newaxis] for frame in frames]
+
+
 def _graph(tf: Any, model: Model, normalization: tuple[float, float] | None) -> Callable[[Any], Any]:
     if normalization is None:
         return lambda image: model(image, training=False)
@@ -87,12 +108,10 @@ def _image(tf: Any, preprocess: Preprocess, normalization: tuple[float, float] |
     return tf.TensorSpec((1, *preprocess.size, 3), dtype, name="image")
 
 
-def _int8_settings(frames: list[np.ndarray], normalization: tuple[float, float]) -> Settings:
-    offset, scale = normalization
-
+def _int8_settings(images: list[np.ndarray]) -> Settings:
     def representative() -> Iterator[list[np.ndarray]]:
-        for frame in frames:
-            yield [((frame.astype(np.float32) - np.float32(offset)) / np.float32(scale))[np.newaxis]]
+        for image in images:
+            yield [image]
 
     def settings(converter: Any, tf: Any) -> None:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -100,6 +119,34 @@ def _int8_settings(frames: list[np.ndarray], normalization: tuple[float, float])
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = tf.uint8
         converter.inference_output_type = tf.int8
+
+    return settings
+
+
+def _calibrating(settings: Settings) -> Settings:
+    """The same, but only up to the float model with the ranges of its tensors noted."""
+
+    def only_calibrate(converter: Any, tf: Any) -> None:
+        settings(converter, tf)
+        converter._experimental_calibrate_only = True
+
+    return only_calibrate
+
+
+def _int16x8_settings(frames: list[np.ndarray]) -> Settings:
+    """Raw frames: an input of 16 bits cannot take bytes, so normalisation is part of the graph."""
+
+    def representative() -> Iterator[list[np.ndarray]]:
+        for frame in frames:
+            yield [frame[np.newaxis]]
+
+    def settings(converter: Any, tf: Any) -> None:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.representative_dataset = representative
+        converter.target_spec.supported_ops = [
+            tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8,
+            tf.lite.OpsSet.TFLITE_BUILTINS,
+        ]
 
     return settings
 
