@@ -1,0 +1,61 @@
+"""Biases take up what quantization shifts the means by."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from edgetl.conversion import ConversionOptions, convert, flatbuffer
+from edgetl.conversion.bias_correction import correct_bias
+from edgetl.errors import ConversionError
+from edgetl.runtime.embedder import Embedder
+from tests.conversion.bottlenecks import build_bottlenecks, embed, plant
+from tests.conversion.conftest import NORMALIZATION, PREPROCESS
+
+
+@pytest.fixture(scope="module")
+def artifacts(frames):
+    """The planted model as int8, whose means are far off, and as float32."""
+    model = plant(build_bottlenecks())
+    return [
+        convert(model, NORMALIZATION, PREPROCESS, ConversionOptions(quantize), frames)
+        for quantize in ("int8", "float32")
+    ]
+
+
+def mean_error(artifact, frames):
+    embedder = Embedder(artifact.model, artifact.preprocess)
+    raw = np.stack([embedder.embed(frame) for frame in frames]).astype(np.float64)
+    values = (raw - artifact.embedding["zero_point"]) * artifact.embedding["scale"]
+    return np.abs((values - embed(build_bottlenecks(), frames)).mean(axis=0)).mean()
+
+
+def test_the_means_come_closer_to_those_of_the_float_model(artifacts, frames):
+    int8, reference = artifacts
+    assert mean_error(correct_bias(int8, reference, frames), frames) < 0.5 * mean_error(int8, frames)
+
+
+def test_nothing_but_biases_changes(artifacts, frames):
+    int8, reference = artifacts
+    corrected = correct_bias(int8, reference, frames[:4])
+    assert replace(corrected, model=int8.model) == int8
+    before, after = (flatbuffer.read_model(model) for model in (int8.model, corrected.model))
+    changed = [
+        tensor
+        for tensor, other in zip(before.subgraphs[0].tensors, after.subgraphs[0].tensors)
+        if not np.array_equal(before.buffers[tensor.buffer].data, after.buffers[other.buffer].data)
+    ]
+    assert changed
+    assert {flatbuffer.tensor_type_name(tensor) for tensor in changed} == {"int32"}
+
+
+def test_the_same_frames_give_the_same_bytes(artifacts, frames):
+    assert correct_bias(*artifacts, frames[:2]) == correct_bias(*artifacts, frames[:2])
+
+
+def test_only_int8_has_biases_to_correct(artifacts, frames):
+    reference = artifacts[1]
+    with pytest.raises(ConversionError, match="received float32"):
+        correct_bias(reference, reference, frames)
