@@ -10,13 +10,14 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from edgetl.errors import MissingExtraError
-from edgetl.training.options import AugmentationOptions, DistillationOptions, FineTuneOptions
+from edgetl.training.options import AugmentationOptions, DistillationOptions, FineTuneOptions, QuantizationAwareOptions
 
 if TYPE_CHECKING:
     from edgetl.training.distillation import Teacher
     from edgetl.training.feeding import Frames
     from edgetl.training.fine_tuning import FineTuned, fine_tune, from_scratch
     from edgetl.training.last_layer import LastLayer, label_loss
+    from edgetl.training.quantization_aware import train_quantization_aware
 
 __all__ = [
     "AugmentationOptions",
@@ -25,10 +26,12 @@ __all__ = [
     "FineTuned",
     "Frames",
     "LastLayer",
+    "QuantizationAwareOptions",
     "Teacher",
     "fine_tune",
     "from_scratch",
     "label_loss",
+    "train_quantization_aware",
 ]
 
 _NEEDS_TENSORFLOW = {
@@ -39,6 +42,7 @@ _NEEDS_TENSORFLOW = {
     "fine_tune": "fine_tuning",
     "from_scratch": "fine_tuning",
     "label_loss": "last_layer",
+    "train_quantization_aware": "quantization_aware",
 }
 
 

@@ -1,0 +1,104 @@
+"""A backbone learns to give in int8 what it gives in float."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tf_keras
+
+from edgetl.errors import OptionError
+from edgetl.training import QuantizationAwareOptions, train_quantization_aware
+from edgetl.training.fake_quantization import emulate
+from edgetl.training.folding import fold
+from tests.training.tasks import NORMALIZATION, embed
+
+layers = tf_keras.layers
+OPTIONS = QuantizationAwareOptions(steps=40, batch_size=16)
+
+
+def normalised(frames: np.ndarray) -> np.ndarray:
+    offset, scale = NORMALIZATION
+    return ((frames - offset) / scale).astype(np.float32)
+
+
+def uneven(model: tf_keras.Model) -> tf_keras.Model:
+    """The folded model with one weight of each convolution so large that int8 rounds the others away."""
+    folded = fold(model)
+    for layer in folded.layers:
+        if isinstance(layer, (layers.Conv2D, layers.DepthwiseConv2D)):
+            kernel, *bias = layer.get_weights()
+            kernel[0, 0] *= 60
+            layer.set_weights([kernel, *bias])
+    return folded
+
+
+def noise(model: tf_keras.Model, teacher: tf_keras.Model, frames: np.ndarray) -> float:
+    """How far the emulated model's embeddings are from the teacher's."""
+    emulated = emulate(model, [normalised(frames)])
+    return float(np.linalg.norm(embed(emulated, frames) - embed(teacher, frames), axis=1).mean())
+
+
+def test_the_emulated_model_gives_nearly_what_the_float_one_gives(task):
+    model = fold(task.model)
+    assert 0 < noise(model, model, task.frames.frames[:32]) < 0.1
+
+
+def test_each_channel_of_a_kernel_has_at_most_255_values(task):
+    model = fold(task.model)
+    emulated = emulate(model, [normalised(task.frames.frames[:8])])
+    depthwise = next(layer for layer in emulated.layers if isinstance(layer, layers.DepthwiseConv2D))
+    impulse = np.zeros((1, 16, 16, 8), np.float32)
+    impulse[0, 8, 8] = 1.0
+    seen = depthwise(impulse).numpy() - depthwise.bias.numpy()
+    kernel = depthwise.depthwise_kernel.numpy()
+    steps = np.abs(kernel).max(axis=(0, 1, 3)) / 127
+    multiples = seen[0, 7:10, 7:10] / steps
+    np.testing.assert_allclose(multiples, np.rint(multiples), atol=2e-2)
+
+
+def test_training_brings_the_emulated_model_closer_to_the_float_one(task):
+    model = uneven(task.model)
+    trained = train_quantization_aware(model, NORMALIZATION, task.frames, task.training, OPTIONS)
+    frames = task.frames.frames[task.validation]
+    assert noise(trained, model, frames) < 0.8 * noise(model, model, frames)
+
+
+def test_the_result_is_a_plain_model_of_the_same_input_and_output(task):
+    trained = train_quantization_aware(
+        task.model, NORMALIZATION, task.frames, task.training, QuantizationAwareOptions(steps=2, batch_size=8)
+    )
+    assert (trained.input_shape, trained.output_shape) == (task.model.input_shape, task.model.output_shape)
+    assert {type(layer).__module__.split(".")[0] for layer in trained.layers} == {"tf_keras"}
+    assert not [layer for layer in trained.layers if isinstance(layer, layers.BatchNormalization)]
+
+
+def test_the_same_seed_gives_the_same_weights(task):
+    options = QuantizationAwareOptions(steps=3, batch_size=8, seed=4)
+    one, other = (
+        train_quantization_aware(task.model, NORMALIZATION, task.frames, task.training, options) for _ in range(2)
+    )
+    for weights, others in zip(one.get_weights(), other.get_weights()):
+        np.testing.assert_array_equal(weights, others)
+
+
+def test_the_given_model_stays_as_it_was(task):
+    before = task.model.get_weights()
+    train_quantization_aware(
+        task.model, NORMALIZATION, task.frames, task.training, QuantizationAwareOptions(steps=2, batch_size=8)
+    )
+    for weights, now in zip(before, task.model.get_weights()):
+        np.testing.assert_array_equal(weights, now)
+
+
+def test_progress_reaches_the_last_step(task):
+    told = []
+    options = QuantizationAwareOptions(steps=3, batch_size=8)
+    train_quantization_aware(
+        task.model, NORMALIZATION, task.frames, task.training, options, progress=lambda *news: told.append(news)
+    )
+    assert told[-1] == ("quantization-aware training", 3, 3)
+
+
+def test_steps_out_of_range_are_refused():
+    with pytest.raises(OptionError, match="steps"):
+        QuantizationAwareOptions(steps=0)
