@@ -6,6 +6,7 @@ The report is a value first (`Report`, JSON), rendered second (`render_html`, `r
 from __future__ import annotations
 
 from edgetl.evaluation.figure import Figure
+from edgetl.evaluation.gate import Gate, GuiltyLayer, Judgement, Repair, allowed_drop, judge
 from edgetl.evaluation.html import render_html, write_html
 from edgetl.evaluation.latency import (
     Latency,
@@ -52,21 +53,27 @@ __all__ = [
     "Evaluation",
     "Figure",
     "Flip",
+    "Gate",
+    "GuiltyLayer",
     "ImageResult",
+    "Judgement",
     "Latency",
     "LatencyOptions",
     "LeftOut",
     "PrunedLayer",
     "Pruning",
+    "Repair",
     "Report",
     "Stage",
     "Summary",
     "Training",
     "Variant",
+    "allowed_drop",
     "compare",
     "compressed_size",
     "describe_machine",
     "evaluate",
+    "judge",
     "measure_latency",
     "measure_model",
     "proportion",

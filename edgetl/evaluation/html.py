@@ -116,6 +116,7 @@ def _page(report: Report, album: Album) -> dict[str, Any]:
     return {
         "report": report,
         "headline": wording.headline(report),
+        "gate_verdict": wording.verdict(report.gate) if report.gate else "",
         "remainder": wording.remainder(report.pruning) if report.pruning else "",
         "advice": wording.advice(report),
         "guessing": _most_common_share(report),

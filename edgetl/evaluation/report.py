@@ -10,6 +10,7 @@ from typing import Any, Optional
 
 from edgetl.errors import BundleError
 from edgetl.evaluation.figure import Figure, decode, encode
+from edgetl.evaluation.gate import Gate
 from edgetl.evaluation.latency import Latency
 from edgetl.evaluation.scoring import Comparison, Evaluation
 
@@ -155,7 +156,8 @@ class Variant:
 class Report:
     """Everything known about one build. A section that was not made is None or empty.
 
-    `quantization` compares the float model with the shipped one on the same photos; `seconds` holds what
+    `quantization` compares the float model with the shipped one on the same photos; `gate` says whether that was
+    good enough on photos that may judge it, and what was repaired; `seconds` holds what
     each step of the build took; `environment` the versions; `determinism` whether the same command
     gives the same bundle, and if not, which step is why.
     """
@@ -166,6 +168,7 @@ class Report:
     data: Optional[Data] = None
     training: Optional[Training] = None
     quantization: Optional[Comparison] = None
+    gate: Optional[Gate] = None
     variants: tuple[Variant, ...] = ()
     pruning: Optional[Pruning] = None
     seconds: Mapping[str, float] = field(default_factory=dict)
@@ -202,6 +205,7 @@ class Report:
             data=self.data and _without_names(self.data),
             training=self.training and _without_seconds(self.training),
             quantization=self.quantization and replace(self.quantization, flips=()),
+            gate=self.gate and self.gate.without_seconds(),
             variants=tuple(replace(variant, latency=None) for variant in self.variants),
             seconds={},
         )

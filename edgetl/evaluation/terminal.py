@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edgetl.evaluation import wording
+from edgetl.evaluation.gate import Repair
 from edgetl.evaluation.report import Report
 from edgetl.evaluation.scoring import Evaluation
 
@@ -33,6 +34,11 @@ def render_terminal(report: Report, console: Optional[Console] = None) -> None:
         low, high = wording.points(difference.low), wording.points(difference.high)
         note = f"against {comparison.first}, {low} to {high}"
         _row(table, comparison.second, f"{wording.points(difference.points)} points", note)
+    if report.gate is not None:
+        _row(table, "accuracy gate", "passed" if report.gate.passed else "failed", wording.verdict(report.gate))
+        for repair in report.gate.repairs:
+            after = repair.after.value if repair.after else None
+            _row(table, "  repair", wording.percent(after), _repair_note(repair))
     if report.pruning is not None:
         _row(table, "pruned", f"by {wording.percent(report.pruning.share, 0)}", wording.remainder(report.pruning))
     _row(table, "size", wording.size(summary.model_bytes), _bundle_note(summary.bundle_bytes))
@@ -102,6 +108,13 @@ def _within(evaluation: Evaluation) -> str:
 
 def _bundle_note(bundle_bytes: Optional[int]) -> str:
     return f"{wording.size(bundle_bytes)} with everything in the bundle" if bundle_bytes else ""
+
+
+def _repair_note(repair: Repair) -> str:
+    """What a repair was, what was there before it, how long it took and what became of it."""
+    verdict = "kept" if repair.kept else "not kept"
+    parts = [verdict, f"before {wording.percent(repair.before.value)}", wording.seconds(repair.seconds), repair.note]
+    return f"{repair.name}: {'; '.join(part for part in parts if part)}"
 
 
 def _worst(evaluation: Evaluation) -> tuple[str, str]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Optional
 
 from edgetl.evaluation.figure import Figure
+from edgetl.evaluation.gate import Gate
 from edgetl.evaluation.report import Pruning, Report
 
 FEW_IMAGES = 100
@@ -79,6 +80,17 @@ def listing(names: Sequence[str], most: int = 6) -> str:
 def count(number: int, noun: str) -> str:
     """A number with its noun: "1 photo", "1,204 photos"."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def verdict(gate: Gate) -> str:
+    """What the accuracy gate came to, in one sentence."""
+    drop, n = gate.final, count(gate.final.n, "photo")
+    interval_of_drop = f"{points(drop.low)} to {points(drop.high)}"
+    allowed = f"a drop of {gate.max_drop:g} allowed"
+    found = f"{points(drop.points)} points against float32 on {n} ({interval_of_drop}), {allowed}"
+    if not gate.passed:
+        return f"Failed, and shipped all the same: {found}."
+    return f"Passed: {found}" + ("." if gate.proven else f". {n} cannot prove it: the interval reaches beyond.")
 
 
 def remainder(pruning: Pruning) -> str:
