@@ -70,9 +70,11 @@ class _Sparsity(click.ParamType):
 )
 @click.option(
     "--quantize",
-    type=click.Choice(["int8", "dynamic", "float16", "float32"]),
-    help="Number format of the compiled backbone.  [default: int8]",
+    type=click.Choice(["int8", "int8-qat", "int16x8", "dynamic", "float16", "float32"]),
+    help="Number format of the compiled backbone; int8-qat trains it for int8.  [default: int8]",
 )
+@click.option("--max-drop", type=float, metavar="POINTS", help="Accuracy the result may lose against float32.")
+@click.option("--allow-drop", is_flag=True, default=None, help="Ship it, and say so, where it loses more.")
 @click.option("--fine-tune", type=_FineTune(), help="Retrain the backbone too.  [default: auto]")
 @click.option(
     "--prune",
@@ -163,11 +165,13 @@ def _build_options(given: dict[str, Any]) -> BuildOptions:
     def chosen(*names: str) -> dict[str, Any]:
         return {name: given[name] for name in names if name in given}
 
+    aware = given.get("quantize") == "int8-qat"
     return BuildOptions(
         **chosen("backbone", "edgetpu_backbone", "weights", "input_size", "normalization", "fine_tune"),
-        **chosen("float_reference", "compare_scratch", "require_edgetpu"),
+        **chosen("float_reference", "compare_scratch", "require_edgetpu", "max_drop", "allow_drop"),
         data=DataOptions(**chosen("exclude_bad", "seed", "workers")),
-        conversion=ConversionOptions(**chosen("quantize")),
+        aware=aware,
+        conversion=ConversionOptions(**({"quantize": "int8"} if aware else chosen("quantize"))),
         pruning=PruningOptions(given["prune"]) if "prune" in given else None,
         sparsity=SparsityOptions(**chosen("sparsity", "clusters")) if {"sparsity", "clusters"} & set(given) else None,
     )

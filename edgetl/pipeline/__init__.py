@@ -24,6 +24,7 @@ from edgetl.pipeline.edgetpu import (
     require_mappable,
     take_precompiled,
 )
+from edgetl.pipeline.gate import pass_gate, prefer_aware
 from edgetl.pipeline.options import BuildOptions, BuildResult, Progress
 from edgetl.pipeline.pruning import prune_backbone
 from edgetl.pipeline.shelf import Measured, Shelf
@@ -98,6 +99,11 @@ def build(
         kept, stages, origin = pruned.candidate, pruned.stages, pruned.origin
     if options.sparsity is not None:
         kept, stages = compress_weights(kept, stages, origin, dataset, board, options, steps)
+    if options.aware:
+        kept, aware = prefer_aware(kept, origin, dataset, board, options, steps)
+        stages = (*(replace(stage, kept=stage.kept and not aware.kept) for stage in stages), aware)
+    gated = pass_gate(kept, origin, dataset, board, options, steps) if options.max_drop is not None else None
+    kept, twin = (gated.candidate, gated.reference) if gated else (kept, None)
     if options.compare_scratch:
         stages = (*stages, train_from_scratch(origin, dataset, board, options, steps))
     shelf = Shelf(name, board, origin, dataset)
@@ -105,11 +111,11 @@ def build(
         with steps.measure("evaluate"):
             shipped = shelf.measure(kept, Path(scratch), progress)
         with steps.measure("float reference"):
-            reference = _float_reference(kept, shelf, options, steps, Path(scratch))
+            reference = _float_reference(kept, twin, shelf, options, steps, Path(scratch))
     with steps.measure("compile for the Edge TPU"):
         unchanged = precompiled if kept.artifact is artifact else None
         edgetpu = unchanged or compile_for(kept.artifact.model, board)
-    report = tell(shelf, first, kept, shipped, reference, stages, steps.seconds())
+    report = tell(shelf, first, kept, shipped, reference, stages, gated.gate if gated else None, steps.seconds())
     report = replace(report, pruning=pruned.record if pruned else None)
     result = _write(output, shelf, kept, report, edgetpu)
     dataset.close()
@@ -143,6 +149,7 @@ def _load(
     """Every photo is opened once: checked, embedded, and kept as a frame where it is needed again."""
     again = options.fine_tune != "off" or options.float_reference or options.compare_scratch
     again = again or options.pruning is not None or options.sparsity is not None
+    again = again or options.aware or options.max_drop is not None
     dataset = load_folder(source, options.data, origin.preprocess, embedder, again, options.cache, progress)
     if not len(dataset.indices("test")):
         raise DataError(
@@ -152,12 +159,12 @@ def _load(
 
 
 def _float_reference(
-    kept: Candidate, shelf: Shelf, options: BuildOptions, steps: Steps, scratch: Path
+    kept: Candidate, twin: Optional[Candidate], shelf: Shelf, options: BuildOptions, steps: Steps, scratch: Path
 ) -> Optional[Measured]:
     """None where it was not asked for, would be the same, or only the compiled backbone is there."""
     if not options.float_reference or kept.artifact.quantize == "float32" or shelf.origin.assemble is None:
         return None
-    candidate = solve_float(kept, shelf.origin, shelf.dataset, options, steps)
+    candidate = twin or solve_float(kept, shelf.origin, shelf.dataset, options, steps)
     return shelf.measure(candidate, scratch, steps.progress)
 
 

@@ -11,7 +11,7 @@ from edgetl.conversion import ConversionOptions, PruningOptions, SparsityOptions
 from edgetl.data import DataOptions
 from edgetl.errors import OptionError
 from edgetl.evaluation import Report
-from edgetl.training.options import FineTuneOptions, ImitationOptions
+from edgetl.training.options import FineTuneOptions, ImitationOptions, QuantizationAwareOptions
 
 Progress = Callable[[str, int, int], None]
 """Called with a step's name, how much of it is done, and how much there is."""
@@ -25,8 +25,10 @@ class BuildOptions:
     compiler made of it, where `backbone` is a .tflite file; `normalization` the (offset, scale) of a Keras
     file that does not hold its own: it takes (pixel - offset) / scale; `fine_tune` is "auto", "off" or a number
     of epochs; `pruning` makes the backbone smaller (None: it keeps its channels), `sparsity`
-    its weights easier to compress; `cache` the folder for embeddings
-    and compiled backbones, the user's cache for None.
+    its weights easier to compress; `max_drop` the points of accuracy
+    that the final model may lose against float (None: no gate), which `allow_drop` only reports; `aware` adds
+    quantization-aware training to int8; `cache` the folder for embeddings and compiled backbones, the user's cache
+    for None.
     """
 
     backbone: Optional[str] = None
@@ -38,6 +40,9 @@ class BuildOptions:
     float_reference: bool = True
     compare_scratch: bool = False
     require_edgetpu: bool = False
+    max_drop: Optional[float] = None
+    allow_drop: bool = False
+    aware: bool = False
     cache: Optional[Path] = None
     data: DataOptions = field(default_factory=DataOptions)
     conversion: ConversionOptions = field(default_factory=ConversionOptions)
@@ -45,11 +50,18 @@ class BuildOptions:
     pruning: Optional[PruningOptions] = None
     sparsity: Optional[SparsityOptions] = None
     imitation: ImitationOptions = field(default_factory=ImitationOptions)
+    quantization_aware: QuantizationAwareOptions = field(default_factory=QuantizationAwareOptions)
 
     def __post_init__(self) -> None:
         epochs = self.fine_tune
         if epochs not in ("auto", "off") and not (isinstance(epochs, int) and epochs > 0):
             raise OptionError(f"fine_tune must be auto, off or a number of epochs, received {epochs!r}")
+        if self.max_drop is not None and not 0 <= self.max_drop <= 100:
+            raise OptionError(f"max_drop must be 0 to 100 points of accuracy, received {self.max_drop:g}")
+        if self.allow_drop and self.max_drop is None:
+            raise OptionError("allow_drop goes with max_drop: say how many points less are all right: --max-drop 1")
+        if self.aware and self.conversion.quantize != "int8":
+            raise OptionError(f"quantization-aware training is for int8, received {self.conversion.quantize}")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Optional
 from edgetl import __version__
 from edgetl.conversion.origin import Origin
 from edgetl.data import suspect_labels
-from edgetl.evaluation import Comparison, Data, Epoch, Figure, Report, Stage, Summary, Training, compare
+from edgetl.evaluation import Comparison, Data, Epoch, Figure, Gate, Report, Stage, Summary, Training, compare
 from edgetl.pipeline.candidate import Candidate, known_photos
 from edgetl.pipeline.shelf import Measured, Shelf
 from edgetl.runtime import interpreters
@@ -24,6 +24,7 @@ def tell(
     shipped: Measured,
     reference: Optional[Measured],
     stages: tuple[Stage, ...],
+    gate: Optional[Gate],
     seconds: dict[str, float],
 ) -> Report:
     """The report of a build that kept `kept`; `first` is stage 1, which doubts labels better than a trained one."""
@@ -35,6 +36,7 @@ def tell(
         data=_data(shelf, first),
         training=Training(stages, tuple(_epoch(record) for record in kept.history)),
         quantization=_compare(reference, shipped, quantize),
+        gate=gate,
         variants=(replace(shipped.variant, shipped=True), *([reference.variant] if reference else [])),
         seconds=seconds,
         environment=_environment(),

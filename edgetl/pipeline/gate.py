@@ -1,0 +1,176 @@
+"""The accuracy gate of a build: the final model against its float twin, repaired where it lost too much.
+
+Both are judged on photos that neither was trained on: by cross-validation of the last layer over all but the test
+photos where the backbone is as it was published, on the validation photos where it was fine-tuned or trained here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from edgetl.conversion.layerwise import FRAMES, compare_layers, guilty_layers
+from edgetl.conversion.origin import Origin
+from edgetl.data import Dataset
+from edgetl.errors import ConversionError, EngineError, OptionError
+from edgetl.evaluation import Gate, GuiltyLayer, ImageResult, Judgement, Repair, Stage, allowed_drop, judge
+from edgetl.pipeline.candidate import FOLDS, Candidate, held_out_answers
+from edgetl.pipeline.options import BuildOptions
+from edgetl.pipeline.repairs import Attempt, RepairStep, Workshop, repairs_for, train_aware
+from edgetl.pipeline.stages import calibration_frames, merit, obstacle_to_training, solve_float, stage_of
+from edgetl.pipeline.steps import Steps
+from edgetl.targets import Target
+
+AWARE = "quantization-aware"
+
+NAMED_LAYERS = 5
+"""Guilty layers that the report and the error name."""
+
+
+@dataclass(frozen=True)
+class Gated:
+    """What came through the gate: the model to ship, its float twin, and how it went."""
+
+    candidate: Candidate
+    reference: Candidate
+    gate: Gate
+
+
+def pass_gate(
+    kept: Candidate, origin: Origin, dataset: Dataset, board: Target, options: BuildOptions, steps: Steps
+) -> Gated:
+    """The candidate itself where it loses at most `options.max_drop` points against float, else a repaired one.
+
+    Repairs are tried in order of their cost, each on top of the best model so far, until one is good enough.
+
+    Raises:
+        OptionError: there is no float twin to compare with.
+        ConversionError: no repair is good enough, and `options.allow_drop` is off.
+    """
+    assert options.max_drop is not None
+    if origin.assemble is None:
+        raise OptionError(f"{origin.name} is compiled: there is no float model to compare with; leave --max-drop out")
+    with steps.measure("accuracy gate"):
+        reference = solve_float(kept, origin, dataset, options, steps)
+    court = _Court(reference, dataset)
+    best = Attempt(kept, options.conversion)
+    first = court.judge(best)
+    repairs: list[Repair] = []
+    guilty: tuple[GuiltyLayer, ...] = ()
+    if not first.passes(options.max_drop):
+        guilty = _guilty(kept, reference, dataset)
+        workshop = Workshop(kept, origin, dataset, board, options, steps)
+        for step in repairs_for(kept.artifact.quantize, board):
+            best, repair = _try(step, best, court, workshop)
+            repairs.append(repair)
+            if repair.kept and court.judge(best).passes(options.max_drop):
+                break
+    gate = _told(options.max_drop, first, court.judge(best), repairs, guilty)
+    if not gate.passed and not options.allow_drop:
+        raise ConversionError(_refusal(gate, kept.artifact.quantize))
+    return Gated(best.candidate, reference, gate)
+
+
+def prefer_aware(
+    kept: Candidate, origin: Origin, dataset: Dataset, board: Target, options: BuildOptions, steps: Steps
+) -> tuple[Candidate, Stage]:
+    """The candidate after quantization-aware training where the validation photos prefer it, else as it was.
+
+    Raises:
+        OptionError: only a compiled backbone is there, or there are no validation photos.
+    """
+    if obstacle := obstacle_to_training(origin, dataset):
+        raise OptionError(f"{obstacle}; use --quantize int8")
+    started = time.perf_counter()
+    with steps.measure("quantization-aware training"):
+        trained = train_aware(Workshop(kept, origin, dataset, board, options, steps), Attempt(kept, options.conversion))
+    validation = {str(dataset.samples[index].path) for index in dataset.indices("val")}
+    before, after = (
+        [answer for answer in held_out_answers(candidate.selection, dataset) if answer.source in validation]
+        for candidate in (kept, trained.candidate)
+    )
+    better = merit(after) > merit(before)
+    candidate = replace(trained.candidate, stage=f"{kept.stage}, {AWARE}")
+    note = "" if better else f"the validation photos did not prefer it to {kept.stage}"
+    stage = stage_of(candidate, better, after, _VALIDATION, dataset, note)
+    stage = replace(stage, seconds=time.perf_counter() - started)
+    return (candidate if better else kept), stage
+
+
+class _Court:
+    """The float twin's answers, and who is judged by them."""
+
+    def __init__(self, reference: Candidate, dataset: Dataset) -> None:
+        self._dataset = dataset
+        self._answers = held_out_answers(reference.selection, dataset)
+        self._validation = {str(dataset.samples[index].path) for index in dataset.indices("val")}
+        cross_validated = reference.model is None
+        self._how = f"{FOLDS}-fold cross-validation of the last layer" if cross_validated else _VALIDATION
+
+    def judge(self, attempt: Attempt, by_validation: bool = False) -> Judgement:
+        """A candidate against the float twin; one trained on the training photos by the validation photos alone."""
+        answers: Sequence[ImageResult] = held_out_answers(attempt.candidate.selection, self._dataset)
+        how = self._how
+        if by_validation or attempt.trained:
+            how = _VALIDATION
+            answers = [answer for answer in answers if answer.source in self._validation]
+        return judge(self._answers, answers, attempt.candidate.artifact.quantize, how)
+
+
+_VALIDATION = "validation photos"
+
+
+def _try(step: RepairStep, best: Attempt, court: _Court, workshop: Workshop) -> tuple[Attempt, Repair]:
+    """The better of before and after the repair, on the same photos, and how it is told."""
+    started = time.perf_counter()
+    try:
+        with workshop.steps.measure(f"repair: {step.name}"):
+            attempt = step.apply(workshop, best)
+    except (ConversionError, EngineError) as error:
+        before, seconds = court.judge(best), time.perf_counter() - started
+        return best, Repair(step.name, before.accuracy, seconds=seconds, note=str(error))
+    before, after = court.judge(best, by_validation=attempt.trained), court.judge(attempt)
+    kept = after.difference.points > before.difference.points
+    seconds = time.perf_counter() - started
+    repair = Repair(step.name, before.accuracy, after.accuracy, after.difference, seconds, kept, attempt.note)
+    return (attempt if kept else best), repair
+
+
+def _guilty(kept: Candidate, reference: Candidate, dataset: Dataset) -> tuple[GuiltyLayer, ...]:
+    frames = calibration_frames(dataset, FRAMES)
+    errors = compare_layers(kept.artifact.model, reference.artifact.model, frames)
+    return tuple(
+        GuiltyLayer(error.layer, error.operator, round(error.sqnr_db, 1))
+        for error in guilty_layers(errors, NAMED_LAYERS)
+    )
+
+
+def _told(
+    max_drop: float, first: Judgement, final: Judgement, repairs: list[Repair], guilty: tuple[GuiltyLayer, ...]
+) -> Gate:
+    return Gate(
+        max_drop=max_drop,
+        allowed=allowed_drop(max_drop, final.difference.n),
+        passed=final.passes(max_drop),
+        proven=final.is_proven(max_drop),
+        float_accuracy=final.float_accuracy,
+        first_accuracy=first.accuracy,
+        final_accuracy=final.accuracy,
+        first=first.difference,
+        final=final.difference,
+        repairs=tuple(repairs),
+        guilty=guilty,
+        how=final.how,
+    )
+
+
+def _refusal(gate: Gate, quantize: str) -> str:
+    kept = [repair.name for repair in gate.repairs if repair.kept]
+    reached = f"the best of {len(gate.repairs)} repairs ({', '.join(kept)})" if kept else "no repair helped: it"
+    names = ", ".join(layer.name for layer in gate.guilty)
+    return (
+        f"{quantize} loses {-gate.first.points:.1f} points of accuracy against float32, {gate.max_drop:g} are allowed; "
+        f"{reached} still loses {-gate.final.points:.1f} ({gate.final.n} photos). Layers that lose most: {names}. "
+        "Choose another --backbone, raise --max-drop, or ship it all the same: --allow-drop"
+    )

@@ -1,0 +1,142 @@
+"""A build that may not lose accuracy: what int8 spoils is found, repaired or refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from shutil import copyfile
+
+import pytest
+
+from edgetl.conversion import ConversionOptions
+from edgetl.data.digits import write_digits
+from edgetl.errors import ConversionError, OptionError
+from edgetl.pipeline import BuildOptions, build
+from edgetl.training import QuantizationAwareOptions
+from tests.models import tiny_bundle, tiny_model, tiny_models
+
+__all__ = ["tiny_bundle", "tiny_model", "tiny_models"]
+
+PHOTOS = {"train": 24, "test": 10}
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory) -> Path:
+    """A few of each of the ten digits."""
+    whole = write_digits(tmp_path_factory.mktemp("digits") / "all")
+    folder = tmp_path_factory.mktemp("photos") / "digits"
+    for split, count in PHOTOS.items():
+        for source in sorted((whole / split).iterdir()):
+            (folder / split / source.name).mkdir(parents=True)
+            for path in sorted(source.iterdir())[:count]:
+                copyfile(path, folder / split / source.name / path.name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory):
+    """Options of a build on the tiny network of bottlenecks, with channels planted that are so much larger."""
+    from tests.conversion.bottlenecks import build_bottlenecks, plant
+    from tests.conversion.conftest import NORMALIZATION
+
+    folder = tmp_path_factory.mktemp("planted")
+
+    def get(factor: float, **given) -> BuildOptions:
+        path = folder / f"planted-{factor:g}.keras"
+        if not path.exists():
+            plant(build_bottlenecks(), factor).save(path)
+        training = QuantizationAwareOptions(steps=4, batch_size=8)
+        return BuildOptions(
+            backbone=str(path), normalization=NORMALIZATION, fine_tune="off", quantization_aware=training, **given
+        )
+
+    return get
+
+
+@pytest.fixture(scope="module")
+def repaired(photos, options, tmp_path_factory):
+    return build(photos, "rpi4", options(100.0, max_drop=1.0), output=tmp_path_factory.mktemp("repaired")).report
+
+
+@pytest.mark.slow
+def test_planted_channels_spoil_int8_and_a_repair_brings_it_within_the_drop_allowed(repaired):
+    gate = repaired.gate
+    assert gate.first.points < -10
+    assert gate.passed
+    assert gate.final.points >= -1
+    assert "cross-layer equalisation" in [repair.name for repair in gate.repairs if repair.kept]
+
+
+@pytest.mark.slow
+def test_the_layers_that_collapse_are_named(repaired):
+    named = [layer.name for layer in repaired.gate.guilty]
+    assert {"block1_project", "block2_expand", "block2_project"} <= set(named[:3])
+
+
+@pytest.mark.slow
+def test_what_ships_is_what_was_repaired(repaired):
+    assert repaired.quantization.difference.points > -6
+    assert repaired.summary.quantize == "int8"
+
+
+@pytest.mark.slow
+def test_a_sound_model_passes_without_repairs(photos, options, tmp_path):
+    gate = build(photos, "rpi4", options(1.0, max_drop=2.0), output=tmp_path).report.gate
+    assert gate.passed
+    assert gate.repairs == gate.guilty == ()
+    assert gate.final == gate.first
+
+
+@pytest.mark.slow
+def test_what_no_repair_mends_is_refused_in_one_line_and_nothing_is_written(photos, options, tmp_path):
+    with pytest.raises(ConversionError, match="--allow-drop") as refused:
+        build(photos, "coral", options(3000.0, max_drop=0.0), output=tmp_path / "out")
+    assert "\n" not in str(refused.value)
+    assert "cross-layer equalisation" in str(refused.value)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_a_drop_can_be_allowed_and_the_report_says_so(photos, options, tmp_path):
+    report = build(photos, "coral", options(3000.0, max_drop=0.0, allow_drop=True), output=tmp_path).report
+    assert not report.gate.passed
+    names = [repair.name for repair in report.gate.repairs]
+    assert "guilty layers in float" not in names
+    assert "int16 activations" not in names
+    assert "quantization-aware training" in names
+
+
+@pytest.mark.slow
+def test_other_number_formats_have_a_gate_too(photos, options, tmp_path):
+    given = options(100.0, max_drop=5.0, conversion=ConversionOptions("int16x8"))
+    report = build(photos, "rpi4", given, output=tmp_path).report
+    assert report.gate.passed
+    assert report.summary.quantize == "int16x8"
+
+
+@pytest.mark.slow
+def test_quantization_aware_training_is_a_stage_that_validation_judges(photos, options, tmp_path):
+    report = build(photos, "rpi4", options(100.0, aware=True), output=tmp_path).report
+    first, aware = report.training.stages
+    assert aware.name == "stage 1, quantization-aware"
+    assert first.kept != aware.kept
+    assert report.summary.quantize == "int8"
+
+
+def test_a_compiled_backbone_has_no_float_twin_to_compare_with(photos, tiny_bundle, tmp_path):
+    given = BuildOptions(backbone=str(tiny_bundle), max_drop=1.0)
+    with pytest.raises(OptionError, match="leave --max-drop out"):
+        build(photos, "rpi4", given, output=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"max_drop": -1.0}, {"max_drop": 101.0}, {"allow_drop": True}],
+)
+def test_a_gate_that_makes_no_sense_is_refused(given):
+    with pytest.raises(OptionError):
+        BuildOptions(**given)
+
+
+def test_quantization_aware_training_is_for_int8():
+    with pytest.raises(OptionError, match="received float16"):
+        BuildOptions(aware=True, conversion=ConversionOptions("float16"))
