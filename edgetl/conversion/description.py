@@ -46,15 +46,11 @@ def _tensor(tensor: Any) -> dict[str, Any]:
     scale, zero_point = flatbuffer.tensor_scale(tensor) or (None, None)
     return {
         "name": flatbuffer.text(tensor.name),
-        "shape": _shape(tensor),
+        "shape": flatbuffer.tensor_shape(tensor),
         "dtype": flatbuffer.tensor_type_name(tensor),
         "scale": scale,
         "zero_point": zero_point,
     }
-
-
-def _shape(tensor: Any) -> list[int]:
-    return [int(side) for side in tensor.shape] if tensor.shape is not None else []
 
 
 def _parameter_bytes(parsed: Any) -> int:
@@ -68,8 +64,8 @@ def _macs(graph: Any, step: Any, operators: list[Operator]) -> int:
     name = operators[step.opcodeIndex].name
     if name not in _MULTIPLYING or len(step.inputs) < 2 or not len(step.outputs):
         return 0
-    values = math.prod(_shape(graph.tensors[step.outputs[0]]))
-    weights = _shape(graph.tensors[step.inputs[1]])
+    values = math.prod(flatbuffer.tensor_shape(graph.tensors[step.outputs[0]]))
+    weights = flatbuffer.tensor_shape(graph.tensors[step.inputs[1]])
     return values * math.prod(weights[1:3] if name == "DEPTHWISE_CONV_2D" else weights[1:])
 
 

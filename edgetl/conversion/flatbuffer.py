@@ -63,6 +63,11 @@ def tensor_type_name(tensor: Any) -> str:
     return enum_names(schema().TensorType).get(tensor.type, f"type {tensor.type}").lower()
 
 
+def tensor_shape(tensor: Any) -> list[int]:
+    """The sizes of a tensor's dimensions; empty for a scalar."""
+    return [] if tensor.shape is None else [int(side) for side in tensor.shape]
+
+
 def tensor_scale(tensor: Any) -> tuple[float, int] | None:
     """(scale, zero point) of a tensor that is quantized as a whole; None for every other one."""
     quantization = tensor.quantization

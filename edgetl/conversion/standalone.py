@@ -35,7 +35,7 @@ def export(
     graph = parsed.subgraphs[0]
     frame = _only(graph.inputs, "input")
     embedding = _only(graph.outputs, "output")
-    shape = [int(side) for side in graph.tensors[embedding].shape]
+    shape = flatbuffer.tensor_shape(graph.tensors[embedding])
     _check_last_layer(shape, weights, bias, labels, temperature)
     tail, size, classes = _Tail(parsed), (1, len(weights)), (1, len(labels))
     vector = embedding
