@@ -90,6 +90,15 @@ def test_it_goes_on_learning_on_the_device(built, tmp_path):
         np.testing.assert_array_equal(learner.last_layer().weights, before.weights)
 
 
+def test_what_was_taught_is_exported_for_the_edge_tpu_too(built, tmp_path):
+    state, path = tmp_path / "state", tmp_path / "taught_edgetpu.tflite"
+    with Learner(built.result.bundle, state=state) as learner:
+        learner.teach(np.full((48, 48, 3), 255, np.uint8), "white")
+    done = edgetl("export", built.result.bundle, "--state", state, "--edgetpu", "--output", path)
+    assert done.returncode == 0, done.stderr
+    assert set(describe(path.read_bytes())["labels"]) == {*COLOURS, "white"}
+
+
 def test_its_latency_is_estimated_from_published_ones(built):
     assert built.result.report.summary.latency_on_target.value == pytest.approx(4.2, rel=0.01)
 
