@@ -8,7 +8,7 @@ from typing import Optional
 import click
 
 from edgetl.cli import print_json
-from edgetl.cli.console import print_table
+from edgetl.cli.console import print_table, show_progress
 from edgetl.errors import OptionError
 
 FAILED = 1
@@ -68,12 +68,10 @@ def compile_(bundle: Path, as_json: bool) -> None:
     Where Docker or Podman is there but not the compiler's container, that is made first, which downloads the
     compiler from Google under Google's terms.
     """
-    from edgetl.conversion.edgetpu import find_compiler
     from edgetl.pipeline.edgetpu import compile_bundle
 
-    if find_compiler() is None:
-        click.echo("no compiler at hand: its container is made first, which takes a minute, once", err=True)
-    made = compile_bundle(bundle)
+    with show_progress() as progress:
+        made = compile_bundle(bundle, progress)
     compiled = made.compiled
     if as_json:
         described = compiled.to_json()["edgetpu"]

@@ -85,7 +85,7 @@ def build(
         if precompiled is None:
             require_mappable(artifact.model, board)
             if options.require_edgetpu:
-                require_compiler(board)
+                require_compiler(board, progress)
     with steps.measure("read photos"):
         dataset = _load(source, origin, Embedder(artifact.model, origin.preprocess), options, progress)
     with steps.measure("solve last layer"):

@@ -19,11 +19,16 @@ from edgetl.conversion.edgetpu import (
     verify,
 )
 from edgetl.errors import ConversionError, OptionError
+from edgetl.pipeline.options import Progress
 from edgetl.runtime.bundled import EDGETPU_MODEL, MODEL
 from edgetl.targets import Target, load_target
 
 MOST_ON_CPU = 2
 """Operators that may stay on the CPU: a conversion at the entrance and one at the exit cost microseconds."""
+
+
+MAKE_COMPILER = "make the compiler's container"
+"""The step that takes a minute, once on a machine."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,7 @@ def require_mappable(model: bytes, board: Target) -> Optional[Analysis]:
     return analysis
 
 
-def require_compiler(board: Target) -> None:
+def require_compiler(board: Target, progress: Optional[Progress] = None) -> None:
     """Finds the Edge TPU compiler, or makes its container, before any time is spent on what needs it.
 
     Raises:
@@ -81,7 +86,10 @@ def require_compiler(board: Target) -> None:
     if not board.edgetpu:
         raise OptionError(f"{board.name} has no Edge TPU to compile for; coral and coral-dev-board have one")
     if find_compiler() is None:
+        tell = progress or (lambda step, done, total: None)
+        tell(MAKE_COMPILER, 0, 1)
         make_compiler()
+        tell(MAKE_COMPILER, 1, 1)
 
 
 def compile_for(model: bytes, board: Target) -> EdgeTpuModel:
@@ -99,7 +107,7 @@ def compile_for(model: bytes, board: Target) -> EdgeTpuModel:
     return EdgeTpuModel("compiled", result.model, "; ".join(result.differences))
 
 
-def compile_bundle(bundle: Union[str, Path]) -> CompileResult:
+def compile_bundle(bundle: Union[str, Path], progress: Optional[Progress] = None) -> CompileResult:
     """Compile a bundle's model for its board's Edge TPU, in place: the old file or the whole new one.
 
     What comes back tells what the compiler did, and where it did not do what was foretold.
@@ -110,7 +118,7 @@ def compile_bundle(bundle: Union[str, Path]) -> CompileResult:
     """
     opened = open_bundle(bundle)
     board = load_target(opened.manifest.target)
-    require_compiler(board)
+    require_compiler(board, progress)
     made = compile(opened.read(MODEL), limits=Limits.of(board))
     entries = {**_entries(opened), EDGETPU_MODEL: made.model}
     pack(os.fspath(bundle), replace(opened.manifest, edgetpu="compiled", entries={}), entries)

@@ -17,7 +17,7 @@ from edgetl.conversion.edgetpu import verify
 from edgetl.conversion.exporting import export
 from edgetl.errors import ConversionError, OptionError
 from edgetl.pipeline import BuildOptions, BuildResult, build
-from edgetl.pipeline.edgetpu import compile_bundle
+from edgetl.pipeline.edgetpu import MAKE_COMPILER, compile_bundle
 from edgetl.runtime import Classifier, Learner
 from edgetl.runtime.bundled import EDGETPU_MODEL, MODEL
 from tests.conversion.edgetpu.test_compile import writing
@@ -221,7 +221,7 @@ def test_a_build_that_requires_the_compiler_ends_before_a_photo_is_read(built, n
     options = BuildOptions(backbone=str(built.model), require_edgetpu=True)
     with pytest.raises(ConversionError, match="neither Docker nor Podman"):
         build(built.photos, "coral", options, output=tmp_path / "output", progress=lambda *step: seen.append(step))
-    assert seen == []
+    assert seen == [(MAKE_COMPILER, 0, 1)]
     with pytest.raises(OptionError, match="rpi4 has no Edge TPU"):
         build(built.photos, "rpi4", options, output=tmp_path / "output")
 
