@@ -13,7 +13,7 @@ from edgetl.errors import MissingExtraError
 from edgetl.training.options import AugmentationOptions, DistillationOptions, FineTuneOptions, QuantizationAwareOptions
 
 if TYPE_CHECKING:
-    from edgetl.training.distillation import Teacher
+    from edgetl.training.distillation import CompiledTeacher, Teacher
     from edgetl.training.feeding import Frames
     from edgetl.training.fine_tuning import FineTuned, fine_tune, from_scratch
     from edgetl.training.last_layer import LastLayer, label_loss
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AugmentationOptions",
+    "CompiledTeacher",
     "DistillationOptions",
     "FineTuneOptions",
     "FineTuned",
@@ -35,6 +36,7 @@ __all__ = [
 ]
 
 _NEEDS_TENSORFLOW = {
+    "CompiledTeacher": "distillation",
     "FineTuned": "fine_tuning",
     "Frames": "feeding",
     "LastLayer": "last_layer",

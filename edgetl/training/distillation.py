@@ -6,19 +6,26 @@ The teacher sees the very image that the student sees, moved, recoloured and ble
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Union
 
+import numpy as np
 import tensorflow as tf
 import tf_keras
 
+from edgetl.runtime import Embedder
 from edgetl.training.folding import copy_for_training, fold
 from edgetl.training.last_layer import LastLayer, cross_entropy, head_of, unit_length
 from edgetl.training.options import DistillationOptions
 
+Embed = Callable[[tf.Tensor], tf.Tensor]
+"""Pixels 0..255 (m, h, w, 3) to L2-normalised embeddings (m, d)."""
+
 
 @dataclass(frozen=True, eq=False)
 class Teacher:
-    """A model that knows the student's classes, of any architecture.
+    """The model that the student was made from: its embeddings are learned too, not only its answers.
 
     `model` maps images, (pixel - offset) / scale by its `normalization`, to embeddings; `last_layer` has a column
     for each of the student's.
@@ -28,14 +35,49 @@ class Teacher:
     normalization: tuple[float, float]
     last_layer: LastLayer
 
+    def embedder(self, scale: float) -> Embed:
+        """How it embeds images of a training at `scale` of the own size."""
+        model, size = copy_for_training(fold(self.model), scale)
+        offset, factor = self.normalization
+
+        def embed(images: tf.Tensor) -> tf.Tensor:
+            return unit_length(model((_resized(images, size) - offset) / factor, training=False))
+
+        return embed
+
+
+@dataclass(frozen=True, eq=False)
+class CompiledTeacher:
+    """A compiled model of any architecture, with a last layer that has a column for each of the student's."""
+
+    backbone: Embedder
+    last_layer: LastLayer
+
+    def embedder(self, scale: float) -> Embed:
+        """How it embeds images: at the size that it was compiled for, whatever the `scale`."""
+        zero_point = np.float32(self.backbone.zero_point)
+
+        def run(frames: np.ndarray) -> np.ndarray:
+            return np.stack([self.backbone.embed(frame) for frame in frames]).astype(np.float32) - zero_point
+
+        def embed(images: tf.Tensor) -> tf.Tensor:
+            frames = tf.cast(tf.round(_resized(images, self.backbone.preprocess.size)), tf.uint8)
+            embeddings = tf.numpy_function(run, [frames], tf.float32, stateful=False)
+            return unit_length(tf.ensure_shape(embeddings, (None, self.backbone.dimension)))
+
+        return embed
+
+
+AnyTeacher = Union[Teacher, CompiledTeacher]
+
 
 class Lesson:
     """The teacher's part of the loss."""
 
-    def __init__(self, teacher: Teacher, scale: float, options: DistillationOptions) -> None:
-        self._model, self._size = copy_for_training(fold(teacher.model), scale)
-        self._normalization, self._options = teacher.normalization, options
+    def __init__(self, teacher: AnyTeacher, scale: float, options: DistillationOptions) -> None:
+        self._embed, self._options = teacher.embedder(scale), options
         self._weights, self._bias = head_of(teacher.last_layer)
+        self._same_space = isinstance(teacher, Teacher)
 
     def losses(
         self, images: tf.Tensor, embeddings: tf.Tensor, logits: tf.Tensor, label_losses: tf.Tensor
@@ -45,16 +87,14 @@ class Lesson:
         `images` are pixels 0..255 (m, h, w, 3), `embeddings` (m, d) the student's, L2-normalised.
         """
         options = self._options
-        known = self._embed(images)
+        known = tf.stop_gradient(self._embed(images))
         answers = tf.nn.softmax((known @ self._weights + self._bias) / options.temperature)
         softened = cross_entropy(answers, logits / options.temperature) * options.temperature**2
         losses = (1 - options.answers) * label_losses + options.answers * softened
-        if known.shape[1] == embeddings.shape[1]:
+        if self._same_space:
             losses += options.embedding * tf.reduce_sum(tf.math.squared_difference(known, embeddings), axis=1)
         return losses
 
-    def _embed(self, images: tf.Tensor) -> tf.Tensor:
-        offset, scale = self._normalization
-        if tuple(images.shape[1:3]) != self._size:
-            images = tf.image.resize(images, self._size, antialias=True)
-        return tf.stop_gradient(unit_length(self._model((images - offset) / scale, training=False)))
+
+def _resized(images: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
+    return images if tuple(images.shape[1:3]) == size else tf.image.resize(images, size, antialias=True)

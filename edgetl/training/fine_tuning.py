@@ -17,7 +17,7 @@ import numpy as np
 import tf_keras
 
 from edgetl.training import hardware
-from edgetl.training.distillation import Teacher
+from edgetl.training.distillation import AnyTeacher
 from edgetl.training.feeding import Frames, Photos
 from edgetl.training.folding import fold, trainable_copy
 from edgetl.training.last_layer import LastLayer
@@ -51,7 +51,7 @@ def fine_tune(
     start: LastLayer,
     options: Optional[FineTuneOptions] = None,
     progress: Optional[Progress] = None,
-    teacher: Optional[Teacher] = None,
+    teacher: Optional[AnyTeacher] = None,
 ) -> FineTuned:
     """Trains a copy of the backbone: the upper layers, then all; BatchNorm stays as it is.
 
@@ -99,7 +99,7 @@ def _train(
     trained: Trained,
     options: FineTuneOptions,
     progress: Optional[Progress],
-    teacher: Optional[Teacher] = None,
+    teacher: Optional[AnyTeacher] = None,
 ) -> FineTuned:
     """Leaves the weights to keep in `model`."""
     started, origins = time.monotonic(), model.get_weights()

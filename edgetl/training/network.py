@@ -10,7 +10,7 @@ import tensorflow as tf
 import tf_keras
 
 from edgetl.training import augmentation, hardware
-from edgetl.training.distillation import Lesson, Teacher
+from edgetl.training.distillation import AnyTeacher, Lesson
 from edgetl.training.feeding import Batch
 from edgetl.training.folding import copy_for_training
 from edgetl.training.last_layer import LastLayer, cross_entropy, head_of, unit_length
@@ -45,7 +45,7 @@ class Network:
         start: LastLayer,
         trained: Trained,
         options: FineTuneOptions,
-        teacher: Optional[Teacher] = None,
+        teacher: Optional[AnyTeacher] = None,
     ) -> None:
         self._normalization, self._trained, self._options = normalization, trained, options
         self.strategy = hardware.strategy()

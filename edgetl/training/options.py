@@ -46,7 +46,7 @@ class DistillationOptions:
 
     `answers` is the share of the loss that comes from the teacher's answers instead of the labels, both softened by
     `temperature` (Hinton et al. 2015, arXiv 1503.02531). `embedding` weighs the squared distance between the
-    L2-normalised embeddings, where both have the same size: the last layer is solved anew on those.
+    L2-normalised embeddings, where the student was made from the teacher: the last layer is solved anew on those.
     """
 
     answers: float = 0.5
