@@ -20,8 +20,8 @@ EMULATOR_SUITE = "trixie"
 """Its qemu-user is static, and shows the emulated processor in /proc/cpuinfo, which ai-edge-litert reads."""
 
 ACCOUNTS = {
-    "etc/passwd": "sshd:x:100:65534::/run/sshd:/usr/sbin/nologin\npi:x:1000:1000::/home/pi:/bin/bash\n",
-    "etc/group": "pi:x:1000:\n",
+    "etc/passwd": "sshd:*:100:65534::/run/sshd:/usr/sbin/nologin\npi:*:1000:1000::/home/pi:/bin/bash\n",
+    "etc/group": "pi:*:1000:\n",
 }
 """What Debian's own accounts lack: that of the SSH server and that of the user."""
 
@@ -98,7 +98,7 @@ def _do_as_the_scripts_would(folder: Path, machine: Machine) -> None:
     """What the packages' own scripts leave behind where they are installed: accounts, and one library of several."""
     for path, lines in ACCOUNTS.items():
         master = folder / "usr/share/base-passwd" / f"{Path(path).name}.master"
-        (folder / path).write_text(master.read_text().replace(":*:", ":x:") + lines)
+        (folder / path).write_text(master.read_text() + lines)
     libraries = folder / "usr/lib" / machine.libraries
     for name in ("blas", "lapack"):
         if (libraries / name).exists():
