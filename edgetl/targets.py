@@ -11,12 +11,12 @@ import json
 import math
 import os
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Optional
 
+from edgetl.durable import make_folder, replace_file
 from edgetl.errors import OptionError, UnknownNameError
 
 if sys.version_info >= (3, 11):
@@ -127,7 +127,7 @@ def store_profile(measured: Mapping[str, Any], target: Target) -> Path:
     """Keeps what `edgetl bench --json` says of a board, for later builds to estimate from; returns the file.
 
     A figure of the same model is replaced. Raises OptionError where it was measured on another architecture, or
-    not on what runs such a model there, or lacks what an estimate needs.
+    not on what runs such a model there, or lacks what an estimate needs; StorageError where the disk refuses.
     """
     latency = _measured_latency(measured, target)
     others = [
@@ -136,8 +136,8 @@ def store_profile(measured: Mapping[str, Any], target: Target) -> Path:
         if (entry.model, entry.macs, entry.quantize) != (latency.model, latency.macs, latency.quantize)
     ]
     path = _profile_path(target.name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _write_beside_and_move(path, json.dumps([asdict(entry) for entry in (*others, latency)], indent=1) + "\n")
+    make_folder(path.parent)
+    replace_file(path, json.dumps([asdict(entry) for entry in (*others, latency)], indent=1).encode() + b"\n")
     return path
 
 
@@ -164,17 +164,6 @@ def _measured_latency(measured: Mapping[str, Any], target: Target) -> ReferenceL
             f"{target.name} runs {latency.quantize} on {accelerator}, this was measured on {latency.accelerator}"
         )
     return latency
-
-
-def _write_beside_and_move(path: Path, text: str) -> None:
-    handle, beside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(beside, path)
-    except BaseException:
-        os.unlink(beside)
-        raise
 
 
 def _profile_path(name: str) -> Path:

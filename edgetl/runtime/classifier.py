@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Deque, Dict, Iterable, Iterator, List, Optional, Tuple, Union
@@ -106,6 +105,8 @@ class Classifier:
 
         Raises ImageError at the first image that cannot be read; to go on after one, call `predict` on each.
         """
+        from concurrent.futures import Future, ThreadPoolExecutor  # not before the first `predict`
+
         ahead: Deque[Future[_Prepared]] = deque()
         with ThreadPoolExecutor(_DECODERS, thread_name_prefix="edgetl-decode") as decoders:
             for image in images:

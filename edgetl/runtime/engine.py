@@ -7,7 +7,6 @@ import importlib
 import os
 import re
 import struct
-from importlib import metadata
 from pathlib import Path
 from typing import Any, List, Optional, Tuple, Union
 
@@ -57,12 +56,17 @@ class Engine:
         """"edgetpu" or "cpu"."""
         self.note = ""
         """Why the Edge TPU is not used although there is a model for it; else empty."""
-        module, self.interpreter = _load_package()
+        module, self._package = _load_package()
         if edgetpu_model is not None:
             self._use_edgetpu(module, edgetpu_model)
         if self.accelerator == "cpu":
             self._interpreter = _create(module, _read(model), threads, [])
         self._describe()
+
+    @property
+    def interpreter(self) -> str:
+        """The interpreter's name and version."""
+        return " ".join(filter(None, [self._package, _version(self._package)]))
 
     @property
     def input_size(self) -> Tuple[int, int]:
@@ -153,6 +157,8 @@ def _would_crash(library: Any, interpreter: str) -> bool:
 
 
 def _version(name: str) -> Optional[str]:
+    from importlib import metadata  # 10 ms of a start that needs no version
+
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
@@ -160,14 +166,15 @@ def _version(name: str) -> Optional[str]:
 
 
 def _load_package() -> Tuple[Any, str]:
-    """The first interpreter that imports, and its name and version."""
-    failures = []
-    for name, version in interpreters():
+    """The first interpreter that imports, and its name."""
+    failures = {}
+    for name, module in PACKAGES.items():
         try:
-            return importlib.import_module(PACKAGES[name]), f"{name} {version}"
+            return importlib.import_module(module), name
         except (ImportError, OSError, AttributeError) as error:
-            failures.append(f"{name} {version}: {_one_line(error)}")
-    raise EngineError(f"no installed interpreter can be loaded ({'; '.join(failures)}). Reinstall one")
+            failures[name] = _one_line(error)
+    installed = [f"{name} {version}: {failures[name]}" for name, version in interpreters()]
+    raise EngineError(f"no installed interpreter can be loaded ({'; '.join(installed)}). Reinstall one")
 
 
 def _read(model: Union[bytes, str, os.PathLike[str]]) -> bytes:

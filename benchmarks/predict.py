@@ -1,0 +1,128 @@
+"""What `Classifier.predict` costs beside the bare interpreter: time a prediction, start-up, memory.
+
+    python -m benchmarks.predict [--bundle FILE] [--runs 2000] [--starts 15] [--json]
+
+Predictions take turns with the bare interpreter's set_tensor, invoke and get_tensor: the same model, frame and process,
+another order each turn; medians are compared. Start-up is a fresh process, from before it exists to its first
+prediction; memory is the most that was resident in it. The peer is a script of ten lines that needs numpy and the
+interpreter. Without --bundle, one is built from the built-in digits with EfficientNet-Lite0 at 224 pixels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+import numpy as np
+
+from edgetl.bundle import open_bundle
+from edgetl.runtime.bundled import MODEL
+from edgetl.runtime.classifier import Classifier, default_threads
+from edgetl.runtime.engine import PACKAGES
+from edgetl.runtime.machine import describe_machine
+from edgetl.runtime.startup import start_classifier, start_interpreter
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+OVERHEAD_LIMIT_SHARE, OVERHEAD_LIMIT_MS = 0.05, 0.2
+START_LIMIT_MS, MEMORY_LIMIT_MB = 150, 30
+WARM_UP = 50
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bundle", type=Path, help="a bundle to measure instead of building one")
+    parser.add_argument("--runs", type=int, default=2000)
+    parser.add_argument("--starts", type=int, default=15)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        bundle = options.bundle or build_digits(Path(folder))
+        result = measure(bundle, options.runs, options.starts)
+    print(json.dumps(result) if options.json else table(result))
+
+
+def build_digits(folder: Path) -> Path:
+    from edgetl.data.digits import write_digits
+    from edgetl.pipeline import BuildOptions, build
+
+    result = build(write_digits(folder / "digits"), "generic", BuildOptions(fine_tune="off"), output=folder)
+    return result.bundle
+
+
+def measure(bundle: Path, runs: int, starts: int) -> dict[str, object]:
+    rows = [row for threads in sorted({1, default_threads()}) for row in measure_threads(bundle, threads, runs, starts)]
+    return {"machine": describe_machine(), "load_average": os.getloadavg()[0], "rows": rows}
+
+
+def measure_threads(bundle: Path, threads: int, runs: int, starts: int) -> list[dict[str, object]]:
+    bare_ms, ours_ms = predictions(bundle, threads, runs)
+    limit = min(OVERHEAD_LIMIT_MS, OVERHEAD_LIMIT_SHARE * bare_ms)
+    model = open_bundle(bundle).read(MODEL)
+    begun = [(start_interpreter(model, threads), start_classifier(bundle, threads)) for _ in range(starts)]
+    bare_start, our_start = (median(pair[side].ms for pair in begun) for side in (0, 1))
+    bare_peak, our_peak = (median(pair[side].peak_bytes for pair in begun) / 1e6 for side in (0, 1))
+    return [
+        row("a prediction, ms", threads, bare_ms, ours_ms, limit),
+        row("start to first prediction, ms", threads, bare_start, our_start, START_LIMIT_MS),
+        row("peak memory, MB", threads, bare_peak, our_peak, MEMORY_LIMIT_MB),
+    ]
+
+
+def row(what: str, threads: int, bare: float, ours: float, limit: float) -> dict[str, object]:
+    return {"what": what, "threads": threads, "bare": bare, "edgetl": ours, "more": ours - bare, "limit": limit}
+
+
+def predictions(bundle: Path, threads: int, runs: int) -> tuple[float, float]:
+    """Median milliseconds of the bare interpreter and of the Classifier, in turns."""
+    classifier = Classifier(bundle, threads=threads)
+    size = classifier.manifest.preprocess
+    frame = np.random.default_rng(0).integers(0, 256, (size["height"], size["width"], 3), np.uint8)
+    calls = [bare_interpreter(open_bundle(bundle).read(MODEL), threads, classifier), classifier.predict]
+    times: list[list[float]] = [[], []]
+    for turn in range(-WARM_UP, runs):
+        for side in (0, 1) if turn % 2 else (1, 0):
+            started = perf_counter()
+            calls[side](frame)
+            elapsed = 1000 * (perf_counter() - started)
+            if turn >= 0:
+                times[side].append(elapsed)
+    return median(times[0]), median(times[1])
+
+
+def bare_interpreter(model: bytes, threads: int, classifier: Classifier) -> Callable[[np.ndarray], object]:
+    module = import_module(PACKAGES[classifier.interpreter.split()[0]])
+    interpreter = module.Interpreter(model_content=model, num_threads=threads)
+    interpreter.allocate_tensors()
+    taken, given = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
+
+    def run(frame: np.ndarray) -> np.ndarray:
+        interpreter.set_tensor(taken, frame[np.newaxis])
+        interpreter.invoke()
+        return interpreter.get_tensor(given)
+
+    return run
+
+
+def table(result: dict) -> str:  # type: ignore[type-arg]
+    lines = [
+        f"{result['machine']}, load {result['load_average']:.1f}",
+        f"{'':32}{'threads':>8}{'bare':>10}{'edgetl':>10}{'more':>9}{'at most':>9}{'ratio':>7}",
+    ]
+    for entry in result["rows"]:
+        lines.append(
+            f"{entry['what']:32}{entry['threads']:8}{entry['bare']:10.3f}{entry['edgetl']:10.3f}{entry['more']:+9.3f}"
+            f"{entry['limit']:9.3f}{entry['edgetl'] / entry['bare']:7.2f}"
+            f"{'' if entry['more'] <= entry['limit'] else '  over'}"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
