@@ -339,6 +339,8 @@ _INT64_END = 1 << 63
 _FLOAT64_EXACT = 1 << 53
 _FOLD_AT = 64
 _LARGEST_BLOCK = 2048
+_STRIP = 128
+"""Rows of the Gram matrix that are turned into integers and added at once, while they are in the processor's cache."""
 _WIDTHS = ("<i1", "<i2", "<i4", "<i8")
 
 
@@ -372,8 +374,9 @@ def _accumulate(gram: NDArray[np.int64], sign: int, rows: NDArray[Any]) -> None:
     step = min(safe, _LARGEST_BLOCK)
     for start in range(0, len(rows), step):
         block = rows[start : start + step].astype(np.float64)
-        product = (block.T @ block).astype(np.int64)
-        np.add(gram, product, out=gram) if sign > 0 else np.subtract(gram, product, out=gram)
+        product = block.T @ block
+        for strip in range(0, len(gram), _STRIP):
+            gram[strip : strip + _STRIP] += (sign * product[strip : strip + _STRIP]).astype(np.int64)
 
 
 def _gram_of(rows: NDArray[Any]) -> NDArray[np.int64]:

@@ -120,6 +120,16 @@ class TestDiscriminant:
         difference = x @ found_weights + found_bias - expected
         assert np.abs(difference - difference[:, :1]).max() < 1e-3
 
+    @pytest.mark.parametrize("shrinkage", [0.003, 0.3])
+    def test_either_precision_gives_the_weights_of_the_other(self, shrinkage):
+        large = make_world(classes=4, d=300, apart=0.3)
+        moments = Moments.of(large.statistics(dict.fromkeys(range(4), 60), 0))
+        system = (1 - shrinkage) * moments.scatter + shrinkage * moments.spread * np.eye(300)
+        offsets = moments.means - moments.means.mean(axis=0)
+        expected = np.linalg.solve(system, offsets.T) * moments.freedom
+        found = Directions.of(moments, shrinkage).vectors
+        assert np.abs(found - expected).max() < 1e-6 * np.abs(expected).max()
+
     def test_a_class_of_one_picture_profits_from_what_the_others_taught(self, world):
         gains = []
         for seed in range(5):
