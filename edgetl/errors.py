@@ -17,6 +17,7 @@
     ├── LearningError            a learning step cannot be done
     ├── InstallError             a bundle may not become the running one, or there is none to go back to
     │   └── CanaryError          a bundle does not answer here as it did where it was built
+    ├── DeviceError              a device cannot be reached, or does not do what it was told
     └── StorageError             the disk is full, read-only, or not ours to write
 
 A message gives the fault, the value received, what would be right, and the next step.
@@ -108,6 +109,10 @@ class InstallError(EdgetlError):
 
 class CanaryError(InstallError):
     """A bundle does not answer here as it did where it was built."""
+
+
+class DeviceError(EdgetlError):
+    """A device cannot be reached, or does not do what it was told."""
 
 
 class StorageError(EdgetlError):

@@ -43,6 +43,11 @@ _COMMANDS = {
     "history": "edgetl.cli.learning",
     "status": "edgetl.cli.learning",
     "merge": "edgetl.cli.learning",
+    "deploy": "edgetl.cli.deployment",
+    "rollback": "edgetl.cli.deployment",
+    "devices": "edgetl.cli.deployment",
+    "sign": "edgetl.cli.deployment",
+    "keys": "edgetl.cli.deployment",
 }
 
 

@@ -1,0 +1,217 @@
+"""The verbs that reach a device: deploy, rollback, devices, and keys and sign, by which devices trust what they get."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Callable, Optional
+
+import click
+
+from edgetl.cli import print_json
+from edgetl.cli.console import print_table, show_progress
+from edgetl.errors import EdgetlError, OptionError
+
+if TYPE_CHECKING:
+    from edgetl.deployment import Transport
+
+FAILED = 1
+"""Exit code where one of several devices did not answer."""
+
+Command = Callable[..., Any]
+
+
+def device_options(command: Command) -> Command:
+    """How a device is reached; the same for every verb that reaches one."""
+    for option in (
+        click.option("--root", help="Folder of the bundles on the device.  [default: ~/.local/share/edgetl]"),
+        click.option("--python", help="The device's Python that has edgetl.  [default: edgetl's own, else python3]"),
+        click.option("--ssh-config", type=click.Path(path_type=Path), help="Read this instead of ~/.ssh/config."),
+        click.option("--accept-new-host-key", is_flag=True, help="Trust the key of a host that is not known yet."),
+    ):
+        command = option(command)
+    return command
+
+
+def reach(where: str, **options: Any) -> Transport:
+    """The way to a device; a password is asked for where a person can give one."""
+    from edgetl.deployment import connect
+
+    return connect(where, ask_password=getpass.getpass if sys.stdin.isatty() else None, **options)
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("where", metavar="[USER@]HOST[:PORT]|FOLDER/")
+@click.option("--fresh", is_flag=True, help="Leave what was taught there with the bundle that runs now.")
+@click.option("--allow-downgrade", is_flag=True, help="Send a signed bundle though it is older than what runs.")
+@device_options
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of lines.")
+def deploy(bundle: Path, where: str, fresh: bool, allow_downgrade: bool, as_json: bool, **options: Any) -> None:
+    """Make BUNDLE the one that a device runs, once it has proven itself there."""
+    from edgetl.deployment import deploy as deploy_bundle
+
+    with reach(where, **options) as transport, show_progress() as progress:
+        done = deploy_bundle(bundle, transport, fresh, allow_downgrade, progress)
+    if as_json:
+        return print_json(done.to_dict())
+    installed, replay = done.installed, done.installed["replay"]
+    state = "runs now" if installed["changed"] else "ran already"
+    click.echo(f"{done.where}: {installed['name']} {installed['digest'][:12]} {state}: {installed['bundle']}")
+    click.echo(
+        f"{replay['canaries']} canaries answered as on the host (similarity {replay['cosine']:.4f}), "
+        f"{replay['latency_ms']:.1f} ms each, on {replay['interpreter']} ({replay['accelerator']})"
+    )
+    click.echo(f"sent {done.sent_bytes / 1e3:,.0f} of {done.bundle_bytes / 1e3:,.0f} kB, {done.seconds:.1f} s")
+    if installed["carried"] or installed["not_carried"]:
+        lost = f"; {installed['not_carried']} without thumbnail stayed behind" if installed["not_carried"] else ""
+        click.echo(f"{installed['carried']} pictures that were taught there moved along{lost}")
+
+
+@click.command()
+@click.argument("where", metavar="[USER@]HOST[:PORT]|FOLDER/")
+@device_options
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a line.")
+def rollback(where: str, as_json: bool, **options: Any) -> None:
+    """Let a device go back to the bundle that it ran before, with what that had been taught."""
+    with reach(where, **options) as transport:
+        done = transport.tell("rollback")
+    if as_json:
+        return print_json({"where": where, **done})
+    click.echo(f"{where}: back to {done['digest'][:12]}: {done['bundle']}")
+
+
+@click.command()
+@click.argument("where", nargs=-1, required=True, metavar="[USER@]HOST[:PORT]|FOLDER/...")
+@device_options
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list instead of a table.")
+def devices(where: Sequence[str], as_json: bool, **options: Any) -> None:
+    """Tell what devices run, hold and are; one that does not answer is named, and the others are told."""
+    found = [_inventory(one, options) for one in where]
+    if as_json:
+        print_json(found)
+    else:
+        header = ["device", "runs", "digest", "target", "previous", "board", "interpreter", "fault"]
+        print_table(header, [_row(one) for one in found])
+    if any("fault" in one for one in found):
+        raise SystemExit(FAILED)
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--key", "name", required=True, help="Name of the key, or its file.")
+@click.option(
+    "--sequence",
+    type=click.IntRange(min=0),
+    help="Devices refuse lower numbers than that of the bundle they run.  [default: seconds since 1970]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a line.")
+def sign(bundle: Path, name: str, sequence: Optional[int], as_json: bool) -> None:
+    """Sign BUNDLE, in place, so that devices that trust the key take it."""
+    from edgetl.bundle import open_bundle, write_bundle
+    from edgetl.signing import key_id, read_private_key
+    from edgetl.signing import sign as sign_bundle
+
+    key = read_private_key(_key_path(name, ".key"))
+    number = int(time.time()) if sequence is None else sequence
+    write_bundle(bundle, sign_bundle(open_bundle(bundle), key, number))
+    signed = {"bundle": str(bundle), "key": key_id(key.public_key()), "sequence": number}
+    if as_json:
+        return print_json(signed)
+    click.echo(f"{bundle} is signed by {signed['key']} as number {number}")
+
+
+@click.command()
+@click.argument("action", type=click.Choice(["new", "list", "trust"]))
+@click.argument("name", required=False)
+@click.argument("where", required=False, metavar="[[USER@]HOST[:PORT]|FOLDER/]")
+@device_options
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON value instead of lines.")
+def keys(action: str, name: Optional[str], where: Optional[str], as_json: bool, **options: Any) -> None:
+    """Make a signing key NAME (new), list those there are (list), or let a device trust one (trust NAME HOST).
+
+    A device that trusts a key takes only bundles that one of its keys has signed.
+    """
+    told = _KEY_ACTIONS[action](name, where, options)
+    if as_json:
+        return print_json(told)
+    for entry in told if isinstance(told, list) else [told]:
+        click.echo("  ".join(str(value) for value in entry.values()))
+
+
+def _new_key(name: Optional[str], where: Optional[str], options: dict[str, Any]) -> dict[str, str]:
+    from edgetl.signing import make_key
+
+    if name is None or where is not None:
+        raise OptionError("give the new key a name: edgetl keys new NAME")
+    path = _key_path(name, ".key")
+    return {"key": make_key(path), "private": str(path), "public": str(path.with_suffix(".pub"))}
+
+
+def _list_keys(name: Optional[str], where: Optional[str], options: dict[str, Any]) -> list[dict[str, str]]:
+    from edgetl.signing import key_id, read_public_key
+
+    if name is not None:
+        raise OptionError("edgetl keys list takes no name")
+    public = sorted(_key_folder().glob("*.pub"))
+    return [{"key": key_id(read_public_key(path)), "name": path.stem, "public": str(path)} for path in public]
+
+
+def _trust_key(name: Optional[str], where: Optional[str], options: dict[str, Any]) -> dict[str, Any]:
+    from edgetl.signing import read_public_key
+
+    if name is None or where is None:
+        raise OptionError("give the key and the device: edgetl keys trust NAME HOST")
+    path = _key_path(name, ".pub")
+    read_public_key(path)
+    with reach(where, **options) as transport:
+        sent = transport.send(path, transport.tell("status")["root"])
+        try:
+            trusted = transport.tell("trust", sent)
+        finally:
+            transport.remove(sent)
+    return {"where": where, **trusted}
+
+
+_KEY_ACTIONS: dict[str, Callable[[Optional[str], Optional[str], dict[str, Any]], Any]] = {
+    "new": _new_key,
+    "list": _list_keys,
+    "trust": _trust_key,
+}
+
+
+def _key_folder() -> Path:
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "edgetl" / "keys"
+
+
+def _key_path(name: str, suffix: str) -> Path:
+    """A key by its name among the user's, or by its file."""
+    return Path(name) if "/" in name or name.endswith(suffix) else _key_folder() / f"{name}{suffix}"
+
+
+def _inventory(where: str, options: dict[str, Any]) -> dict[str, Any]:
+    try:
+        with reach(where, **options) as transport:
+            return {"where": where, **transport.tell("status")}
+    except EdgetlError as error:
+        return {"where": where, "fault": str(error)}
+
+
+def _row(inventory: dict[str, Any]) -> list[str]:
+    if "fault" in inventory:
+        return [inventory["where"], *[""] * 6, inventory["fault"]]
+    running, machine = inventory["running"] or {}, inventory["machine"]
+    return [
+        inventory["where"],
+        running.get("name", "nothing"),
+        running.get("digest", "")[:12],
+        inventory["settings"]["target"] or running.get("target", ""),
+        (inventory["previous"] or "")[:12],
+        machine["board"] or machine["architecture"],
+        machine["interpreter"] or "none",
+        running.get("fault", ""),
+    ]

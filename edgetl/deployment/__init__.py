@@ -1,0 +1,8 @@
+"""The way from the host to devices: bundles are sent, proven there, switched to and rolled back."""
+
+from __future__ import annotations
+
+from edgetl.deployment.deploy import Deployed, deploy
+from edgetl.deployment.transport import LocalTransport, Transport, connect
+
+__all__ = ["Deployed", "LocalTransport", "Transport", "connect", "deploy"]

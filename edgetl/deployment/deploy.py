@@ -1,0 +1,69 @@
+"""Hides the order in which a bundle gets to a device: ask what it has, send what it lacks, let it prove and switch."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from time import monotonic
+from typing import Any, Optional
+
+from edgetl.bundle import open_bundle, write_bundle
+from edgetl.deployment.transport import Progress, Transport
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """A bundle that a device runs."""
+
+    where: str
+    installed: dict[str, Any]
+    """What the device says of it, as `edgetl.runtime.install.Installed` has it."""
+    sent_bytes: int
+    """The size of the file that the device was sent: what it lacked of the bundle."""
+    bundle_bytes: int
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON takes it."""
+        return asdict(self)
+
+
+def deploy(
+    bundle: Path,
+    transport: Transport,
+    fresh: bool = False,
+    allow_downgrade: bool = False,
+    progress: Optional[Progress] = None,
+) -> Deployed:
+    """Make a bundle the one that a device runs, once it has proven itself there.
+
+    Only entries that no bundle on the device has are sent. What was taught there moves along, unless `fresh`.
+
+    Raises:
+        BundleError: the bundle is not whole.
+        DeviceError: the device cannot be reached, or refuses; what runs there is as it was, or went back to it.
+    """
+    start, opened = monotonic(), open_bundle(bundle)
+    inventory = transport.tell("status")
+    held = {digest for slot in inventory["slots"] for digest in slot.get("entries", {}).values()}
+    options = [name for name, wanted in {"--fresh": fresh, "--allow-downgrade": allow_downgrade}.items() if wanted]
+    with tempfile.TemporaryDirectory(prefix="edgetl-") as folder:
+        lacking = write_bundle(Path(folder, "lacking.edgetl"), opened, at_hand=held)
+        sent = transport.send(lacking, inventory["root"], progress)
+        sent_bytes = lacking.stat().st_size
+    if progress:
+        progress(f"{transport.where}: proving", 0, 1)
+    try:
+        installed = transport.tell("install", sent, *options)
+    finally:
+        transport.remove(sent)
+    if progress:
+        progress(f"{transport.where}: proving", 1, 1)
+    return Deployed(
+        where=transport.where,
+        installed=installed,
+        sent_bytes=sent_bytes,
+        bundle_bytes=bundle.stat().st_size,
+        seconds=round(monotonic() - start, 2),
+    )

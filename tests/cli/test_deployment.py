@@ -1,0 +1,113 @@
+"""The verbs that reach a device do what the functions of their names do, and say so in lines or JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from edgetl.runtime.slots import Slots
+from tests.cli.test_command_line import edgetl
+from tests.models import tiny_models
+from tests.runtime.installing import Releases, digest_of, releases
+
+__all__ = ["releases", "tiny_models"]
+
+
+@pytest.fixture(autouse=True)
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    return tmp_path / "config"
+
+
+@pytest.fixture
+def device(tmp_path: Path) -> str:
+    return f"{tmp_path}/device"
+
+
+def told(*arguments: object) -> dict:
+    done = edgetl(*arguments, "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_people_are_told_what_was_deployed_and_what_runs(releases: Releases, device: str) -> None:
+    said = edgetl("deploy", releases.first, device).stdout.splitlines()
+    assert said[0] == f"{device}: colours {digest_of(releases.first)[:12]} runs now: {device}/current/bundle.edgetl"
+    assert "3 canaries answered as on the host" in said[1]
+    assert said[2].startswith("sent 14 of 14 kB")
+    assert "ran already" in edgetl("deploy", releases.first, device).stdout
+    edgetl("deploy", releases.second, device)
+    assert digest_of(releases.first)[:12] in edgetl("devices", device).stdout
+    assert edgetl("rollback", device).stdout.startswith(f"{device}: back to {digest_of(releases.first)[:12]}")
+
+
+def test_programs_are_told_as_json(releases: Releases, device: str) -> None:
+    assert told("deploy", releases.first, device)["installed"]["changed"]
+    assert told("deploy", releases.second, device)["installed"]["previous"] == digest_of(releases.first)
+    assert told("rollback", device)["digest"] == digest_of(releases.first)
+    (inventory,) = told("devices", device)
+    assert inventory["running"]["digest"] == digest_of(releases.first)
+
+
+def test_a_device_that_does_not_answer_keeps_none_of_the_others_back(releases: Releases, device: str) -> None:
+    edgetl("deploy", releases.first, device)
+    done = edgetl("devices", "no-such-host.invalid", device, "--json")
+    assert done.returncode == 1
+    missing, found = json.loads(done.stdout)
+    assert "cannot reach no-such-host.invalid" in missing["fault"]
+    assert found["running"]["name"] == "colours"
+
+
+def test_a_device_that_trusts_a_key_takes_what_is_signed(
+    releases: Releases, device: str, config: Path, tmp_path: Path
+) -> None:
+    made = told("keys", "new", "release")
+    assert made["private"] == str(config / "edgetl/keys/release.key")
+    assert [key["key"] for key in told("keys", "list")] == [made["key"]]
+    assert told("keys", "trust", "release", device)["trusted_keys"] == [made["key"]]
+    bundle = tmp_path / "bundle.edgetl"
+    bundle.write_bytes(releases.first.read_bytes())
+    refused = edgetl("deploy", bundle, device)
+    assert refused.returncode == 2
+    assert "is not signed; sign it" in refused.stderr
+    assert told("sign", bundle, "--key", "release", "--sequence", "5")["sequence"] == 5
+    assert told("deploy", bundle, device)["installed"]["digest"] == digest_of(releases.first)
+    bundle.write_bytes(releases.second.read_bytes())
+    told("sign", bundle, "--key", made["private"], "--sequence", "4")
+    older = edgetl("deploy", bundle, device)
+    assert "was signed as number 4, and number 5 runs here" in older.stderr
+    assert told("deploy", bundle, device, "--allow-downgrade")["installed"]["changed"]
+
+
+def test_signing_without_a_number_counts_the_seconds(releases: Releases, tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle.edgetl"
+    bundle.write_bytes(releases.first.read_bytes())
+    told("keys", "new", "release")
+    assert told("sign", bundle, "--key", "release")["sequence"] > 1_700_000_000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["deploy", "nowhere.edgetl", "./device"], "there is no bundle at nowhere.edgetl"),
+        (["rollback", "./device"], "there is no previous bundle"),
+        (["rollback", "two words"], "'two words' is no device"),
+        (["sign", "nowhere.edgetl", "--key", "none"], "edgetl keys new NAME"),
+        (["keys", "new"], "give the new key a name"),
+        (["keys", "list", "name"], "takes no name"),
+        (["keys", "trust", "name"], "give the key and the device"),
+        (["keys", "trust", "name", "./device"], "cannot read the key"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(arguments: list[str], complaint: str, tmp_path: Path) -> None:
+    done = edgetl(*arguments, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert complaint in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_what_runs_is_what_was_deployed(releases: Releases, device: str) -> None:
+    edgetl("deploy", releases.first, device)
+    assert Slots(device).running.read_bytes() == releases.first.read_bytes()

@@ -1,0 +1,21 @@
+"""Bundles to deploy, and a server to deploy them to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.deployment.server import Server, serving
+from tests.emulation.tools import or_skip
+from tests.models import tiny_model, tiny_models
+from tests.runtime.installing import releases
+
+__all__ = ["releases", "tiny_model", "tiny_models"]
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """This machine as a device that answers SSH; a visible skip where it cannot be one."""
+    with or_skip(), serving(tmp_path_factory.mktemp("server")) as started:
+        yield started

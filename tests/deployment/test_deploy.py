@@ -1,0 +1,72 @@
+"""Deploying to a folder is deploying: the same verbs, in processes of their own."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from edgetl.deployment import LocalTransport, connect, deploy
+from edgetl.errors import BundleError, DeviceError
+from edgetl.runtime.slots import Slots
+from tests.runtime.installing import Releases, digest_of, teach_running
+from tests.runtime.learning import frame
+
+
+def test_only_what_the_device_lacks_is_sent(releases: Releases, tmp_path: Path) -> None:
+    with connect(f"{tmp_path}/device") as transport:
+        first, second = deploy(releases.first, transport), deploy(releases.second, transport)
+    assert first.sent_bytes == releases.first.stat().st_size
+    assert second.sent_bytes < 0.5 * second.bundle_bytes
+    assert Slots(tmp_path / "device").running.read_bytes() == releases.second.read_bytes()
+
+
+def test_progress_is_told(releases: Releases, tmp_path: Path) -> None:
+    steps: list[tuple[str, int, int]] = []
+    with LocalTransport(tmp_path) as transport:
+        deploy(releases.first, transport, progress=lambda *step: steps.append(step))
+    size = releases.first.stat().st_size
+    assert steps[:2] == [(f"{tmp_path}: sending", 0, size), (f"{tmp_path}: sending", size, size)]
+    assert steps[-1] == (f"{tmp_path}: proving", 1, 1)
+
+
+def test_what_was_taught_there_moves_along_unless_it_may_not(releases: Releases, tmp_path: Path) -> None:
+    with LocalTransport(tmp_path) as transport:
+        deploy(releases.first, transport)
+        with teach_running(tmp_path) as learner:
+            learner.teach(frame("yellow"), "yellow")
+        assert deploy(releases.second, transport).installed["carried"] == 1
+        assert deploy(releases.third, transport, fresh=True).installed["carried"] == 0
+
+
+def test_a_bundle_that_is_none_is_not_sent(tmp_path: Path) -> None:
+    (tmp_path / "none.edgetl").write_bytes(b"none")
+    with LocalTransport(tmp_path / "device") as transport, pytest.raises(BundleError):
+        deploy(tmp_path / "none.edgetl", transport)
+    assert not (tmp_path / "device").exists()
+
+
+def test_of_two_deploys_at_once_one_waits_for_its_turn(releases: Releases, tmp_path: Path) -> None:
+    def deploy_one(bundle: Path) -> str:
+        with LocalTransport(tmp_path / "device") as transport:
+            try:
+                return str(deploy(bundle, transport).installed["digest"])
+            except DeviceError as error:
+                return str(error)
+
+    with ThreadPoolExecutor(2) as pool:
+        ended = list(pool.map(deploy_one, [releases.first, releases.second]))
+    current = Slots(tmp_path / "device").current
+    assert current is not None
+    assert current.digest in ended
+    others = set(ended) - {current.digest}
+    assert all("another install is at work" in end or end in map(digest_of, vars(releases).values()) for end in others)
+
+
+def test_an_upload_that_is_too_long_is_begun_anew(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"content")
+    with LocalTransport(tmp_path) as transport:
+        sent = Path(transport.send(tmp_path / "file", str(tmp_path)))
+        sent.write_bytes(b"content and more")
+        assert Path(transport.send(tmp_path / "file", str(tmp_path))).read_bytes() == b"content"

@@ -1,0 +1,183 @@
+"""A device is reached as OpenSSH's client reaches it, and a broken link costs only what had not arrived."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgetl.deployment import connect, deploy
+from edgetl.deployment.ssh import SshTransport
+from edgetl.errors import DeviceError, OptionError
+from tests.deployment.server import Server
+from tests.runtime.installing import Releases, digest_of
+
+
+def reach(server: Server, where: str = "board", **options: Any) -> SshTransport:
+    transport = connect(where, ssh_config=server.config, **options)
+    assert isinstance(transport, SshTransport)
+    return transport
+
+
+def with_config(server: Server, path: Path, **changes: str) -> Path:
+    """The client's configuration with other values; an empty one leaves the line out."""
+    lines = [line.split(None, 1) for line in server.config.read_text().splitlines()]
+    kept = [f"{key} {changes.get(key, value)}" for key, value in lines if changes.get(key, value)]
+    path.write_text("\n".join(kept) + "\n")
+    return path
+
+
+def test_a_bundle_is_deployed_updated_and_rolled_back(server: Server, releases: Releases, tmp_path: Path) -> None:
+    with reach(server, root=str(tmp_path / "device")) as transport:
+        first = deploy(releases.first, transport)
+        assert first.sent_bytes == first.bundle_bytes
+        second = deploy(releases.second, transport)
+        assert second.sent_bytes < 0.5 * second.bundle_bytes
+        assert second.installed["previous"] == digest_of(releases.first)
+        assert transport.tell("rollback")["digest"] == digest_of(releases.first)
+        again = deploy(releases.first, transport)
+        assert not again.installed["changed"]
+        assert again.sent_bytes < 3000
+        assert list((tmp_path / "device" / "incoming").iterdir()) == []
+
+
+def test_the_device_chooses_its_root_itself(server: Server, releases: Releases) -> None:
+    with reach(server) as transport:
+        deployed = deploy(releases.first, transport)
+    assert deployed.installed["bundle"] == str(server.home / ".local/share/edgetl/current/bundle.edgetl")
+
+
+def test_what_the_device_refuses_is_told_in_its_words(server: Server, releases: Releases, tmp_path: Path) -> None:
+    root = str(tmp_path / "device")
+    with reach(server, root=root) as transport:
+        deploy(releases.first, transport)
+        transport.tell("configure", "--health-check", "sh -c 'echo not well; exit 1'")
+        with pytest.raises(DeviceError, match=r"^board: the health check ended with code 1: not well$"):
+            deploy(releases.second, transport)
+        assert transport.tell("status")["running"]["digest"] == digest_of(releases.first)
+        assert list(Path(root, "incoming").iterdir()) == []
+
+
+def test_an_unknown_host_is_refused(server: Server, tmp_path: Path) -> None:
+    config = with_config(server, tmp_path / "config", UserKnownHostsFile=os.devnull)
+    with pytest.raises(DeviceError, match="the host key of board is not the known one, or not known yet"):
+        connect("board", ssh_config=config)
+
+
+def test_an_unknown_host_is_taken_where_that_was_asked_for(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    config = with_config(server, tmp_path / "config", UserKnownHostsFile="")
+    connect("board", ssh_config=config, accept_new_host_key=True).close()
+    assert (tmp_path / ".ssh/known_hosts").read_text().split()[:2] == server.known_hosts.read_text().split()[:2]
+    connect("board", ssh_config=config).close()
+
+
+def test_a_host_with_another_key_is_refused_even_then(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    other = f"[127.0.0.1]:{server.port} {(server.folder / 'key.pub').read_text()}"
+    (tmp_path / ".ssh").mkdir()
+    (tmp_path / ".ssh/known_hosts").write_text(other)
+    config = with_config(server, tmp_path / "config", UserKnownHostsFile="")
+    with pytest.raises(DeviceError, match="the host key of board"):
+        connect("board", ssh_config=config, accept_new_host_key=True)
+    assert (tmp_path / ".ssh/known_hosts").read_text() == other
+
+
+def test_a_key_that_is_not_let_in_is_one_line(server: Server, tmp_path: Path) -> None:
+    config = with_config(server, tmp_path / "config", IdentityFile=str(server.folder / "host_key"))
+    with pytest.raises(DeviceError, match="lets nobody in with these keys; put yours there: ssh-copy-id board"):
+        connect("board", ssh_config=config)
+
+
+def test_a_password_is_asked_for_and_never_told(server: Server, tmp_path: Path) -> None:
+    config = with_config(server, tmp_path / "config", IdentityFile=str(server.folder / "host_key"))
+    prompts: list[str] = []
+
+    def answer(prompt: str) -> str:
+        prompts.append(prompt)
+        return "open sesame"
+
+    with pytest.raises(DeviceError) as refused:
+        connect("board", ssh_config=config, ask_password=answer)
+    assert prompts == ["password for board: "]
+    assert "sesame" not in str(refused.value)
+
+
+def test_a_host_that_does_not_answer_is_one_line(server: Server) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with pytest.raises(DeviceError, match=f"cannot reach pi@127.0.0.1:{port}: .*look whether it is on"):
+        reach(server, f"pi@127.0.0.1:{port}")
+
+
+@pytest.mark.parametrize("where", ["", "pi@", "-oProxyCommand=reboot", "pi@-x", "two words", "host:port"])
+def test_what_is_no_device_is_one_line(server: Server, where: str) -> None:
+    with pytest.raises(OptionError, match="is no device; give"):
+        reach(server, where)
+
+
+@pytest.mark.parametrize(
+    ("python", "complaint"),
+    [("no-such-python", "edgetl cannot run there .*install it"), ("false", "board: the command ended with code 1")],
+)
+def test_a_device_without_edgetl_is_one_line(server: Server, python: str, complaint: str) -> None:
+    with reach(server, python=python) as transport, pytest.raises(DeviceError, match=complaint):
+        transport.tell("status")
+
+
+def test_a_sent_file_goes_on_where_the_link_broke(server: Server, tmp_path: Path) -> None:
+    content = os.urandom(4_000_000)
+    (tmp_path / "file").write_bytes(content)
+    root = str(tmp_path / "device")
+    with breaking_after(server.port, 2_000_000) as port:
+        config = with_config(server, tmp_path / "config", Port=str(port))
+        known = server.known_hosts.read_text()
+        (tmp_path / "known_hosts").write_text(known.replace(f":{server.port} ", f":{port} "))
+        config.write_text(config.read_text().replace(str(server.known_hosts), str(tmp_path / "known_hosts")))
+        with connect("board", ssh_config=config) as transport, pytest.raises(DeviceError, match="what has arrived is"):
+            transport.send(tmp_path / "file", root)
+    (arrived,) = Path(root, "incoming").iterdir()
+    held = arrived.stat().st_size
+    assert 0 < held < len(content)
+    progress: list[int] = []
+    with reach(server) as transport:
+        sent = transport.send(tmp_path / "file", root, lambda step, done, total: progress.append(done))
+    assert progress[0] == held
+    assert Path(sent).read_bytes() == content
+
+
+@contextmanager
+def breaking_after(port: int, limit: int) -> Iterator[int]:
+    """A way to a port of this machine that breaks after so many bytes have gone there."""
+    entrance = socket.create_server(("127.0.0.1", 0))
+
+    def pass_on() -> None:
+        client, _ = entrance.accept()
+        with client, socket.create_connection(("127.0.0.1", port)) as target:
+            threading.Thread(target=copy, args=(target, client, 1 << 40), daemon=True).start()
+            copy(client, target, limit)
+            for end in (client, target):
+                with suppress(OSError):
+                    end.shutdown(socket.SHUT_RDWR)
+
+    def copy(source: socket.socket, sink: socket.socket, most: int) -> None:
+        with suppress(OSError):
+            while most > 0 and (data := source.recv(1 << 16)):
+                sink.sendall(data)
+                most -= len(data)
+
+    thread = threading.Thread(target=pass_on, daemon=True)
+    thread.start()
+    yield int(entrance.getsockname()[1])
+    entrance.close()
+    thread.join(10)
