@@ -28,6 +28,9 @@ _CONVERSIONS = frozenset(("CAST", "DEQUANTIZE", "QUANTIZE"))
 _WEIGHING = frozenset(("Conv2D", "depthwise", "MatMul"))
 """What TensorFlow calls the operations that have weights."""
 
+_ENDINGS = ("_bn", "_relu6", "_relu", "_hard_swish")
+"""What the backbones' layers end in that the converter makes one with the layer in front."""
+
 _OUTPUT = "embedding"
 """What the layer is called that gives the model's output; the converter forgets its name."""
 
@@ -177,7 +180,8 @@ def _layer_name(tensor: str) -> str:
     paths = [path.split("/") for path in tensor.split(";")]
     weighing = [path for path in paths if path[-1] in _WEIGHING]
     path = (weighing or paths)[0]
-    return path[-2] if len(path) > 1 else path[0]
+    name = path[-2] if len(path) > 1 else path[0]
+    return next((name.removesuffix(ending) for ending in _ENDINGS if name.endswith(ending)), name)
 
 
 def _errors(layers: Sequence[Layer], noises: Sequence[float]) -> Iterator[LayerError]:

@@ -52,7 +52,7 @@ def train_quantization_aware(
     emulated = emulate(student, calibration())
     lesson = _Lesson(model, emulated, normalization, options)
     for number, batch in enumerate(read_ahead(_batches(frames, training, lesson.size, options)), start=1):
-        loss = lesson.step(batch, _learning_rate(number / options.steps, options.learning_rate))
+        loss = lesson.step(batch, _learning_rate((number - 1) / options.steps, options.learning_rate))
         if not math.isfinite(loss):
             raise TrainingError(
                 f"the loss is no longer a number at learning rate {options.learning_rate}; choose a smaller one"

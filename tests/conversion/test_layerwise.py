@@ -6,8 +6,10 @@ import pytest
 import tf_keras
 
 from edgetl.conversion import ConversionOptions, convert
+from edgetl.conversion.calibration import recipe_frames
 from edgetl.conversion.layerwise import compare_layers, guilty_layers
 from edgetl.errors import ConversionError
+from edgetl.training.folding import fold
 from tests.conversion.bottlenecks import build_bottlenecks, plant
 from tests.conversion.conftest import NORMALIZATION, PREPROCESS, SIZE
 
@@ -64,3 +66,20 @@ def test_models_of_different_networks_are_refused(converted, frames):
     other = convert(network, NORMALIZATION, PREPROCESS, ConversionOptions("float32"))
     with pytest.raises(ConversionError, match="no layer in common"):
         compare_layers(converted("int8").model, other.model, frames[:1])
+
+
+def test_a_backbone_is_told_by_its_layers_whether_batch_normalization_is_folded_or_not():
+    from edgetl.backbones import build, get_backbone
+
+    spec = get_backbone("mobilenet-v2-0.35")
+    model, preprocess = build(spec, SIZE, pretrained=False), spec.preprocess(SIZE)
+    images = recipe_frames(SIZE, SIZE, 2)
+    names = []
+    for network in (model, fold(model)):
+        int8, reference = (
+            convert(network, spec.normalization, preprocess, ConversionOptions(quantize), images)
+            for quantize in ("int8", "float32")
+        )
+        names.append([error.layer for error in compare_layers(int8.model, reference.model, images)])
+    assert names[0] == names[1]
+    assert {"stem", "block2a_expand", "block3b_depthwise", "block3b_add", "head", "embedding"} <= set(names[0])
