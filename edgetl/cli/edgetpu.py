@@ -39,7 +39,7 @@ def check(model: Path, target: str, compiled: Optional[Path], fail_on: Optional[
         if as_json:
             print_json(proof.to_json())
         else:
-            told = f"{compiled or 'what it holds for the Edge TPU'} was compiled from the model in {model}"
+            told = f"{compiled or 'the Edge TPU model'} was compiled from the model in {model}"
             click.echo("\n".join(proof.reasons) or told)
         raise SystemExit(0 if proof.match else FAILED)
     analysis = analyse(content, limits)

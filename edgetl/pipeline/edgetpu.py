@@ -66,12 +66,12 @@ def require_mappable(model: bytes, board: Target) -> Optional[Analysis]:
         return None
     analysis = analyse(model, Limits.of(board))
     if analysis.refused:
-        raise ConversionError(f"the Edge TPU would refuse the model: {analysis.refused}. {analysis.refused_fix}")
+        raise ConversionError(f"the Edge TPU would refuse the model: {analysis.refused}; {analysis.refused_fix}")
     if len(analysis.cpu_ops) > MOST_ON_CPU:
         first = analysis.cpu_ops[0]
         raise ConversionError(
             f"{len(analysis.cpu_ops)} of {len(analysis.ops)} operators would stay on the CPU of {board.name}, "
-            f"the first is {first.op}: {first.reason}. {first.fix or 'Choose another backbone: edgetl backbones'}"
+            f"the first is {first.op}: {first.reason}; {first.fix or 'choose another backbone: edgetl backbones'}"
         )
     return analysis
 
