@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Optional
+from typing import Any, Optional
 
 from edgetl.evaluation.figure import Figure
 from edgetl.evaluation.metrics import PairedDifference
@@ -57,6 +57,20 @@ class Gate:
     repairs: tuple[Repair, ...]
     guilty: tuple[GuiltyLayer, ...]
     how: str
+
+    def summary(self) -> dict[str, Any]:
+        """What `edgetl build --json` prints: points of accuracy, and the repairs that were kept."""
+        return {
+            "passed": self.passed,
+            "proven": self.proven,
+            "max_drop": self.max_drop,
+            "points_before": self.first.points,
+            "points": self.final.points,
+            "points_interval": [self.final.low, self.final.high],
+            "n": self.final.n,
+            "repairs": [repair.name for repair in self.repairs if repair.kept],
+            "guilty": [layer.name for layer in self.guilty],
+        }
 
     def without_seconds(self) -> Gate:
         """What is the same however long the repairs took."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from edgetl.conversion.layerwise import FRAMES, compare_layers, guilty_layers
 from edgetl.conversion.origin import Origin
 from edgetl.data import Dataset
-from edgetl.errors import ConversionError, EngineError, OptionError
+from edgetl.errors import ConversionError, EngineError, OptionError, TrainingError
 from edgetl.evaluation import Gate, GuiltyLayer, ImageResult, Judgement, Repair, Stage, allowed_drop, judge
 from edgetl.pipeline.candidate import FOLDS, Candidate, held_out_answers
 from edgetl.pipeline.options import BuildOptions
@@ -127,7 +127,7 @@ def _try(step: RepairStep, best: Attempt, court: _Court, workshop: Workshop) -> 
     try:
         with workshop.steps.measure(f"repair: {step.name}"):
             attempt = step.apply(workshop, best)
-    except (ConversionError, EngineError) as error:
+    except (ConversionError, EngineError, TrainingError) as error:
         before, seconds = court.judge(best), time.perf_counter() - started
         return best, Repair(step.name, before.accuracy, seconds=seconds, note=str(error))
     before, after = court.judge(best, by_validation=attempt.trained), court.judge(attempt)

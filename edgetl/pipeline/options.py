@@ -97,6 +97,7 @@ class BuildResult:
                 }
                 for stage in (training.stages if training else ())
             },
+            "gate": self.report.gate and self.report.gate.summary(),
             "note": self.note,
             "model_bytes": summary.model_bytes,
             "bundle_bytes": summary.bundle_bytes,

@@ -98,6 +98,13 @@ def test_a_report_with_a_gate_comes_back_from_json_as_it_was(report):
     assert Report.from_json(told.to_json()) == told
 
 
+def test_the_summary_has_what_a_program_asks_for(report):
+    summary = with_gate(report).gate.summary()
+    assert (summary["passed"], summary["proven"], summary["n"]) == (True, False, 112)
+    assert summary["repairs"] == ["cross-layer equalisation"]
+    assert summary["guilty"] == ["block1a_project"]
+
+
 def test_the_proof_leaves_out_how_long_repairs_took(report):
     proof = with_gate(report).proof()
     assert [repair.seconds for repair in proof.gate.repairs] == [None, None]
