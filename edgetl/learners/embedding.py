@@ -29,20 +29,20 @@ def to_grid(raw: ArrayLike, zero_point: int = 0) -> NDArray[np.int16]:
     Raises:
         LearningError: another shape or type, NaN or infinity.
     """
-    values = _integers(np.asarray(raw)) - zero_point
+    values = np.subtract(_integers(np.asarray(raw)), zero_point, dtype=np.int64)
     if values.ndim not in (1, 2):
         raise LearningError(f"embeddings have shape {values.shape}; give (d,) or (n, d)")
-    length = np.sqrt((values * values).sum(axis=-1, keepdims=True).astype(np.float64))
+    length = np.sqrt((values * values).sum(axis=-1, keepdims=True))
     length[length == 0] = 1
-    return np.asarray(np.rint(values * np.float64(GRID) / length), dtype=np.int16)
+    return np.asarray(np.rint(values / (length / GRID)), dtype=np.int16)
 
 
 _FLOAT_STEPS = 1 << 20
 
 
-def _integers(raw: NDArray[Any]) -> NDArray[np.int64]:
+def _integers(raw: NDArray[Any]) -> NDArray[Any]:
     if raw.dtype in (np.int8, np.uint8, np.int16):
-        return raw.astype(np.int64)
+        return raw
     if raw.dtype not in (np.float32, np.float64):
         raise LearningError(f"embeddings are {raw.dtype}; give int8, uint8, int16 or float32")
     if not np.isfinite(raw).all():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -65,6 +66,23 @@ class LastLayer:
     def novelty(self, grid: NDArray[np.int16]) -> Floats:
         """(n,) float32 in 0..1: the share of known images that look less unusual than this one."""
         return self.novelty_model.share(unit_length(grid))
+
+    def predict(self, grid: NDArray[np.int16]) -> tuple[Floats, Floats]:
+        """`probabilities` (n, K) and `novelty` (n,), up to float32's rounding, by one product instead of three.
+
+        It is what a device does for every image, with caches that the backbone has just emptied.
+        """
+        classes = len(self.labels)
+        products = np.atleast_2d(grid).astype(np.float32) @ self._columns
+        probabilities = softmax(products[:, :classes] + self.bias, self.temperature)
+        near, along = products[:, classes : 2 * classes], products[:, 2 * classes :]
+        return probabilities, self.novelty_model.share_of(along, near)
+
+    @cached_property
+    def _columns(self) -> Floats:
+        """(d, 2 K + J) the weights, the novelty's weights and its directions, for embeddings of length GRID."""
+        columns = [self.weights, self.novelty_model.weights, self.novelty_model.directions]
+        return np.ascontiguousarray(np.concatenate(columns, axis=1) / np.float32(GRID))
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Everything but the labels and the solver's name, as float32 arrays to store."""

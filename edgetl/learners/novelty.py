@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -77,10 +78,16 @@ class NoveltyModel:
 
     def share(self, unit: Floats) -> Floats:
         """(n,) float32: the share of known images that look less unusual than embeddings (n, d) of length 1."""
-        along = unit @ self.directions
-        unusual = (along * along).sum(axis=1) - (unit @ self.weights + self.bias).max(axis=1)
-        shares = np.linspace(0, 1, len(self.quantiles))
-        return np.interp(unusual, self.quantiles, shares).astype(np.float32)
+        return self.share_of(unit @ self.directions, unit @ self.weights)
+
+    def share_of(self, along: Floats, near: Floats) -> Floats:
+        """The same, from what embeddings (n, d) of length 1 give with `directions` (n, J) and `weights` (n, K)."""
+        unusual = (along * along).sum(axis=1) - (near + self.bias).max(axis=1)
+        return np.interp(unusual, self.quantiles, self._shares).astype(np.float32)
+
+    @cached_property
+    def _shares(self) -> NDArray[np.float64]:
+        return np.linspace(0, 1, len(self.quantiles))
 
 
 @dataclass(frozen=True, eq=False)

@@ -146,8 +146,8 @@ class Classifier:
         invoked = perf_counter()
         last_layer = self._current_layer()
         grid = to_grid(raw, self._engine.zero_point)
-        probabilities = last_layer.probabilities(grid)[0].tolist()
-        novelty = float(last_layer.novelty(grid)[0])
+        rows, novelties = last_layer.predict(grid)
+        probabilities, novelty = rows[0].tolist(), float(novelties[0])
         done = perf_counter()
         probability = max(probabilities)
         seconds = {

@@ -41,6 +41,13 @@ class TestPredicting:
         for method in (layer.scores, layer.probabilities, layer.novelty):
             assert np.allclose(method(rows[4])[0], method(rows)[4], atol=1e-4)
 
+    def test_predicting_gives_both_at_once(self, layer, world):
+        rows = world.draw(2, 9, 1)
+        probabilities, novelty = layer.predict(rows)
+        assert np.allclose(probabilities, layer.probabilities(rows), atol=1e-5)
+        assert np.allclose(novelty, layer.novelty(rows), atol=1e-3)
+        assert layer.predict(rows[4])[0].shape == (1, len(LABELS))
+
     def test_enormous_scores_do_not_overflow(self, layer, world):
         steep = replace(layer, temperature=1e-6)
         assert np.isfinite(steep.probabilities(world.draw(0, 20, 1))).all()
