@@ -4,7 +4,7 @@ Which ones: first-order Taylor importance (Molchanov et al. 2019, arXiv 1906.107
 photo's loss, to first order, when a channel is taken out. Taken out means that its average takes its place (Evci et
 al. 2018, Mean Replacement Pruning): a constant moves into the bias of the layer that read it, so a channel that is
 always the same, such as a dead one, goes without any change of the function. Channels of all groups compete by
-importance for the time that their removal saves, until the model fits its budget of multiply-accumulates.
+importance for each multiply-accumulate that their removal saves, until the model fits its budget.
 """
 
 from __future__ import annotations
@@ -23,10 +23,6 @@ from edgetl.errors import ConversionError, OptionError
 
 if TYPE_CHECKING:
     from tf_keras import Model
-
-_DEPTHWISE_TIME = 10
-"""How much longer a multiply-accumulate takes in a depthwise convolution than in a dense one. XNNPACK int8 with dot
-products measured 18 (MobileNetV2 0.35, six prunings, least squares); without them dense ones are slower."""
 
 Batch = tuple[np.ndarray, np.ndarray]
 """Normalised images, float32 (m, h, w, 3), and the columns of their labels, int32 (m,)."""
@@ -48,7 +44,7 @@ class PruningOptions:
     rounds: int = 3
     images: int = 256
     epochs: int = 2
-    last_epochs: int = 10
+    last_epochs: int = 14
     smallest_share: float = 0.1
 
     def __post_init__(self) -> None:
@@ -147,8 +143,8 @@ def choose_channels(
 ) -> dict[str, np.ndarray]:
     """The channels to keep of each group, sorted, so that at most `budget` multiply-accumulates remain.
 
-    The next to go are always those, down to the group's next lower multiple, whose importance for the time saved
-    is least. Raises ConversionError where the budget cannot be met.
+    The next to go are always those, down to the group's next lower multiple, whose importance for each
+    multiply-accumulate saved is least. Raises ConversionError where the budget cannot be met.
     """
     plan = _Plan(model, groups)
     ranked = {name: np.argsort(-values, kind="stable") for name, values in scores.items()}
@@ -212,26 +208,21 @@ class _Plan:
         self.widths = {group.name: group.width for group in groups}
         self._whole = dict(self.widths)
         touching = {name: [group.name for group in groups if name in group.layers] for name in _names(model)}
-        self._macs = [(layer_macs(layer), touching[layer.name]) for layer in model.layers]
-        self._times = [(macs * _time(layer), names) for (macs, names), layer in zip(self._macs, model.layers) if macs]
+        costs = [(layer_macs(layer), touching[layer.name]) for layer in model.layers]
+        self._costs = [(cost, names) for cost, names in costs if cost]
 
     def macs(self) -> int:
         """Multiply-accumulates with the widths as they are."""
-        return round(sum(self._left(macs, names, self.widths) for macs, names in self._macs))
+        return round(sum(self._left(cost, names, self.widths) for cost, names in self._costs))
 
     def saving(self, name: str, width: int) -> float:
-        """The time saved when one group falls to `width`, in dense multiply-accumulates."""
+        """How many go when one group falls to `width`."""
         after = {**self.widths, name: width}
-        concerned = [(time, names) for time, names in self._times if name in names]
-        return sum(self._left(time, names, self.widths) - self._left(time, names, after) for time, names in concerned)
+        concerned = [(cost, names) for cost, names in self._costs if name in names]
+        return sum(self._left(cost, names, self.widths) - self._left(cost, names, after) for cost, names in concerned)
 
     def _left(self, cost: int, names: list[str], widths: Mapping[str, int]) -> float:
         return cost * math.prod(widths[name] / self._whole[name] for name in names)
-
-
-def _time(layer: Any) -> int:
-    """Of one multiply-accumulate, beside one of a dense convolution."""
-    return _DEPTHWISE_TIME if type(layer).__name__ == "DepthwiseConv2D" else 1
 
 
 def _names(model: Model) -> list[str]:
