@@ -53,4 +53,4 @@ class Cholesky:
         return self.backward(self.forward(rows))
 
 
-_BLOCK = 128
+_BLOCK = 64
