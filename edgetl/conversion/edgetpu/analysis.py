@@ -59,6 +59,11 @@ class Analysis:
         """The operators that stay on the CPU."""
         return tuple(op for op in self.ops if op.placed == "cpu")
 
+    @property
+    def activation_limit_bytes(self) -> int:
+        """What the chip holds of activations at once; layers beyond that are cut into strips."""
+        return int(load_rules().chip["activation_bytes"])
+
     def to_json(self) -> dict[str, Any]:
         """The object that `edgetl check --json` prints."""
         return {
