@@ -7,7 +7,7 @@ import threading
 from collections import deque
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Deque, Dict, Iterable, Iterator, List, Optional, Tuple, Union
+from typing import Deque, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple, Union
 
 import numpy as np
 
@@ -150,20 +150,20 @@ class Classifier:
         probabilities, novelty = rows[0].tolist(), float(novelties[0])
         done = perf_counter()
         probability = max(probabilities)
-        seconds = {
-            "decode": prepared.decode_seconds,
-            "preprocess": prepared.preprocess_seconds,
-            "invoke": invoked - start,
-            "last_layer": done - invoked,
+        milliseconds = {
+            "decode": 1000 * prepared.decode_seconds,
+            "preprocess": 1000 * prepared.preprocess_seconds,
+            "invoke": 1000 * (invoked - start),
+            "last_layer": 1000 * (done - invoked),
+            "total": 1000 * (prepared.decode_seconds + prepared.preprocess_seconds + done - start),
         }
-        milliseconds = {stage: 1000 * value for stage, value in seconds.items()}
         prediction = Prediction(
             label=last_layer.labels[probabilities.index(probability)],
             probability=probability,
             probabilities=dict(zip(last_layer.labels, probabilities)),
             novelty=novelty,
             is_novel=novelty > last_layer.novelty_threshold,
-            milliseconds={**milliseconds, "total": sum(milliseconds.values())},
+            milliseconds=milliseconds,
         )
         self._observe(grid, prediction)
         return prediction
@@ -177,8 +177,7 @@ def default_threads() -> int:
 _DECODERS = 2
 
 
-@dataclass(frozen=True)
-class _Prepared:
+class _Prepared(NamedTuple):
     """A frame for the model, and what it took to make it."""
 
     frame: np.ndarray
