@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -86,16 +87,20 @@ def test_a_32_bit_one_runs_too_and_nothing_of_it_is_left(tmp_path: Path) -> None
         socket.create_connection((small.host, small.port), timeout=5)
 
 
-def test_a_device_ends_with_the_killed_process_that_started_it(device: Device, tmp_path: Path) -> None:
-    with subprocess.Popen([sys.executable, "-c", LAST, tmp_path], stdout=subprocess.PIPE, cwd=REPOSITORY) as starter:
+@pytest.mark.usefixtures("device")  # which skips where there can be none
+def test_a_device_ends_with_the_killed_process_that_started_it(tmp_path: Path) -> None:
+    folder = tmp_path / "device"
+    folder.mkdir()
+    with subprocess.Popen([sys.executable, "-c", LAST, folder], stdout=subprocess.PIPE, cwd=REPOSITORY) as starter:
         assert starter.stdout is not None
         assert starter.stdout.readline() == b"started\n"
-        assert _processes_in(tmp_path / "root")
+        assert _processes_in(folder / "root")
         starter.send_signal(signal.SIGKILL)
     deadline = time.monotonic() + 10
-    while _processes_in(tmp_path / "root") and time.monotonic() < deadline:
+    while _processes_in(folder / "root") and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert _processes_in(tmp_path / "root") == []
+    assert _processes_in(folder / "root") == []
+    shutil.rmtree(folder)
 
 
 def _processes_in(root: Path) -> list[int]:

@@ -27,13 +27,6 @@ print(json.dumps({
 }))
 """
 
-REPLAY = """
-import json, sys
-from edgetl.bundle import open_bundle
-from edgetl.runtime.canaries import replay
-print(json.dumps(replay(open_bundle(sys.argv[1])).to_dict()))
-"""
-
 
 def test_the_device_rooms_import_without_anything_of_the_host(
     emulated: EmulatedPython, request: pytest.FixtureRequest
@@ -60,7 +53,7 @@ def test_run_names_pictures_as_the_host_does(emulated: EmulatedPython, teachable
 
 def test_the_canaries_are_answered_as_by_the_host(emulated: EmulatedPython, tiny_model: bytes, tmp_path: Path) -> None:
     bundle = pack_teachable(tmp_path / "colours.edgetl", tiny_model, canaries=tuple(MIXTURES))
-    ran = emulated.run("-c", REPLAY, bundle)
+    ran = emulated.run("-m", "edgetl.runtime", "prove", bundle, "--json")
     assert ran.returncode == 0, ran.stderr
     found = json.loads(ran.stdout)
     assert found["canaries"] == len(MIXTURES)
