@@ -7,7 +7,10 @@ least) are new. A model is built on 60 pictures of each old class, solver and sh
 cross-validation; then 1, 2, 5, 10 and 20 pictures of each new class are taught. All methods get the same int8
 embeddings, of length 1. The nearest mean is by cosine (imprinting); logistic regression is scikit-learn's, its C the
 best of three for the set and the number of pictures, judged on the very test photos; plain LDA has edgetl's shrinkage
-and equal priors, but no correction.
+and equal priors, but no correction. The target is at most half a point under the best of them.
+
+The form of edgetl's correction was chosen on sign digits, the built-in digits and one grocery session, embedded by
+EfficientNet-Lite0; other sets and other backbones only confirm it.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ SHOTS = (1, 2, 5, 10, 20)
 INVERSE_PENALTIES = (10.0, 100.0, 1000.0)
 PEERS = ("nearest mean", "logistic regression", "plain LDA")
 FOLDS = 5
+TARGET_POINTS = -0.5
 
 
 def main() -> None:
@@ -130,6 +134,7 @@ def table(result: dict[str, Any]) -> str:
             f"{each['data']:16}{each['pictures']:4} new"
             + "".join(f"{c:>22}" for c in cells)
             + f"{each['margin']:>+16.1f}"
+            + ("" if each["margin"] >= TARGET_POINTS else "  under the target")
         )
     return "\n".join([*lines, f"least margin: {result['least_margin']:+.1f} points"])
 
