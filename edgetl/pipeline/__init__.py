@@ -22,6 +22,7 @@ from edgetl.pipeline.edgetpu import (
     compile_for,
     require_compiler,
     require_mappable,
+    require_suitable,
     take_precompiled,
 )
 from edgetl.pipeline.gate import pass_gate, prefer_aware
@@ -72,6 +73,7 @@ def build(
     name = _checked_name(name or source.resolve().stem)
     _check_board(board, options)
     backbone = options.backbone or board.backbone
+    require_suitable(backbone, board)
     origin = find_origin(
         backbone, options.input_size, options.weights, options.cache, options.normalization, options.edgetpu_backbone
     )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Optional, Union
 
+from edgetl.backbones import list_backbones
 from edgetl.bundle import Bundle, open_bundle, pack
 from edgetl.conversion.edgetpu import (
     Analysis,
@@ -38,6 +40,23 @@ class EdgeTpuModel:
     state: str
     model: Optional[bytes]
     note: str
+
+
+def require_suitable(backbone: str, board: Target) -> None:
+    """Before weights are fetched: what is known of a backbone by its name; nothing is known of a file.
+
+    Raises:
+        ConversionError: the board has an Edge TPU, which does not take the backbone.
+    """
+    specs = {spec.name: spec for spec in list_backbones()}
+    if not board.edgetpu or backbone not in specs or specs[backbone].coral:
+        return
+    suitable = [name for name, spec in specs.items() if spec.coral]
+    nearest = difflib.get_close_matches(backbone, suitable, n=1, cutoff=0.0)[0]
+    raise ConversionError(
+        f"{backbone} has layers that the Edge TPU of {board.name} does not take; take {nearest} instead, "
+        "or another one of: edgetl backbones"
+    )
 
 
 def take_precompiled(model: bytes, compiled: Optional[bytes], board: Target) -> Optional[EdgeTpuModel]:

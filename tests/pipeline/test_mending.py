@@ -9,6 +9,7 @@ import pytest
 from edgetl.conversion.edgetpu import analyse
 from edgetl.conversion.origin import Origin, find_origin
 from edgetl.errors import ConversionError
+from edgetl.pipeline import BuildOptions, build
 from edgetl.pipeline.edgetpu import require_mappable
 from edgetl.targets import load_target
 from tests.conversion.edgetpu.graphs import one_operator
@@ -88,6 +89,12 @@ def test_what_cannot_be_mended_is_refused_with_the_reason_and_the_way_round(tmp_
     model = origin(keras_file(tmp_path, odd)).compile("int8").model
     with pytest.raises(ConversionError, match=reason):
         require_mappable(model, CORAL)
+
+
+def test_a_backbone_that_is_known_not_to_map_is_refused_before_its_weights_are_fetched(tmp_path, digits):
+    options = BuildOptions(backbone="mobilenet-v3-small", weights=tmp_path / "nowhere.h5")
+    with pytest.raises(ConversionError, match="take mobilenet-v3-small-minimalistic instead"):
+        build(digits, "coral", options, output=tmp_path)
 
 
 def test_a_board_without_an_edge_tpu_takes_them(tmp_path):
