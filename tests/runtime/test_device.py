@@ -50,6 +50,14 @@ def test_importing_the_runtime_brings_in_no_interpreter_yet() -> None:
     subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=True)
 
 
+def test_the_classifier_loads_nothing_that_a_prediction_does_not_need() -> None:
+    needless = {"concurrent.futures", "email", "sqlite3", "subprocess"}
+    needless |= {f"edgetl.learners.{name}" for name in ("adaptation", "drift", "selection")}
+    code = f"import sys; from edgetl.runtime import Classifier; print(*{needless!r} & set(sys.modules))"
+    found = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=True, capture_output=True, text=True)
+    assert found.stdout.split() == []
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("version", "packages"),
