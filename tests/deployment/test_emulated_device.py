@@ -1,0 +1,85 @@
+"""A bundle goes to a 64-bit Raspberry Pi and back: its own Python, its own interpreter, by SSH."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from edgetl.deployment import Transport, connect, deploy
+from edgetl.errors import DeviceError
+from tests.emulation.device import Device, device
+from tests.emulation.machines import ARM64
+from tests.emulation.root import build_wheel, install, site
+from tests.runtime.installing import Releases, digest_of
+from tests.runtime.learning import frame, jpeg
+from tests.runtime.test_install import flipped_and_digested, with_other_normalisation, with_swapped_labels
+
+__all__ = ["device"]
+
+pytestmark = pytest.mark.slow
+
+PYTHON = ".local/share/edgetl/python/bin/python"
+WRAPPER = '#!/bin/bash\nPYTHONPATH=/opt/edgetl exec /usr/bin/python3 "$@"\n'
+
+
+@pytest.fixture(scope="module")
+def board(device: Device, tmp_path_factory: pytest.TempPathFactory) -> Device:
+    """The device with edgetl's own wheel and an interpreter, where `deploy` looks for them."""
+    place = device.root / "opt/edgetl"
+    shutil.copytree(site(ARM64, "ai-edge-litert"), place)
+    install([build_wheel(tmp_path_factory.mktemp("wheel"))], place, ARM64)
+    python = device.root / "home/pi" / PYTHON
+    python.parent.mkdir(parents=True)
+    python.write_text(WRAPPER)
+    python.chmod(0o755)
+    for path in (device.root / "home/pi/.local").rglob("*"):
+        os.chown(path, 1000, 1000)
+    os.chown(device.root / "home/pi/.local", 1000, 1000)
+    return device
+
+
+@pytest.fixture
+def transport(board: Device, request: pytest.FixtureRequest) -> Iterator[Transport]:
+    """The way to a root of the test's own on the device."""
+    with connect("device", root=f"/home/pi/{request.node.name[:60]}", ssh_config=board.config) as opened:
+        yield opened
+
+
+def teach(board: Device, transport: Transport, label: str, count: int) -> None:
+    """Teaches the bundle that runs generated pictures, by the command line of the device."""
+    folder = board.root / "tmp" / label
+    folder.mkdir()
+    for seed in range(count):
+        (folder / f"{seed}.jpg").write_bytes(jpeg(frame("yellow", seed)))
+    bundle = transport.tell("status")["bundle"]
+    done = board.ssh(f"{PYTHON} -m edgetl teach {bundle} {label} /tmp/{label} --thumbnails --json")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_bundle_is_proven_taught_updated_and_rolled_back_there(
+    board: Device, transport: Transport, releases: Releases
+) -> None:
+    first = deploy(releases.first, transport)
+    assert first.installed["replay"]["canaries"] == 3
+    assert transport.tell("status")["machine"]["architecture"] == "aarch64"
+    teach(board, transport, "yellow", 3)
+    second = deploy(releases.second, transport)
+    assert second.installed["carried"] == 3
+    assert second.sent_bytes < 0.5 * second.bundle_bytes
+    other = deploy(releases.other_backbone, transport)
+    assert (other.installed["carried"], other.installed["not_carried"]) == (3, 0)
+    assert transport.tell("rollback")["digest"] == digest_of(releases.second)
+
+
+def test_what_fails_its_canaries_there_does_not_run(
+    transport: Transport, releases: Releases, tmp_path: Path
+) -> None:
+    deploy(releases.first, transport)
+    for plant in (with_swapped_labels, with_other_normalisation, flipped_and_digested):
+        with pytest.raises(DeviceError, match="device: 'colours' was changed"):
+            deploy(plant(releases.second, tmp_path / "faulty.edgetl"), transport)
+    assert transport.tell("status")["running"]["digest"] == digest_of(releases.first)
