@@ -141,7 +141,7 @@ _NONE_INSTALLED = (
 
 _CRASHES = (
     "Google's libedgetpu of 2021 would end the process under {interpreter}; "
-    "install one built for TensorFlow 2.12 or newer"
+    "install one built for TensorFlow 2.12 or newer, such as github.com/feranick/libedgetpu has them"
 )
 _GOOGLES_BUILD = re.compile(rb"COMPILER=[56]\.")
 """In what `edgetpu_version` says for all that Google published as binaries; the source was mended in 2024."""
