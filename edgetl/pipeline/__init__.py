@@ -17,6 +17,7 @@ from edgetl.data.listing import list_photos
 from edgetl.errors import DataError, OptionError, StorageError
 from edgetl.evaluation import Report, write_html
 from edgetl.pipeline.candidate import Candidate
+from edgetl.pipeline.distillation import prefer_distilled
 from edgetl.pipeline.edgetpu import (
     EdgeTpuModel,
     compile_for,
@@ -25,9 +26,10 @@ from edgetl.pipeline.edgetpu import (
     require_suitable,
     take_precompiled,
 )
-from edgetl.pipeline.gate import pass_gate, prefer_aware
+from edgetl.pipeline.gate import pass_gate, prefer_aware, require_float
 from edgetl.pipeline.options import BuildOptions, BuildResult, Progress
 from edgetl.pipeline.pruning import prune_backbone
+from edgetl.pipeline.repairs import Attempt
 from edgetl.pipeline.shelf import Measured, Shelf
 from edgetl.pipeline.sparsity import compress_weights
 from edgetl.pipeline.stages import (
@@ -77,6 +79,7 @@ def build(
     origin = find_origin(
         backbone, options.input_size, options.weights, options.cache, options.normalization, options.edgetpu_backbone
     )
+    require_float(origin, options)
     _check_output(output)
     list_photos(source)  # an unusable folder is told of before anything is compiled
 
@@ -95,17 +98,20 @@ def build(
     reason = reason_to_stay(first, origin, dataset, options)
     tuned = None if reason else fine_tune_stage_2(first, origin, dataset, board, options, steps)
     kept, stages = keep_better(first, tuned, dataset, reason)
+    if options.teacher is not None:
+        kept, stages = prefer_distilled(first, kept, stages, origin, dataset, board, options, steps)
     pruned = None
     if options.pruning is not None:
         pruned = prune_backbone(kept, stages, origin, dataset, board, options, steps)
         kept, stages, origin = pruned.candidate, pruned.stages, pruned.origin
     if options.sparsity is not None:
         kept, stages = compress_weights(kept, stages, origin, dataset, board, options, steps)
+    start = Attempt(kept, options.conversion)
     if options.aware:
-        kept, aware = prefer_aware(kept, origin, dataset, board, options, steps)
+        start, aware = prefer_aware(kept, origin, dataset, board, options, steps)
         stages = (*(replace(stage, kept=stage.kept and not aware.kept) for stage in stages), aware)
-    gated = pass_gate(kept, origin, dataset, board, options, steps) if options.max_drop is not None else None
-    kept, twin = (gated.candidate, gated.reference) if gated else (kept, None)
+    gated = pass_gate(start, origin, dataset, board, options, steps) if options.max_drop is not None else None
+    kept, twin = (gated.candidate, gated.reference) if gated else (start.candidate, None)
     if options.compare_scratch:
         stages = (*stages, train_from_scratch(origin, dataset, board, options, steps))
     shelf = Shelf(name, board, origin, dataset)
@@ -150,7 +156,7 @@ def _load(
 ) -> Dataset:
     """Every photo is opened once: checked, embedded, and kept as a frame where it is needed again."""
     again = options.fine_tune != "off" or options.float_reference or options.compare_scratch
-    again = again or options.pruning is not None or options.sparsity is not None
+    again = again or any((options.teacher, options.pruning, options.sparsity))
     again = again or options.aware or options.max_drop is not None
     dataset = load_folder(source, options.data, origin.preprocess, embedder, again, options.cache, progress)
     if not len(dataset.indices("test")):

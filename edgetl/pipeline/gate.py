@@ -1,7 +1,7 @@
 """The accuracy gate of a build: the final model against its float twin, repaired where it lost too much.
 
 Both are judged on photos that neither was trained on: by cross-validation of the last layer over all but the test
-photos where the backbone is as it was published, on the validation photos where it was fine-tuned or trained here.
+photos where the backbone is as it was published, on the validation photos where it was fine-tuned.
 """
 
 from __future__ import annotations
@@ -37,36 +37,41 @@ class Gated:
     gate: Gate
 
 
+def require_float(origin: Origin, options: BuildOptions) -> None:
+    """Raises OptionError where something was asked for that takes the float model, and only a compiled one is there."""
+    if origin.assemble is not None:
+        return
+    if options.max_drop is not None:
+        raise OptionError(f"{origin.name} is compiled: there is no float model to compare with; leave --max-drop out")
+    if options.aware:
+        raise OptionError(f"{origin.name} is compiled, so it cannot be trained; use --quantize int8")
+
+
 def pass_gate(
-    kept: Candidate, origin: Origin, dataset: Dataset, board: Target, options: BuildOptions, steps: Steps
+    start: Attempt, origin: Origin, dataset: Dataset, board: Target, options: BuildOptions, steps: Steps
 ) -> Gated:
     """The candidate itself where it loses at most `options.max_drop` points against float, else a repaired one.
 
     Repairs are tried in order of their cost, each on top of the best model so far, until one is good enough.
-
-    Raises:
-        OptionError: there is no float twin to compare with.
-        ConversionError: no repair is good enough, and `options.allow_drop` is off.
+    Raises ConversionError where none is, and `options.allow_drop` is off.
     """
     assert options.max_drop is not None
-    if origin.assemble is None:
-        raise OptionError(f"{origin.name} is compiled: there is no float model to compare with; leave --max-drop out")
+    kept = start.candidate
     with steps.measure("accuracy gate"):
         reference = solve_float(kept, origin, dataset, options, steps)
     court = _Court(reference, dataset)
-    best = Attempt(kept, options.conversion)
-    first = court.judge(best)
+    best, first = start, court.rule(start)
     repairs: list[Repair] = []
     guilty: tuple[GuiltyLayer, ...] = ()
     if not first.passes(options.max_drop):
         guilty = _guilty(kept, reference, dataset)
         workshop = Workshop(kept, origin, dataset, board, options, steps)
-        for step in repairs_for(kept.artifact.quantize, board):
+        for step in repairs_for(start, board):
             best, repair = _try(step, best, court, workshop)
             repairs.append(repair)
-            if repair.kept and court.judge(best).passes(options.max_drop):
+            if repair.kept and court.rule(best).passes(options.max_drop):
                 break
-    gate = _told(options.max_drop, first, court.judge(best), repairs, guilty)
+    gate = _told(options.max_drop, first, court.rule(best), repairs, guilty)
     if not gate.passed and not options.allow_drop:
         raise ConversionError(_refusal(gate, kept.artifact.quantize))
     return Gated(best.candidate, reference, gate)
@@ -74,17 +79,16 @@ def pass_gate(
 
 def prefer_aware(
     kept: Candidate, origin: Origin, dataset: Dataset, board: Target, options: BuildOptions, steps: Steps
-) -> tuple[Candidate, Stage]:
+) -> tuple[Attempt, Stage]:
     """The candidate after quantization-aware training where the validation photos prefer it, else as it was.
 
-    Raises:
-        OptionError: only a compiled backbone is there, or there are no validation photos.
+    Raises OptionError where there are no validation photos.
     """
     if obstacle := obstacle_to_training(origin, dataset):
         raise OptionError(f"{obstacle}; use --quantize int8")
-    started = time.perf_counter()
+    started, start = time.perf_counter(), Attempt(kept, options.conversion)
     with steps.measure("quantization-aware training"):
-        trained = train_aware(Workshop(kept, origin, dataset, board, options, steps), Attempt(kept, options.conversion))
+        trained = train_aware(Workshop(kept, origin, dataset, board, options, steps), start)
     validation = {str(dataset.samples[index].path) for index in dataset.indices("val")}
     before, after = (
         [answer for answer in held_out_answers(candidate.selection, dataset) if answer.source in validation]
@@ -95,7 +99,7 @@ def prefer_aware(
     note = "" if better else f"the validation photos did not prefer it to {kept.stage}"
     stage = stage_of(candidate, better, after, _VALIDATION, dataset, note)
     stage = replace(stage, seconds=time.perf_counter() - started)
-    return (candidate if better else kept), stage
+    return (replace(trained, candidate=candidate) if better else start), stage
 
 
 class _Court:
@@ -108,11 +112,22 @@ class _Court:
         cross_validated = reference.model is None
         self._how = f"{FOLDS}-fold cross-validation of the last layer" if cross_validated else _VALIDATION
 
-    def judge(self, attempt: Attempt, by_validation: bool = False) -> Judgement:
-        """A candidate against the float twin; one trained on the training photos by the validation photos alone."""
+    def rule(self, attempt: Attempt) -> Judgement:
+        """A candidate against the float twin, as the gate decides by it.
+
+        One that was trained on the training photos must hold on the validation photos, which it has not seen, and on
+        all of them together, where it has an advantage: few validation photos alone would let it pass by luck.
+        """
+        by_all = self.judge(attempt, by_validation=False)
+        if not attempt.trained:
+            return by_all
+        return min(by_all, self.judge(attempt, by_validation=True), key=lambda judged: judged.difference.points)
+
+    def judge(self, attempt: Attempt, by_validation: bool) -> Judgement:
+        """A candidate against the float twin on all photos that may judge, or on the validation photos alone."""
         answers: Sequence[ImageResult] = held_out_answers(attempt.candidate.selection, self._dataset)
         how = self._how
-        if by_validation or attempt.trained:
+        if by_validation:
             how = _VALIDATION
             answers = [answer for answer in answers if answer.source in self._validation]
         return judge(self._answers, answers, attempt.candidate.artifact.quantize, how)
@@ -128,9 +143,9 @@ def _try(step: RepairStep, best: Attempt, court: _Court, workshop: Workshop) -> 
         with workshop.steps.measure(f"repair: {step.name}"):
             attempt = step.apply(workshop, best)
     except (ConversionError, EngineError, TrainingError) as error:
-        before, seconds = court.judge(best), time.perf_counter() - started
+        before, seconds = court.rule(best), time.perf_counter() - started
         return best, Repair(step.name, before.accuracy, seconds=seconds, note=str(error))
-    before, after = court.judge(best, by_validation=attempt.trained), court.judge(attempt)
+    before, after = (court.judge(one, by_validation=attempt.trained) for one in (best, attempt))
     kept = after.difference.points > before.difference.points
     seconds = time.perf_counter() - started
     repair = Repair(step.name, before.accuracy, after.accuracy, after.difference, seconds, kept, attempt.note)

@@ -118,9 +118,9 @@ class RepairStep:
     apply: Callable[[Workshop, Attempt], Attempt]
 
 
-def repairs_for(quantize: str, board: Target) -> list[RepairStep]:
+def repairs_for(attempt: Attempt, board: Target) -> list[RepairStep]:
     """The repairs that an int8 model on this board can have, the cheapest first; none for other number formats."""
-    if quantize != "int8":
+    if attempt.candidate.artifact.quantize != "int8":
         return []
     steps = [
         RepairStep("more calibration photos", _calibrate_on_more),
@@ -130,7 +130,8 @@ def repairs_for(quantize: str, board: Target) -> list[RepairStep]:
     ]
     if not board.edgetpu:
         steps.append(RepairStep("guilty layers in float", _keep_in_float))
-    steps.append(RepairStep("quantization-aware training", train_aware))
+    if not attempt.trained:
+        steps.append(RepairStep("quantization-aware training", train_aware))
     if "int16x8" in board.quantize:
         steps.append(RepairStep("int16 activations", _widen))
     return steps
@@ -163,6 +164,7 @@ def _equalize(workshop: Workshop, best: Attempt) -> Attempt:
 
 
 def _correct_bias(workshop: Workshop, best: Attempt) -> Attempt:
+    """In the compiled file: a later repair converts anew without it, and has to be better all the same to be kept."""
     from edgetl.conversion.bias_correction import correct_bias
 
     model = best.model or workshop.model

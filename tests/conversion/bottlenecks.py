@@ -11,15 +11,18 @@ from tests.conversion.conftest import NORMALIZATION, SIZE
 layers = tf_keras.layers
 
 
-def build_bottlenecks(seed: int = 3) -> tf_keras.Model:
-    """Stem, two bottlenecks with a shortcut around the second, head and mean; BatchNorm is folded already."""
+def build_bottlenecks(seed: int = 3, unbounded: bool = False) -> tf_keras.Model:
+    """Stem, two bottlenecks with a shortcut around the second, head and mean; BatchNorm is folded already.
+
+    With `unbounded`, an embedding may be as large as it likes.
+    """
     image = layers.Input((SIZE, SIZE, 3), name="image")
     x = layers.Conv2D(8, 3, 2, padding="same", name="stem")(image)
     x = layers.ReLU(6.0, name="stem_relu6")(x)
     x = block1 = _bottleneck(x, "block1")
     x = layers.Add(name="block2_add")([block1, _bottleneck(x, "block2")])
     x = layers.Conv2D(24, 1, name="head")(x)
-    x = layers.ReLU(6.0, name="head_relu6")(x)
+    x = layers.ReLU(None if unbounded else 6.0, name="head_relu6")(x)
     model = tf_keras.Model(image, layers.GlobalAveragePooling2D(name="embedding")(x), name="bottlenecks")
     rng = np.random.default_rng(seed)
     for layer in model.layers:
@@ -33,6 +36,15 @@ def plant(model: tf_keras.Model, factor: float = 100.0) -> tf_keras.Model:
     factors = np.ones(8)
     factors[::4] = factor
     return rescale(model, [(group, factors)])
+
+
+def spoil(model: tf_keras.Model, factor: float = 200.0) -> tf_keras.Model:
+    """The first number of the embedding `factor` times as large: no other layer can make up for that."""
+    kernel, bias = model.get_layer("head").get_weights()
+    kernel[..., 0] *= factor
+    bias[0] *= factor
+    model.get_layer("head").set_weights([kernel, bias])
+    return model
 
 
 def between(model: tf_keras.Model) -> ScaleGroup:
