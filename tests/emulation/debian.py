@@ -72,12 +72,12 @@ def _configure(private: Path, architecture: str, suite: str) -> Path:
 
 def _archive() -> str:
     """The address of the Debian archive among this machine's own apt sources."""
-    system = platform.freedesktop_os_release()
-    wanted = (system.get("VERSION_CODENAME"), "main") if system["ID"] == "debian" else None
     listing = "$(REPO_URI) $(RELEASE) $(COMPONENT)"
-    for line in tell("apt-get", "indextargets", "--format", listing, "Created-By: Packages").splitlines():
-        address, *part = line.split()
-        if tuple(part) == wanted:
+    sources = tell("apt-get", "indextargets", "--format", listing, "Created-By: Packages").splitlines()
+    system = platform.freedesktop_os_release()
+    wanted = [system.get("VERSION_CODENAME"), "main"] if system["ID"] == "debian" else None
+    for address, *part in map(str.split, sources):
+        if part == wanted:
             return address
     raise UnavailableError("there is no Debian archive among this machine's apt sources")
 

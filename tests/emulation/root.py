@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import compileall
-import fcntl
-import hashlib
-import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from tests.emulation import debian
+from tests.emulation.cache import kept
 from tests.emulation.debian import own_architecture, unpack
 from tests.emulation.machines import ARM64, ARMHF, REPOSITORY, Machine
 from tests.emulation.tools import tell
-from tests.models import CACHE
 
 EMULATOR_SUITE = "trixie"
 """Its qemu-user is static, and shows the emulated processor in /proc/cpuinfo, which ai-edge-litert reads."""
@@ -28,18 +26,18 @@ ACCOUNTS = {
 
 def emulator(machine: Machine) -> Path:
     """The program that runs a machine's programs. Raises UnavailableError where it cannot be had."""
-    return _kept("emulators", "", _make_emulators) / machine.emulator
+    return _kept("emulators", EMULATOR_SUITE, _make_emulators) / machine.emulator
 
 
 def root(machine: Machine) -> Path:
     """A machine's "/", as its operating system comes; it is shared, so do not write to it. Raises UnavailableError."""
-    return _kept(f"root-{machine.architecture}", repr(machine), lambda folder: _make_root(folder, machine))
+    return _kept(f"root-{machine.architecture}", machine, lambda folder: _make_root(folder, machine))
 
 
 def site(machine: Machine, interpreter: str) -> Path:
     """A folder for PYTHONPATH of all that edgetl needs to run with an interpreter there. Raises UnavailableError."""
     wheels = machine.interpreters[interpreter]
-    return _kept(f"site-{machine.architecture}-{interpreter}", repr(wheels), lambda f: _make_site(f, machine, wheels))
+    return _kept(f"site-{machine.architecture}-{interpreter}", wheels, lambda f: _make_site(f, machine, wheels))
 
 
 def install(wheels: Sequence[object], folder: Path, machine: Machine) -> None:
@@ -55,22 +53,10 @@ def build_wheel(folder: Path) -> Path:
     return next(folder.glob("edgetl-*.whl"))
 
 
-def _kept(name: str, recipe: str, make: Callable[[Path], None]) -> Path:
-    """The folder that `make` makes, once for all sessions and processes; a half-made one is never seen."""
-    ours = [Path(__file__).with_name(f"{module}.py").read_text() for module in ("root", "debian")]
-    digest = hashlib.sha256("".join([recipe, *ours]).encode()).hexdigest()[:16]
-    folder = CACHE / f"{name}-{digest}"
-    if folder.exists():
-        return folder
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with open(folder.with_name(f"{folder.name}.lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not folder.exists():
-            beside = folder.with_name(f"{folder.name}.part")
-            shutil.rmtree(beside, ignore_errors=True)
-            make(beside)
-            os.replace(beside, folder)
-    return folder
+def _kept(name: str, ingredients: object, make: Callable[[Path], None]) -> Path:
+    """What these modules make of the ingredients; anew after a change of either."""
+    steps = "".join(Path(module.__file__ or "").read_text() for module in (sys.modules[__name__], debian))
+    return kept(name, repr(ingredients) + steps, make)
 
 
 def _make_emulators(folder: Path) -> None:
