@@ -151,7 +151,7 @@ def _calibrate_on_more(workshop: Workshop, best: Attempt) -> Attempt:
 
 def _clip(workshop: Workshop, best: Attempt) -> Attempt:
     conversion = replace(best.conversion, range_quantile=CLIPPED_QUANTILE)
-    note = f"to the middle {CLIPPED_QUANTILE:.2%} of the values"
+    note = f"to the middle {2 * CLIPPED_QUANTILE - 1:.2%} of the values"
     return workshop.attempt(best, best.model or workshop.model, conversion, note)
 
 

@@ -155,7 +155,7 @@ def test_a_model_that_takes_another_size_is_refused_in_one_line(backbone):
 
 
 def test_unknown_options_are_refused():
-    with pytest.raises(UnknownNameError, match="did you mean 'int8'"):
+    with pytest.raises(UnknownNameError, match="did you mean 'int16x8'"):
         ConversionOptions("int16")
     with pytest.raises(OptionError, match="calibration_images"):
         ConversionOptions(calibration_images=0)
