@@ -7,6 +7,9 @@
 predictions use it. Peers: scikit-learn's SGDClassifier.partial_fit and LogisticRegression, refit on all embeddings, and
 streaming LDA as Avalanche has it (Hayes and Kanan 2020), whose weights need the pseudo-inverse of the covariance.
 None of the peers keeps anything on the disk. The state must lie on the disk that is to be measured: `--folder`.
+
+OpenBLAS's threads spin while they wait for each other. Where other programs keep the processor busy, as a device's
+camera and interpreter do, one thread is faster than two by far: OPENBLAS_NUM_THREADS=1.
 """
 
 from __future__ import annotations
@@ -28,6 +31,8 @@ from edgetl.learners import to_grid
 from edgetl.runtime.learner import Learner
 
 DIMENSION, OLD, CLASSES, PER_CLASS = 1280, 15, 20, 60
+TAUGHT_MS, LIVE_MS = 1.0, 60.0
+"""At most, for edgetl."""
 SLOW_PICTURES = 2
 """Of the peers that take seconds a picture, so many are measured."""
 
@@ -91,6 +96,7 @@ def edgetl_row(task: Task, folder: Path) -> tuple[dict[str, Any], dict[str, Any]
         "taught_in_a_burst_ms": milliseconds(burst),
         "taught_where_syncing_is_free_ms": milliseconds(in_memory),
         "state_MB": round(size / 1e6, 2),
+        "blas_threads": os.environ.get("OPENBLAS_NUM_THREADS", "as many as cores"),
     }
 
 
@@ -155,9 +161,7 @@ def slda_row(task: Task) -> dict[str, Any]:
 
     for row, label in zip(task.old_raw, task.old_labels):
         learn(row, label)
-    taught = [
-        seconds(lambda row=row, label=label: learn(row, label)) for row, label in zip(task.raw, task.labels)
-    ]
+    taught = [seconds(lambda row=row, label=label: learn(row, label)) for row, label in zip(task.raw, task.labels)]
     live = [seconds(solve)]
     weights, bias = solve()
     predicted = task.names[(unit(task.test_raw) @ weights + bias).argmax(axis=1)]
@@ -197,6 +201,10 @@ def table(rows: list[dict[str, Any]]) -> str:
         lines.append(
             f"{row['method']:42}{taught:12.2f}{live:12.2f}{(taught + live) / first:11.1f}x{row['accuracy']:10.1%}"
         )
+    ours = rows[0]
+    within = ours["taught_ms"]["p50"] <= TAUGHT_MS and ours["live_ms"]["p50"] <= LIVE_MS
+    verdict = "within" if within else "beyond"
+    lines.append(f"edgetl is {verdict} its target: {TAUGHT_MS:g} ms until taught, {LIVE_MS:g} ms more until live")
     return "\n".join(lines)
 
 
