@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import compileall
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -48,8 +49,9 @@ def install(wheels: Sequence[object], folder: Path, machine: Machine) -> None:
 
 
 def build_wheel(folder: Path) -> Path:
-    """edgetl's own wheel, made in a folder of this very source by the project's build backend."""
-    tell(sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", folder, cwd=REPOSITORY)
+    """edgetl's own wheel, made in a folder of this very source by the project's build backend; it must succeed."""
+    build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
+    subprocess.run(build, cwd=REPOSITORY, check=True, capture_output=True)
     return next(folder.glob("edgetl-*.whl"))
 
 

@@ -6,7 +6,6 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Optional
 
 import pytest
 
@@ -17,13 +16,11 @@ class UnavailableError(Exception):
     """Something cannot be emulated here; says why, in one line."""
 
 
-def tell(*command: object, cwd: Optional[Path] = None) -> str:
+def tell(*command: object) -> str:
     """What a command prints. Raises UnavailableError, with its last line of complaint, where it fails."""
     words = [str(word) for word in command]
     try:
-        done = subprocess.run(
-            words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE_SECONDS, cwd=cwd
-        )
+        done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
     except FileNotFoundError:
         raise UnavailableError(f"there is no {words[0]} on this machine") from None
     except subprocess.TimeoutExpired:
