@@ -73,7 +73,7 @@ def run(
         raise OptionError("--only-new goes with --watch")
     with GracefulStop() as stop:
         hooks = Hooks(commands, on_failure=_warn, skip_while_busy=is_camera(source))
-        classifier = open_classifier(bundle, state, threads)
+        classifier = open_classifier(bundle, state, threads, observe=True)
         _tell_beforehand(classifier, hooks)
         with hooks, open_display(as_json, is_camera(source)) as display:
             read, unread = _classify(classifier, _open_source(source, watches, only_new), display, hooks, stop)

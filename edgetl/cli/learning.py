@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
@@ -14,7 +14,7 @@ from edgetl.cli.console import print_table
 from edgetl.errors import OptionError
 
 if TYPE_CHECKING:
-    from edgetl.learners import Adaptation
+    from edgetl.learners import Adaptation, Drift
     from edgetl.runtime import Classifier, Learner
     from edgetl.runtime.guard import Effect
     from edgetl.runtime.steps import Step
@@ -34,12 +34,20 @@ def state_option(command: Command) -> Command:
     )(command)
 
 
-def open_classifier(bundle: Path, state: Optional[Path], threads: Optional[int]) -> Classifier:
-    """A classifier that follows what was taught, where there is such a state; else the shipped one."""
+def open_classifier(
+    bundle: Path, state: Optional[Path], threads: Optional[int], observe: bool = False
+) -> Classifier:
+    """A classifier that follows what was taught, where there is such a state; else the shipped one.
+
+    With `observe`, what it predicts counts for the state's drift; a state that was named is made for that.
+    """
     from edgetl.runtime import Classifier, Learner
 
     if has_state(bundle, state):
-        return Learner(bundle, state=state, threads=threads).classifier()
+        if observe and state is not None:
+            with suppress(OSError):  # a read-only disk is no reason not to classify
+                state.mkdir(parents=True, exist_ok=True)
+        return Learner(bundle, state=state, threads=threads, observe=observe).classifier()
     return Classifier(bundle, threads=threads)
 
 
@@ -210,7 +218,7 @@ def history(bundle: Path, state: Optional[Path], as_json: bool) -> None:
 
 @_verb
 def status(bundle: Path, state: Optional[Path], as_json: bool) -> None:
-    """Tell what BUNDLE knows with what it was taught, and what that takes on the disk."""
+    """Tell what BUNDLE knows with what it was taught, and whether what it sees still looks like that."""
     with open_learner(bundle, state) as learner:
         found = learner.status()
     if as_json:
@@ -222,6 +230,9 @@ def status(bundle: Path, state: Optional[Path], as_json: bool) -> None:
         f"{found.bundle}, {found.steps} steps, {found.pending} pictures pending{forgotten}\n"
         f"{found.state}: {found.size_bytes / 1e6:.1f} MB{'' if found.writable else ', read-only'}"
     )
+    if found.halvings:
+        click.echo(f"adapted: what was shipped counts {_weights(found.halvings)}")
+    _tell_drift(found.drift)
 
 
 def _tell(learner: Learner, step: Step, as_json: bool, line: str, **more: Any) -> None:
@@ -255,11 +266,23 @@ def _adapted_line(found: Adaptation) -> str:
             f"nothing was changed: on {found.pictures} pictures taught here, no other weights are clearly better "
             f"than those in effect ({found.before:.1%}, each left out in turn)"
         )
-    weights = ", ".join(f"{label} 1/{2**count}" for label, count in found.halvings.items() if count)
     return (
         f"on {found.pictures} pictures taught here, each left out in turn: {found.before:.1%} -> {found.after:.1%}\n"
-        f"what was shipped now counts: {weights or 'in full again'}"
+        f"what was shipped now counts: {_weights(found.halvings) or 'in full again'}"
     )
+
+
+def _weights(halvings: Mapping[str, int]) -> str:
+    return ", ".join(f"1/{2**count} for {label}" for label, count in halvings.items() if count)
+
+
+def _tell_drift(drift: Drift) -> None:
+    click.echo(f"drift: {drift.verdict} ({drift.pictures} pictures classified since the latest step)")
+    for name, signal in drift.signals.items():
+        click.echo(
+            f"  {name} {signal.value:.2f}: usual {signal.usual:.2f}, drifting at {signal.drifting:.2f}, "
+            f"changed at {signal.changed:.2f}"
+        )
 
 
 def _tell_effect(effect: Effect) -> None:

@@ -15,6 +15,7 @@ from edgetl.learners.last_layer import LastLayer
 
 if TYPE_CHECKING:
     from edgetl.learners.adaptation import Adaptation, adapt
+    from edgetl.learners.drift import Drift, Usual, Window, judge
     from edgetl.learners.relearning import relearn
     from edgetl.learners.selection import Selection, choose
     from edgetl.learners.statistics import Statistics
@@ -26,23 +27,31 @@ __all__ = [
     "GRID",
     "SOLVERS",
     "Adaptation",
+    "Drift",
     "LastLayer",
     "Selection",
     "Statistics",
+    "Usual",
     "Weighing",
+    "Window",
     "adapt",
     "choose",
+    "judge",
     "relearn",
     "to_grid",
 ]
 
 _HOMES = {
     "Adaptation": "adaptation",
+    "Drift": "drift",
     "Selection": "selection",
     "Statistics": "statistics",
+    "Usual": "drift",
     "Weighing": "weighing",
+    "Window": "drift",
     "adapt": "adaptation",
     "choose": "selection",
+    "judge": "drift",
     "relearn": "relearning",
 }
 

@@ -16,7 +16,7 @@ from edgetl.learners.moments import Directions, Moments
 from edgetl.learners.novelty import SHRINKAGE
 from edgetl.learners.relearning import weights_of
 from edgetl.learners.statistics import Statistics
-from edgetl.learners.weighing import Weighted
+from edgetl.learners.weighing import with_points
 
 HALVINGS = tuple(range(9))
 """How often the counts of what was shipped may be halved."""
@@ -132,12 +132,7 @@ class HeldOut:
                 self._shipped[self._classes.index(label), slot] = moments.counts[slot]
         self._taught = np.zeros_like(self._shipped)
         self._taught[self._y, len(shipped.labels) + np.arange(len(rows))] = 1
-        points = np.concatenate([moments.means, self._rows])
-        counts = np.concatenate([moments.counts, np.ones(len(rows))])
-        self._points = Directions.of(
-            Weighted(counts, points, moments.scatter, moments.dimension, moments.freedom),
-            parameters.get("shrinkage", SHRINKAGE),
-        )
+        self._points = with_points(moments, self._rows, parameters.get("shrinkage", SHRINKAGE))
 
     @property
     def movable(self) -> list[str]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgetl.learners.embedding import GRID
-from edgetl.learners.moments import Moments
+from edgetl.learners.moments import Array, Directions, Moments, Shrinkage
 from edgetl.learners.statistics import Statistics
 
 
@@ -61,6 +61,16 @@ class Weighing:
             counts[slot] = weighed + taught
             means[slot] = (shipped_mean * weighed + taught_mean * taught) / counts[slot]
         return Weighted(counts, means, scatter, moments.dimension, moments.freedom)
+
+
+def with_points(moments: Moments, points: Array, shrinkage: Shrinkage) -> Directions:
+    """Directions of the class means followed by those of single points (n, d), which count as classes of their own.
+
+    The covariance is that of the moments alone.
+    """
+    counts = np.concatenate([moments.counts, np.ones(len(points))])
+    means = np.concatenate([moments.means, points])
+    return Directions.of(Weighted(counts, means, moments.scatter, moments.dimension, moments.freedom), shrinkage)
 
 
 @dataclass(frozen=True)

@@ -138,7 +138,7 @@ def bench(
 def _classifier(bundle: Location, threads: int, state: Optional[Location]) -> Classifier:
     if state is None:
         return Classifier(bundle, threads=threads)
-    return Learner(bundle, state=state, threads=threads).classifier()
+    return Learner(bundle, state=state, threads=threads, observe=False).classifier()
 
 
 def _count(claimed: Any) -> int:

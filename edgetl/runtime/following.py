@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import weakref
 from time import monotonic
 from typing import Optional
 
+import numpy as np
+
 from edgetl.errors import EdgetlError, IntegrityError, StorageError
 from edgetl.learners import LastLayer
-from edgetl.runtime.classifier import Classifier
+from edgetl.runtime.classifier import Classifier, Prediction
 from edgetl.runtime.contents import Contents
 from edgetl.runtime.knowledge import pack_layer, unpack_layer
+from edgetl.runtime.observing import Observer
 from edgetl.runtime.state import State
 
 PATIENCE_SECONDS = 0.5
@@ -24,6 +28,11 @@ class LayerInEffect:
     def __init__(self, state: State) -> None:
         self._state = state
         self._layer, self._position = state.knowledge.shipped_layer, -1
+
+    @property
+    def position(self) -> int:
+        """The last row of the journal that the layer knows."""
+        return max(self._position, 0)
 
     def current(self) -> LastLayer:
         """The last layer in effect; solves it where nobody has yet."""
@@ -76,15 +85,22 @@ class LayerInEffect:
 
 
 class FollowingClassifier(Classifier):
-    """Looks before each prediction whether anything was committed; with no better one, the last good layer stays."""
+    """Looks before each prediction whether anything was committed; with no better one, the last good layer stays.
 
-    def __init__(self, state: State, layer: LayerInEffect, threads: Optional[int]) -> None:
+    What it predicts goes to the observer, where there is one.
+    """
+
+    def __init__(
+        self, state: State, layer: LayerInEffect, threads: Optional[int], observer: Optional[Observer] = None
+    ) -> None:
         super().__init__(state.bundle, threads)
-        self._journal, self._layer = state.journal, layer
+        self._journal, self._layer, self._observer = state.journal, layer, observer
         self._layer_lock = threading.Lock()
         self._is_behind = False
         self._patience_ends = 0.0
-        self._last_layer = layer.current()
+        self._last_layer, self._position = layer.current(), layer.position
+        if observer is not None:
+            weakref.finalize(self, observer.close)  # also when the process ends, and nobody has closed the learner
 
     def _current_layer(self) -> LastLayer:
         with self._layer_lock:
@@ -102,7 +118,11 @@ class FollowingClassifier(Classifier):
         if layer is None and monotonic() >= self._patience_ends:
             layer = self._layer.current()
         if layer is not None:
-            self._last_layer, self._is_behind = layer, False
+            self._last_layer, self._position, self._is_behind = layer, self._layer.position, False
+
+    def _observe(self, grid: np.ndarray, prediction: Prediction) -> None:
+        if self._observer is not None:
+            self._observer.observe(grid, prediction, self._position)
 
 
 _LAYER = "last layer"

@@ -12,7 +12,7 @@ import numpy as np
 
 from edgetl.bundle import Bundle
 from edgetl.errors import IntegrityError
-from edgetl.learners import Statistics
+from edgetl.learners import Statistics, Usual
 from edgetl.runtime.contents import Contents
 from edgetl.runtime.knowledge import Knowledge
 
@@ -77,6 +77,7 @@ class Guard:
     def __init__(self, bundle: Bundle, knowledge: Knowledge) -> None:
         self._knowledge = knowledge
         self._known: Dict[Any, List[Optional[str]]] = {}
+        self._usual: Optional[Usual] = None
         self.labels: List[str] = []
         if EMBEDDINGS in bundle and LABELS in bundle:
             raw, self.labels = _read(bundle)
@@ -130,6 +131,14 @@ class Guard:
             for truth, found in zip(truths, self._answers(rest, contents, grid, half)):
                 hits.setdefault(truth, []).append(truth == found)
         return {label: float(np.mean(found)) for label, found in hits.items()}
+
+    def usual(self, shipped: Contents) -> Optional[Usual]:
+        """How known pictures look that were not learned from, by what was shipped; None without a guard set."""
+        if not self.exists:
+            return None
+        if self._usual is None:
+            self._usual = self._knowledge.usual(self._without_guard(shipped), shipped, self._grid)
+        return self._usual
 
     def _solve_and_predict(self, contents: Contents) -> List[Optional[str]]:
         return self._answers(self._without_guard(contents), contents, self._grid)

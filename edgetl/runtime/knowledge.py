@@ -12,7 +12,21 @@ import numpy as np
 
 from edgetl.bundle import Bundle
 from edgetl.errors import IntegrityError, LearningError
-from edgetl.learners import Adaptation, LastLayer, Statistics, Weighing, adapt, relearn, to_grid
+from edgetl.learners import (
+    Adaptation,
+    Drift,
+    LastLayer,
+    Statistics,
+    Usual,
+    Weighing,
+    Window,
+    adapt,
+    judge,
+    relearn,
+    to_grid,
+)
+from edgetl.learners.moments import Moments
+from edgetl.learners.novelty import SHRINKAGE
 from edgetl.runtime.bundled import read_last_layer
 from edgetl.runtime.contents import Contents
 
@@ -142,6 +156,17 @@ class Knowledge:
         if self._statistics is None:
             self._load()
         return _names(tuple(self._names), contents)
+
+    def drift(self, window: Window, contents: Contents, usual: Optional[Usual]) -> Drift:
+        """Whether what was classified of late still looks like what is in effect."""
+        statistics, weighing = self.statistics(contents), self._weighing(contents, ())
+        moments = Moments.of(statistics) if weighing is None else weighing.moments(statistics)
+        return judge(window, moments, statistics.labels, self._parameters.get("shrinkage", SHRINKAGE), usual)
+
+    def usual(self, rest: Statistics, contents: Contents, grid: np.ndarray) -> Usual:
+        """How known pictures look, by embeddings (n, d) on the grid that are in effect, but not in these statistics."""
+        layer = self.solve(rest, contents)
+        return Usual.of(layer, rest, self._parameters.get("shrinkage", SHRINKAGE), grid)
 
     def _weighing(self, contents: Contents, without: Collection[int]) -> Optional[Weighing]:
         halvings = contents.halvings

@@ -14,13 +14,15 @@ import numpy as np
 
 from edgetl.bundle import Bundle, open_bundle
 from edgetl.errors import ImageError, LearningError, OptionError
-from edgetl.learners import LastLayer, Statistics
+from edgetl.learners import Drift, LastLayer, Statistics
+from edgetl.learners.drift import LEAST_PICTURES, UNKNOWN
 from edgetl.runtime import drafting
 from edgetl.runtime.classifier import Classifier
 from edgetl.runtime.contents import ACCEPT, ADAPT, PROPOSE, RESET, TEACH, UNDO, Contents
 from edgetl.runtime.following import FollowingClassifier, LayerInEffect
 from edgetl.runtime.guard import Effect, Guard
 from edgetl.runtime.journal import Draft
+from edgetl.runtime.observing import Observer
 from edgetl.runtime.preprocess import ImageSource
 from edgetl.runtime.sharing import (
     carry_over,
@@ -52,7 +54,8 @@ class Learner:
     matrix cannot be told apart.
 
     `state` is the folder, beside the bundle unless it is given; `threads` as for Classifier; with `thumbnails` small
-    JPEGs are kept too, from which a later backbone can learn again. Thread-safe.
+    JPEGs are kept too, from which a later backbone can learn again. Unless `observe` is off, what its classifier
+    predicts is summed up for `drift`, without the pictures. Thread-safe.
     Raises BundleError, LearningError where the state belongs to another bundle, StorageError.
     """
 
@@ -62,12 +65,15 @@ class Learner:
         state: Optional[Folder] = None,
         threads: Optional[int] = None,
         thumbnails: bool = False,
+        observe: bool = True,
     ) -> None:
         self._bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
         self._threads = threads
         self._thumbnails = thumbnails
         self._state = State(self._bundle, state)
         self._layer = LayerInEffect(self._state)
+        self._observer = Observer(self.folder, self._bundle.digest, self._bundle.manifest.embedding["size"])
+        self._observes = observe
         self._classifier: Optional[Classifier] = None
         self._guard: Optional[Guard] = None
 
@@ -86,6 +92,7 @@ class Learner:
         """Ends the use of the journal. What was acknowledged is on the disk whether or not this is called."""
         with self._state.lock:
             self._layer.publish_if_solved()
+            self._observer.close()
             self._state.journal.close()
 
     @property
@@ -215,7 +222,23 @@ class Learner:
                 steps=sum(row.id == row.step for row in contents.rows),
                 size_bytes=self._state.journal.size_bytes(),
                 writable=self._state.journal.writable,
+                halvings=contents.halvings,
+                drift=self.drift(),
             )
+
+    def drift(self) -> Drift:
+        """Whether what was classified since the latest step, the newest 200 pictures, still looks as was learned.
+
+        It needs no model run: the classifiers of this state sum up what they predict, and store it now and then where
+        the state's folder exists. How known pictures look is learned from the guard set.
+        """
+        with self._state.lock:
+            contents = self._state.contents()
+            window = self._observer.window(contents.position)
+            if window is None or window.pictures < LEAST_PICTURES:
+                return Drift(UNKNOWN, window.pictures if window is not None else 0, {})
+            usual = self._guard_set().usual(contents.before(0))
+            return self._state.knowledge.drift(window, contents, usual)
 
     def effect(self, step: Optional[int] = None) -> Optional[Effect]:
         """What a step, the latest unless it is given, did to the known classes; None without a guard set."""
@@ -251,7 +274,9 @@ class Learner:
         """A classifier that knows what was taught up to each prediction, here or in another process."""
         with self._state.lock:
             if self._classifier is None:
-                self._classifier = FollowingClassifier(self._state, self._layer, self._threads)
+                self._classifier = FollowingClassifier(
+                    self._state, self._layer, self._threads, self._observer if self._observes else None
+                )
             return self._classifier
 
     def merge(self, *sources: Folder, guard: Optional[float] = None) -> Step:

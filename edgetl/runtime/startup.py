@@ -61,7 +61,7 @@ import numpy
 bundle, threads, state = sys.argv[1:]
 if state:
     from edgetl.runtime import Learner
-    classifier = Learner(bundle, state=state, threads=int(threads)).classifier()
+    classifier = Learner(bundle, state=state, threads=int(threads), observe=False).classifier()
 else:
     from edgetl.runtime import Classifier
     classifier = Classifier(bundle, threads=int(threads))

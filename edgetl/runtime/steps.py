@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Dict, Mapping, Optional, Tuple
 
-from edgetl.learners import Adaptation
+from edgetl.learners import Adaptation, Drift
 from edgetl.runtime.contents import PROPOSE, TEACH, Contents, Row
 from edgetl.runtime.guard import Effect
 from edgetl.runtime.journal import Note
@@ -92,10 +92,14 @@ class Status:
     steps: int
     size_bytes: int
     writable: bool
+    halvings: Dict[str, int]
+    """By label: how often an adaptation halves the count of what was shipped, where it does."""
+    drift: Drift
 
     def to_dict(self) -> Dict[str, Any]:
         """As JSON takes it."""
-        return {**asdict(self), "labels": list(self.labels), "forgotten_classes": list(self.forgotten_classes)}
+        listed = {"labels": list(self.labels), "forgotten_classes": list(self.forgotten_classes)}
+        return {**vars(self), **listed, "drift": self.drift.to_dict()}
 
 
 def _state_of(row: Row, contents: Contents) -> str:

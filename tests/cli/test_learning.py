@@ -93,6 +93,19 @@ def test_a_refusal_names_the_losers_and_ends_with_code_1(bundle: Path, tmp_path:
     assert told("teach", bundle, "scarlet")["accepted"]
 
 
+def test_what_is_run_is_held_against_what_was_learned(bundle: Path, tmp_path: Path) -> None:
+    folder, state = tmp_path / "unlike", tmp_path / "state"
+    folder.mkdir()
+    for seed in range(24):
+        Image.fromarray(255 - frame(("red", "green", "blue")[seed % 3], seed)).save(folder / f"{seed:02d}.png")
+    edgetl("run", bundle, "--source", folder, "--state", state)
+    assert told("status", bundle, "--state", state)["drift"]["verdict"] == "changed: teach or rebuild"
+    said = edgetl("status", bundle, "--state", state).stdout
+    assert "drift: changed: teach or rebuild (24 pictures classified since the latest step)" in said
+    assert "  novelty " in said
+    assert told("status", bundle)["drift"] == {"verdict": "unknown: too few pictures yet", "pictures": 0, "signals": {}}
+
+
 def test_an_adaptation_is_told_undone_and_refused(bundle: Path, tmp_path: Path) -> None:
     for label, look in (("red", "green"), ("green", "blue"), ("blue", "red")):
         folder = tmp_path / label
