@@ -17,7 +17,7 @@ from edgetl.cli.console import print_table, show_progress
 from edgetl.errors import EdgetlError, OptionError
 
 if TYPE_CHECKING:
-    from edgetl.deployment import Transport
+    from edgetl.deployment import Deployed, Outcome, Transport
 
 FAILED = 1
 """Exit code where one of several devices did not answer."""
@@ -37,28 +37,55 @@ def device_options(command: Command) -> Command:
     return command
 
 
-def reach(where: str, **options: Any) -> Transport:
-    """The way to a device; a password is asked for where a person can give one."""
+def reach(where: str, alone: bool = True, **options: Any) -> Transport:
+    """The way to a device; where it is the only one at a time, a person may be asked for a password."""
     from edgetl.deployment import connect
 
-    return connect(where, ask_password=getpass.getpass if sys.stdin.isatty() else None, **options)
+    return connect(where, ask_password=getpass.getpass if alone and sys.stdin.isatty() else None, **options)
 
 
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.argument("where", metavar="[USER@]HOST[:PORT]|FOLDER/")
+@click.argument("where", nargs=-1, required=True, metavar="[USER@]HOST[:PORT]|FOLDER/...")
 @click.option("--fresh", is_flag=True, help="Leave what was taught there with the bundle that runs now.")
 @click.option("--allow-downgrade", is_flag=True, help="Send a signed bundle though it is older than what runs.")
+@click.option("--whole", is_flag=True, help="Send all of BUNDLE, also what the device has.")
 @device_options
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of lines.")
-def deploy(bundle: Path, where: str, fresh: bool, allow_downgrade: bool, as_json: bool, **options: Any) -> None:
-    """Make BUNDLE the one that a device runs, once it has proven itself there."""
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, or a list for several devices.")
+def deploy(
+    bundle: Path,
+    where: Sequence[str],
+    fresh: bool,
+    allow_downgrade: bool,
+    whole: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Make BUNDLE the one that a device runs, or several at once, when it has proven itself there."""
     from edgetl.deployment import deploy as deploy_bundle
+    from edgetl.deployment import deploy_each
 
-    with reach(where, **options) as transport, show_progress() as progress:
-        done = deploy_bundle(bundle, transport, fresh, allow_downgrade, progress)
+    with show_progress() as progress:
+
+        def deploy_to(one: str) -> Deployed:
+            with reach(one, len(where) == 1, **options) as transport:
+                return deploy_bundle(bundle, transport, fresh, allow_downgrade, whole, progress)
+
+        if len(where) == 1:
+            outcomes, done = [], deploy_to(where[0])
+        else:
+            outcomes = deploy_each(where, deploy_to)
     if as_json:
-        return print_json(done.to_dict())
+        print_json([outcome.to_dict() for outcome in outcomes] if outcomes else done.to_dict())
+    elif outcomes:
+        _tell_outcomes(outcomes)
+    else:
+        _tell_deployed(done)
+    if any(outcome.fault for outcome in outcomes):
+        raise SystemExit(FAILED)
+
+
+def _tell_deployed(done: Deployed) -> None:
     installed, replay = done.installed, done.installed["replay"]
     state = "runs now" if installed["changed"] else "ran already"
     click.echo(f"{done.where}: {installed['name']} {installed['digest'][:12]} {state}: {installed['bundle']}")
@@ -70,6 +97,23 @@ def deploy(bundle: Path, where: str, fresh: bool, allow_downgrade: bool, as_json
     if installed["carried"] or installed["not_carried"]:
         lost = f"; {installed['not_carried']} without thumbnail stayed behind" if installed["not_carried"] else ""
         click.echo(f"{installed['carried']} pictures that were taught there moved along{lost}")
+
+
+def _tell_outcomes(outcomes: Sequence[Outcome]) -> None:
+    from edgetl.deployment import slowest
+
+    print_table(["device", "runs", "sent kB", "seconds", "fault"], [_outcome_row(outcome) for outcome in outcomes])
+    last = slowest(outcomes)
+    if last is not None:
+        click.echo(f"{sum(not o.fault for o in outcomes)} of {len(outcomes)} devices run it; ", nl=False)
+        click.echo(f"the slowest was {last.where}, {last.seconds:.1f} s")
+
+
+def _outcome_row(outcome: Outcome) -> list[str]:
+    done = outcome.deployed
+    if done is None:
+        return [outcome.where, "", "", "", outcome.fault]
+    return [outcome.where, done.installed["digest"][:12], f"{done.sent_bytes / 1e3:,.0f}", f"{done.seconds:.1f}", ""]
 
 
 @click.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from edgetl.deployment.deploy import Deployed, deploy
+from edgetl.deployment.fleet import Outcome, deploy_each, slowest
 from edgetl.deployment.transport import LocalTransport, Transport, connect
 
-__all__ = ["Deployed", "LocalTransport", "Transport", "connect", "deploy"]
+__all__ = ["Deployed", "LocalTransport", "Outcome", "Transport", "connect", "deploy", "deploy_each", "slowest"]

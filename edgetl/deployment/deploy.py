@@ -8,7 +8,8 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, Optional
 
-from edgetl.bundle import open_bundle, write_bundle
+from edgetl.bundle import open_bundle
+from edgetl.deployment.lacking import remember, write_lacking
 from edgetl.deployment.transport import Progress, Transport
 
 
@@ -20,7 +21,7 @@ class Deployed:
     installed: dict[str, Any]
     """What the device says of it, as `edgetl.runtime.install.Installed` has it."""
     sent_bytes: int
-    """The size of the file that the device was sent: what it lacked of the bundle."""
+    """The size of what the device was sent: what it lacked of the bundle."""
     bundle_bytes: int
     seconds: float
 
@@ -34,11 +35,13 @@ def deploy(
     transport: Transport,
     fresh: bool = False,
     allow_downgrade: bool = False,
+    whole: bool = False,
     progress: Optional[Progress] = None,
 ) -> Deployed:
     """Make a bundle the one that a device runs, once it has proven itself there.
 
-    Only entries that no bundle on the device has are sent. What was taught there moves along, unless `fresh`.
+    Only what the device lacks of it is sent, unless it is to be sent `whole`. What was taught there moves along, unless
+    `fresh`.
 
     Raises:
         BundleError: the bundle is not whole.
@@ -46,18 +49,19 @@ def deploy(
     """
     start, opened = monotonic(), open_bundle(bundle)
     inventory = transport.tell("status")
-    held = {digest for slot in inventory["slots"] for digest in slot.get("entries", {}).values()}
     options = [name for name, wanted in {"--fresh": fresh, "--allow-downgrade": allow_downgrade}.items() if wanted]
     with tempfile.TemporaryDirectory(prefix="edgetl-") as folder:
-        lacking = write_bundle(Path(folder, "lacking.edgetl"), opened, at_hand=held)
-        sent = transport.send(lacking, inventory["root"], progress)
-        sent_bytes = lacking.stat().st_size
+        files = (bundle, None) if whole else write_lacking(opened, inventory, Path(folder))
+        sent = [transport.send(path, inventory["root"], progress) for path in files if path is not None]
+        sent_bytes = sum(path.stat().st_size for path in files if path is not None)
     if progress:
         progress(f"{transport.where}: proving", 0, 1)
     try:
-        installed = transport.tell("install", sent, *options)
+        installed = transport.tell("install", sent[0], *(f"--difference={path}" for path in sent[1:]), *options)
     finally:
-        transport.remove(sent)
+        for name in sent:
+            transport.remove(name)
+    remember(opened)
     if progress:
         progress(f"{transport.where}: proving", 1, 1)
     return Deployed(

@@ -39,7 +39,9 @@ def main(arguments: Optional[List[str]] = None) -> int:
 
 
 def _install(options: argparse.Namespace) -> Dict[str, Any]:
-    return install(options.file, options.root, options.fresh, options.allow_downgrade).to_dict()
+    return install(
+        options.file, options.root, options.fresh, options.allow_downgrade, options.difference
+    ).to_dict()
 
 
 def _prove(options: argparse.Namespace) -> Dict[str, Any]:
@@ -97,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("file", type=Path, metavar="FILE")
     command.add_argument("--fresh", action="store_true", help="leave what was taught with the bundle that runs now")
     command.add_argument("--allow-downgrade", action="store_true", help="take a bundle that is older than what runs")
+    command.add_argument("--difference", type=Path, metavar="FILE", help="leads to statistics that FILE leaves out")
     command = add("prove", _prove, "replay a bundle's canaries here and change nothing")
     command.add_argument("file", type=Path, metavar="FILE")
     add("rollback", _rollback, "go back to the bundle that ran before")

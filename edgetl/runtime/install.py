@@ -17,6 +17,7 @@ from typing import Any, Dict, Iterator, Mapping, Optional, Tuple, Union
 
 from edgetl.bundle import Bundle, open_bundle, write_bundle
 from edgetl.errors import BundleError, CanaryError, InstallError, IntegrityError, SignatureError
+from edgetl.learners.difference import apply_difference
 from edgetl.runtime.canaries import Replay
 from edgetl.runtime.health import begin_probation, check_health, go_back, tell_switch, watch_probation
 from edgetl.runtime.journal import FILE as JOURNAL
@@ -62,19 +63,22 @@ def install(
     root: Union[str, os.PathLike[str]],
     fresh: bool = False,
     allow_downgrade: bool = False,
+    difference: Optional[Path] = None,
 ) -> Installed:
     """Makes a bundle the one that the device of `root` runs, once it has proven itself here.
 
-    The source may leave out what the slots hold already. What was taught to the bundle that runs moves along, unless
-    `fresh`. Where a health check is set, the new bundle is watched until its probation ends. A device that trusts keys
-    takes only bundles that one of them has signed, and none that is older than what it runs, unless `allow_downgrade`.
+    The source may leave out what the slots hold already, and the statistics where `difference` is a file that leads to
+    them from some that the slots hold (`edgetl.learners.difference`). What was taught to the bundle that runs moves
+    along, unless `fresh`. Where a health check is set, the new bundle is watched until its probation ends. A device
+    that trusts keys takes only bundles that one of them has signed, and none that is older than what it runs, unless
+    `allow_downgrade`.
     Raises BundleError where the source is not whole, SignatureError where nobody trusted vouches for it; InstallError
     where it may not run here or another install is at work, CanaryError where it answers otherwise than where it was
     built; StorageError.
     """
     slots = Slots(root)
     with slots.locked():
-        settings, bundle, former = read_settings(slots.root), _open(source, slots), slots.current
+        settings, bundle, former = read_settings(slots.root), _open(source, slots, difference), slots.current
         _check_target(bundle, settings, _opened(former))
         _check_signature(bundle, slots, _opened(former), allow_downgrade)
         slots.require_space(_size_bytes(bundle, former))
@@ -181,17 +185,26 @@ def _filled(slots: Slots, bundle: Bundle) -> Iterator[Slot]:
     yield slot
 
 
-def _open(source: Union[str, os.PathLike[str]], slots: Slots) -> Bundle:
+def _open(source: Union[str, os.PathLike[str]], slots: Slots, difference: Optional[Path]) -> Bundle:
     try:
         return open_bundle(source)
     except IntegrityError:
-        at_hand = contents_at_hand(slots)
+        at_hand = _contents_at_hand(slots)
         if not at_hand:
             raise
-        return open_bundle(source, at_hand)
+    if difference is not None:
+        at_hand.update(apply_difference(at_hand, _read(difference)))
+    return open_bundle(source, at_hand)
 
 
-def contents_at_hand(slots: Slots) -> Dict[str, bytes]:
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BundleError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def _contents_at_hand(slots: Slots) -> Dict[str, bytes]:
     """What the slots hold, by SHA-256: a source may leave it out."""
     opened = filter(None, map(_opened, slots.all()))
     return {bundle.manifest.entries[name]["sha256"]: bundle.read(name) for bundle in opened for name in bundle.names}

@@ -18,6 +18,7 @@ __all__ = ["releases", "tiny_models"]
 @pytest.fixture(autouse=True)
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("EDGETL_CACHE", str(tmp_path / "cache"))
     return tmp_path / "config"
 
 
@@ -106,6 +107,17 @@ def test_a_mistake_is_one_line_and_exit_code_2(arguments: list[str], complaint: 
     assert done.returncode == 2, done.stderr
     assert complaint in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_several_devices_are_told_with_the_slowest(releases: Releases, tmp_path: Path) -> None:
+    where = [f"{tmp_path}/device {number}" for number in range(3)]
+    done = edgetl("deploy", releases.first, *where)
+    assert done.returncode == 0, done.stderr
+    assert "3 of 3 devices run it; the slowest was" in done.stdout
+    assert len(told("deploy", releases.first, *where)) == 3
+    failing = edgetl("deploy", releases.first, where[0], "no-such-host.invalid", "--json")
+    assert failing.returncode == 1
+    assert "cannot reach" in json.loads(failing.stdout)[1]["fault"]
 
 
 def test_what_runs_is_what_was_deployed(releases: Releases, device: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -19,3 +20,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """This machine as a device that answers SSH; a visible skip where it cannot be one."""
     with or_skip(), serving(tmp_path_factory.mktemp("server")) as started:
         yield started
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache of the test's own: what was deployed before changes what is sent."""
+    monkeypatch.setenv("EDGETL_CACHE", str(tmp_path / "cache"))

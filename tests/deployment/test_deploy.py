@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from edgetl.deployment import LocalTransport, connect, deploy
+from edgetl.deployment import Deployed, LocalTransport, connect, deploy, deploy_each, slowest
 from edgetl.errors import BundleError, DeviceError
+from edgetl.learners import Statistics, to_grid
 from edgetl.runtime.slots import Slots
-from tests.runtime.installing import Releases, digest_of, teach_running
+from tests.runtime.installing import Releases, digest_of, repacked, teach_running
 from tests.runtime.learning import frame
 
 
@@ -70,3 +73,51 @@ def test_an_upload_that_is_too_long_is_begun_anew(tmp_path: Path) -> None:
         sent = Path(transport.send(tmp_path / "file", str(tmp_path)))
         sent.write_bytes(b"content and more")
         assert Path(transport.send(tmp_path / "file", str(tmp_path))).read_bytes() == b"content"
+
+
+def with_statistics(bundle: Path, path: Path, pictures: int) -> Path:
+    """The bundle with the statistics of so many drawn pictures, of a size as a real backbone's."""
+    raw = np.random.default_rng(0).integers(-128, 128, (pictures, 300)).astype(np.int8)
+    statistics = Statistics(300)
+    statistics.add(to_grid(raw, -128), "red")
+    return repacked(bundle, path, {"statistics.bin": statistics.to_bytes()})
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["kept here", "not kept here"])
+def test_of_new_statistics_only_what_is_new_is_sent(
+    kept: bool, releases: Releases, tmp_path: Path
+) -> None:
+    first = with_statistics(releases.first, tmp_path / "first.edgetl", 500)
+    second = with_statistics(releases.second, tmp_path / "second.edgetl", 505)
+    with LocalTransport(tmp_path / "device") as transport:
+        deploy(first, transport)
+        if not kept:
+            shutil.rmtree(tmp_path / "cache")
+        done = deploy(second, transport)
+    assert (done.sent_bytes < 0.2 * done.bundle_bytes) == kept
+    assert Slots(tmp_path / "device").running.read_bytes() == second.read_bytes()
+
+
+def test_a_bundle_is_sent_whole_where_that_is_asked_for(releases: Releases, tmp_path: Path) -> None:
+    with LocalTransport(tmp_path) as transport:
+        deploy(releases.first, transport)
+        done = deploy(releases.first, transport, whole=True)
+    assert done.sent_bytes == done.bundle_bytes
+    assert not done.installed["changed"]
+
+
+def test_a_device_that_fails_keeps_none_of_the_others_back(releases: Releases, tmp_path: Path) -> None:
+    (tmp_path / "broken").write_text("no folder")
+    where = [str(tmp_path / name) for name in ("one", "broken", "two")]
+
+    def deploy_to(one: str) -> Deployed:
+        with connect(one) as transport:
+            return deploy(releases.first, transport)
+
+    outcomes = deploy_each(where, deploy_to)
+    assert [outcome.where for outcome in outcomes] == where
+    assert [bool(outcome.fault) for outcome in outcomes] == [False, True, False]
+    last = slowest(outcomes)
+    assert last is not None
+    assert last.seconds == max(outcome.deployed.seconds for outcome in outcomes if outcome.deployed)
+    assert set(outcomes[1].to_dict()) == {"where", "fault"}
