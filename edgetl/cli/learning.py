@@ -298,7 +298,8 @@ def _tell_effect(effect: Effect) -> None:
 def _row(entry: Any) -> list[Any]:
     label = f"{entry.former} -> {entry.label}" if entry.former else entry.label
     now = entry.now if entry.now != entry.label else None
-    return [entry.id, entry.step, entry.kind, label, entry.subject, entry.state, now, entry.time, entry.source]
+    about = f"1/{2**entry.subject}" if entry.kind == "adapt" else entry.subject
+    return [entry.id, entry.step, entry.kind, label, about, entry.state, now, entry.time, entry.source]
 
 
 def _cell(value: Any) -> str:

@@ -28,6 +28,11 @@ with Learner(bundle, state=state, threads=1, thumbnails=True) as learner:
     learner.undo()
     learner.forget(wrong.id)
     print(learner.classifier().predict(frames[4]).label)
+    print(learner.drift().pictures)
+    learner.teach_many(frames[:2], "red")
+    if learner.adapt().id:
+        learner.undo()
+    learner.undo()
     learner.export_patch(other + ".patch")
     learner.export_bundle(other + ".edgetl")
 with Learner(bundle, state=other) as learner:
@@ -50,7 +55,7 @@ def teach_with(python: str, bundle: Path, folder: Path) -> list[str]:
 
 
 def test_learning_needs_nothing_of_the_host(teachable: Path, tmp_path: Path) -> None:
-    assert teach_with(sys.executable, teachable, tmp_path) == ["yellow", "63", "5", "0.0"]
+    assert teach_with(sys.executable, teachable, tmp_path) == ["yellow", "1", "63", "5", "0.0"]
 
 
 @pytest.mark.slow
@@ -66,4 +71,4 @@ def test_learning_needs_nothing_of_the_host(teachable: Path, tmp_path: Path) -> 
 def test_learning_works_on_other_pythons(
     version: str, packages: tuple[str, ...], teachable: Path, tmp_path: Path
 ) -> None:
-    assert teach_with(_device_python(version, packages), teachable, tmp_path) == ["yellow", "63", "5", "0.0"]
+    assert teach_with(_device_python(version, packages), teachable, tmp_path) == ["yellow", "1", "63", "5", "0.0"]
