@@ -34,9 +34,11 @@ ROWS: dict[str, dict[str, Any]] = {
     "structured-30": {"pruning": PruningOptions(0.3)},
     "structured-50": {"pruning": PruningOptions(0.5)},
     "structured-70": {"pruning": PruningOptions(0.7)},
+    "int8-qat": {"aware": True},
     "magnitude-50": {"sparsity": SparsityOptions(sparsity=0.5)},
     "magnitude-80": {"sparsity": SparsityOptions(sparsity=0.8)},
     "clusters-16": {"sparsity": SparsityOptions(clusters=16)},
+    "distilled": {"teacher": "efficientnet-lite2"},
 }
 """The options that make a row's build another one than the baseline's."""
 

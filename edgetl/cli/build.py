@@ -76,6 +76,7 @@ class _Sparsity(click.ParamType):
 @click.option("--max-drop", type=float, metavar="POINTS", help="Accuracy the result may lose against float32.")
 @click.option("--allow-drop", is_flag=True, default=None, help="Ship it, and say so, where it loses more.")
 @click.option("--fine-tune", type=_FineTune(), help="Retrain the backbone too.  [default: auto]")
+@click.option("--teacher", metavar="BUNDLE|BACKBONE", help="Learn from a larger model too, where that helps.")
 @click.option(
     "--prune",
     type=float,
@@ -167,7 +168,7 @@ def _build_options(given: dict[str, Any]) -> BuildOptions:
 
     aware = given.get("quantize") == "int8-qat"
     return BuildOptions(
-        **chosen("backbone", "edgetpu_backbone", "weights", "input_size", "normalization", "fine_tune"),
+        **chosen("backbone", "edgetpu_backbone", "weights", "input_size", "normalization", "fine_tune", "teacher"),
         **chosen("float_reference", "compare_scratch", "require_edgetpu", "max_drop", "allow_drop"),
         data=DataOptions(**chosen("exclude_bad", "seed", "workers")),
         aware=aware,

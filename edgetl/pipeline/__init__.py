@@ -17,6 +17,7 @@ from edgetl.data.listing import list_photos
 from edgetl.errors import DataError, OptionError, StorageError
 from edgetl.evaluation import Report, write_html
 from edgetl.pipeline.candidate import Candidate
+from edgetl.pipeline.distillation import prefer_distilled
 from edgetl.pipeline.edgetpu import (
     EdgeTpuModel,
     compile_for,
@@ -97,6 +98,8 @@ def build(
     reason = reason_to_stay(first, origin, dataset, options)
     tuned = None if reason else fine_tune_stage_2(first, origin, dataset, board, options, steps)
     kept, stages = keep_better(first, tuned, dataset, reason)
+    if options.teacher is not None:
+        kept, stages = prefer_distilled(first, kept, stages, origin, dataset, board, options, steps)
     pruned = None
     if options.pruning is not None:
         pruned = prune_backbone(kept, stages, origin, dataset, board, options, steps)
@@ -153,7 +156,7 @@ def _load(
 ) -> Dataset:
     """Every photo is opened once: checked, embedded, and kept as a frame where it is needed again."""
     again = options.fine_tune != "off" or options.float_reference or options.compare_scratch
-    again = again or options.pruning is not None or options.sparsity is not None
+    again = again or any((options.teacher, options.pruning, options.sparsity))
     again = again or options.aware or options.max_drop is not None
     dataset = load_folder(source, options.data, origin.preprocess, embedder, again, options.cache, progress)
     if not len(dataset.indices("test")):

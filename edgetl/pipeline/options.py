@@ -24,8 +24,8 @@ class BuildOptions:
     `backbone` is a name or a file, the target's default for None; `edgetpu_backbone` the file that the Edge TPU
     compiler made of it, where `backbone` is a .tflite file; `normalization` the (offset, scale) of a Keras
     file that does not hold its own: it takes (pixel - offset) / scale; `fine_tune` is "auto", "off" or a number
-    of epochs; `pruning` makes the backbone smaller (None: it keeps its channels), `sparsity`
-    its weights easier to compress; `max_drop` the points of accuracy
+    of epochs; `teacher` a bundle or a backbone whose answers are learned too; `pruning` makes the backbone smaller
+    (None: it keeps its channels), `sparsity` its weights easier to compress; `max_drop` the points of accuracy
     that the final model may lose against float (None: no gate), which `allow_drop` only reports; `aware` adds
     quantization-aware training to int8; `cache` the folder for embeddings and compiled backbones, the user's cache
     for None.
@@ -47,6 +47,7 @@ class BuildOptions:
     data: DataOptions = field(default_factory=DataOptions)
     conversion: ConversionOptions = field(default_factory=ConversionOptions)
     training: FineTuneOptions = field(default_factory=FineTuneOptions)
+    teacher: Optional[str] = None
     pruning: Optional[PruningOptions] = None
     sparsity: Optional[SparsityOptions] = None
     imitation: ImitationOptions = field(default_factory=ImitationOptions)

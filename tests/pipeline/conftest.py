@@ -38,6 +38,30 @@ def digits(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def own_backbone(tmp_path_factory) -> BuildOptions:
+    """Options for a user's own Keras file: two inverted bottlenecks with random weights, trained in seconds."""
+    import tf_keras
+
+    from tests.backbones.pattern import random_weights
+
+    layers = tf_keras.layers
+    image = layers.Input((32, 32, 3))
+    x = layers.ReLU(6.0)(layers.Conv2D(16, 3, 2, padding="same")(image))
+    for _ in range(2):
+        expanded = layers.ReLU(6.0)(layers.BatchNormalization()(layers.Conv2D(96, 1, use_bias=False)(x)))
+        filtered = layers.ReLU(6.0)(layers.DepthwiseConv2D(3, padding="same")(expanded))
+        x = layers.Add()([x, layers.Conv2D(16, 1)(filtered)])
+    x = layers.ReLU(6.0)(layers.Conv2D(32, 1)(x))
+    model = tf_keras.Model(image, layers.GlobalAveragePooling2D()(x))
+    model.set_weights(random_weights(model))
+    path = tmp_path_factory.mktemp("own") / "own.keras"
+    model.save(path)
+    return BuildOptions(
+        backbone=str(path), normalization=(127.5, 127.5), fine_tune="off", float_reference=False
+    )
+
+
+@pytest.fixture(scope="session")
 def built(digits, tmp_path_factory) -> Built:
     output = tmp_path_factory.mktemp("built")
     options = BuildOptions(fine_tune="off", input_size=SIZE)
