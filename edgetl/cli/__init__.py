@@ -45,6 +45,7 @@ _COMMANDS = {
     "merge": "edgetl.cli.learning",
     "deploy": "edgetl.cli.deployment",
     "rollback": "edgetl.cli.deployment",
+    "pull": "edgetl.cli.deployment",
     "devices": "edgetl.cli.deployment",
     "sign": "edgetl.cli.deployment",
     "keys": "edgetl.cli.deployment",

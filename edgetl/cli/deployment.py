@@ -1,4 +1,4 @@
-"""The verbs that reach a device: deploy, rollback, devices, and keys and sign, by which devices trust what they get."""
+"""The verbs that reach a device: deploy, rollback, pull, devices; and keys and sign, by which it trusts a bundle."""
 
 from __future__ import annotations
 
@@ -127,6 +127,22 @@ def rollback(where: str, as_json: bool, **options: Any) -> None:
     if as_json:
         return print_json({"where": where, **done})
     click.echo(f"{where}: back to {done['digest'][:12]}: {done['bundle']}")
+
+
+@click.command()
+@click.argument("where", metavar="[USER@]HOST[:PORT]|FOLDER/")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The new state folder.")
+@device_options
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a line.")
+def pull(where: str, output: Path, as_json: bool, **options: Any) -> None:
+    """Copy what a device was taught into a state folder here, which edgetl merge takes."""
+    from edgetl.deployment import pull as pull_state
+
+    with reach(where, **options) as transport:
+        done = pull_state(transport, output)
+    if as_json:
+        return print_json(done)
+    click.echo(f"{output}: {done['pictures']} pictures, {done['thumbnails']} with thumbnail, from {where}")
 
 
 @click.command()

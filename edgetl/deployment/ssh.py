@@ -88,6 +88,14 @@ class SshTransport(Transport):
 
         self._wait(append())
 
+    def _read(self, name: str) -> bytes:
+        async def read() -> bytes:
+            async with self._files.open(name, "rb") as file:
+                content = await file.read()
+                return content if isinstance(content, bytes) else content.encode()
+
+        return self._wait(read())
+
     def _remove(self, name: str) -> None:
         async def remove() -> None:
             with contextlib.suppress(asyncssh.SFTPNoSuchFile):
@@ -133,7 +141,7 @@ class SshTransport(Transport):
                 f"{self.where} lets nobody in with these keys; put yours there: ssh-copy-id {self.where}"
             ) from None
         except asyncssh.SFTPError as error:
-            raise DeviceError(f"{self.where} cannot take the file: {error.reason}; look at its disk") from None
+            raise DeviceError(f"{self.where} has no use of the file: {error.reason}; look at its disk") from None
         except (asyncssh.Error, OSError, asyncio.TimeoutError) as error:
             reason = " ".join(str(error).split())[:200] or "no answer"
             raise DeviceError(

@@ -1,7 +1,7 @@
 """Hides how far away a device is: a deployment tells it verbs and sends it files, whatever lies between.
 
-A maker of transports writes `_run`, `_held_bytes`, `_append` and `_remove`; the base gives what is checked and goes on
-where it was interrupted.
+A maker of transports writes `_run`, `_held_bytes`, `_append`, `_read` and `_remove`; the base gives what is checked,
+and goes on where it was interrupted.
 """
 
 from __future__ import annotations
@@ -88,8 +88,19 @@ class Transport(ABC):
         self._append(name, held, _blocks(content, held, f"{self.where}: sending", progress))
         return name
 
+    def fetch(self, name: str, digest: str) -> bytes:
+        """The content of a file on the device, with this SHA-256.
+
+        Raises:
+            DeviceError: the link broke, or the file is another one by now.
+        """
+        content = self._read(name)
+        if hashlib.sha256(content).hexdigest() != digest:
+            raise DeviceError(f"{self.where}: {name} changed on its way; try again")
+        return content
+
     def remove(self, name: str) -> None:
-        """Remove a file that was sent."""
+        """Remove a file that was sent or fetched."""
         self._remove(name)
 
     @abstractmethod
@@ -103,6 +114,10 @@ class Transport(ABC):
     @abstractmethod
     def _append(self, name: str, held: int, blocks: Iterator[bytes]) -> None:
         """Write blocks behind the first `held` bytes of a file, in a folder that may be missing."""
+
+    @abstractmethod
+    def _read(self, name: str) -> bytes:
+        """The content of a file."""
 
     @abstractmethod
     def _remove(self, name: str) -> None:
@@ -131,6 +146,9 @@ class LocalTransport(Transport):
                     file.write(block)
         except OSError as error:
             raise storage_error(Path(name), error) from error
+
+    def _read(self, name: str) -> bytes:
+        return Path(name).read_bytes()
 
     def _remove(self, name: str) -> None:
         Path(name).unlink(missing_ok=True)

@@ -22,6 +22,7 @@ from edgetl.runtime.inventory import take_inventory
 from edgetl.runtime.native_output import native_stderr_aside
 from edgetl.runtime.settings import Settings, read_settings, write_settings
 from edgetl.runtime.slots import Slots, default_root
+from edgetl.runtime.snapshot import take_snapshot
 from edgetl.signing import distrust_key, trust_key, trusted_ids
 
 
@@ -59,6 +60,10 @@ def _status(options: argparse.Namespace) -> Dict[str, Any]:
 def _health(options: argparse.Namespace) -> Dict[str, Any]:
     check_running(Slots(options.root))
     return {"healthy": True}
+
+
+def _snapshot(options: argparse.Namespace) -> Dict[str, Any]:
+    return take_snapshot(options.root)
 
 
 def _configure(options: argparse.Namespace) -> Dict[str, Any]:
@@ -105,6 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     add("rollback", _rollback, "go back to the bundle that ran before")
     add("status", _status, "tell what runs, what is held, and what the machine is")
     add("health", _health, "run the health check; on probation, a failure goes back to the bundle before")
+    add("snapshot", _snapshot, "copy what was taught to what runs, to be fetched")
     command = add("configure", _configure, "set what the device is and how its health is checked, and tell it")
     command.add_argument("--target", help="what the device is: a name of edgetl targets")
     command.add_argument("--health-check", metavar="COMMAND", help="ends with 0 where $EDGETL_BUNDLE does its work")

@@ -11,6 +11,7 @@ from edgetl.runtime.slots import Slots
 from tests.cli.test_command_line import edgetl
 from tests.models import tiny_models
 from tests.runtime.installing import Releases, digest_of, releases
+from tests.runtime.learning import frame, jpeg
 
 __all__ = ["releases", "tiny_models"]
 
@@ -118,6 +119,17 @@ def test_several_devices_are_told_with_the_slowest(releases: Releases, tmp_path:
     failing = edgetl("deploy", releases.first, where[0], "no-such-host.invalid", "--json")
     assert failing.returncode == 1
     assert "cannot reach" in json.loads(failing.stdout)[1]["fault"]
+
+
+def test_what_a_device_was_taught_is_pulled(releases: Releases, device: str, tmp_path: Path) -> None:
+    edgetl("deploy", releases.first, device)
+    picture = tmp_path / "yellow.jpg"
+    picture.write_bytes(jpeg(frame("yellow")))
+    told("teach", Slots(device).running, "yellow", picture)
+    assert told("pull", device, "-o", tmp_path / "pulled.state")["pictures"] == 1
+    bundle = tmp_path / "here.edgetl"
+    bundle.write_bytes(releases.first.read_bytes())
+    assert told("merge", bundle, tmp_path / "pulled.state")["labels"][-1] == "yellow"
 
 
 def test_what_runs_is_what_was_deployed(releases: Releases, device: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from edgetl.deployment import Transport, connect, deploy
+from edgetl.deployment import Transport, connect, deploy, pull
 from edgetl.errors import DeviceError
 from tests.emulation.device import Device, device
 from tests.emulation.machines import ARM64
@@ -60,8 +60,8 @@ def teach(board: Device, transport: Transport, label: str, count: int) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_a_bundle_is_proven_taught_updated_and_rolled_back_there(
-    board: Device, transport: Transport, releases: Releases
+def test_a_bundle_is_proven_taught_updated_rolled_back_and_pulled_there(
+    board: Device, transport: Transport, releases: Releases, tmp_path: Path
 ) -> None:
     first = deploy(releases.first, transport)
     assert first.installed["replay"]["canaries"] == 3
@@ -73,6 +73,7 @@ def test_a_bundle_is_proven_taught_updated_and_rolled_back_there(
     other = deploy(releases.other_backbone, transport)
     assert (other.installed["carried"], other.installed["not_carried"]) == (3, 0)
     assert transport.tell("rollback")["digest"] == digest_of(releases.second)
+    assert pull(transport, tmp_path / "pulled")["pictures"] == 3
 
 
 def test_what_fails_its_canaries_there_does_not_run(

@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 
-from edgetl.deployment import connect, deploy
+from edgetl.deployment import connect, deploy, pull
 from edgetl.deployment.ssh import SshTransport
 from edgetl.errors import DeviceError, OptionError
+from edgetl.runtime import Learner
 from tests.deployment.server import Server
-from tests.runtime.installing import Releases, digest_of
+from tests.runtime.installing import Releases, digest_of, teach_running
+from tests.runtime.learning import frame
 
 
 def reach(server: Server, where: str = "board", **options: Any) -> SshTransport:
@@ -62,6 +64,35 @@ def test_what_the_device_refuses_is_told_in_its_words(server: Server, releases: 
             deploy(releases.second, transport)
         assert transport.tell("status")["running"]["digest"] == digest_of(releases.first)
         assert list(Path(root, "incoming").iterdir()) == []
+
+
+def test_what_was_taught_is_pulled_while_the_device_goes_on(
+    server: Server, releases: Releases, tmp_path: Path
+) -> None:
+    root = tmp_path / "device"
+    with reach(server, root=str(root)) as transport:
+        deploy(releases.first, transport)
+        with teach_running(root, thumbnails=True) as learner:
+            learner.teach_many([frame("yellow", seed) for seed in range(3)], "yellow")
+            done = pull(transport, tmp_path / "pulled")
+            statistics = learner.statistics()
+        assert (done["pictures"], done["thumbnails"]) == (3, 3)
+        assert list((root / "outgoing").iterdir()) == []
+        with pytest.raises(OptionError, match="is there already"):
+            pull(transport, tmp_path / "pulled")
+    with Learner(releases.first, state=tmp_path / "here", threads=1) as learner:
+        learner.merge(tmp_path / "pulled")
+        assert learner.statistics() == statistics
+    with Learner(releases.other_backbone, state=tmp_path / "other", threads=1) as learner:
+        assert learner.merge(tmp_path / "pulled").not_carried == 0
+
+
+def test_there_is_nothing_to_pull_where_nothing_was_taught(server: Server, releases: Releases, tmp_path: Path) -> None:
+    with reach(server, root=str(tmp_path / "device")) as transport:
+        deploy(releases.first, transport)
+        with pytest.raises(DeviceError, match="nothing was taught"):
+            pull(transport, tmp_path / "pulled")
+    assert not (tmp_path / "pulled").exists()
 
 
 def test_an_unknown_host_is_refused(server: Server, tmp_path: Path) -> None:
