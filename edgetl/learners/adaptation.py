@@ -55,9 +55,9 @@ def adapt(
 
     All classes of which something was taught get the same weight. Of the weights that leave-one-out cannot tell from
     the one with the least log-loss (within a standard error of the difference: Breiman et al., CART, 1984), the
-    largest is taken, for it costs the old conditions least; unless it is clearly better than full weight, that is.
-    So the same pictures always lead to the same choice, whatever was chosen before. A weight for each class follows
-    a few pictures too closely: it lost half of what one weight for all gained, and did harm where nothing had changed.
+    largest is taken, for it costs the old conditions least; where that is not clearly better than full weight, and
+    more often right, full weight it is. So the same pictures always lead to the same choice, whatever was chosen before. A weight for each
+    class follows a few pictures too closely: it did harm where nothing had changed.
 
     Args:
         solver: name of the solver of the last layer, whose parameters are `parameters`.
@@ -77,7 +77,8 @@ def adapt(
     tried = [trial.judge(dict.fromkeys(trial.movable, count)) for count in HALVINGS]
     best = min(tried, key=lambda judged: judged.loss)
     good = next(judged for judged in tried if best.steps_below(judged) <= _ON_A_PAR)
-    chosen = good if good.steps_below(tried[0]) > _CLEARLY else tried[0]
+    is_better = good.accuracy > tried[0].accuracy and good.steps_below(tried[0]) > _CLEARLY
+    chosen = good if is_better else tried[0]
     helps = chosen.halvings != now.halvings
     return Adaptation(chosen.halvings, now.accuracy, chosen.accuracy, len(rows), helps)
 

@@ -198,7 +198,7 @@ _UNIFORM_MEAN, _UNIFORM_SPREAD = 0.5, 12**-0.5
 def _shift_signal(value: float, pictures: int, usual: Optional[Usual]) -> Signal:
     expected, spread = (usual.shift, usual.shift_spread) if usual is not None else (0.0, 0.0)
     chance = _SIGMAS * spread / pictures
-    return _rising(value, expected, max(_SHIFT_DRIFTING, chance), max(_SHIFT_CHANGED, chance))
+    return _signal(value, expected, max(_SHIFT_DRIFTING, chance), max(_SHIFT_CHANGED, chance))
 
 
 def _novelty_signal(value: float, counts: Mapping[str, int], usual: Optional[Usual]) -> Signal:
@@ -206,16 +206,16 @@ def _novelty_signal(value: float, counts: Mapping[str, int], usual: Optional[Usu
     expected = _mixed(usual.novelty, counts) if usual is not None else _UNIFORM_MEAN
     spread = usual.novelty_spread if usual is not None else _UNIFORM_SPREAD
     chance = _SIGMAS * spread / sum(counts.values()) ** 0.5
-    return _rising(value, expected, max(_NOVELTY_DRIFTING, chance), max(_NOVELTY_CHANGED, chance))
+    return _signal(value, expected, max(_NOVELTY_DRIFTING, chance), max(_NOVELTY_CHANGED, chance))
 
 
 def _confidence_signal(value: float, counts: Mapping[str, int], usual: Usual) -> Signal:
     expected = _mixed(usual.confidence, counts)
     chance = _SIGMAS * usual.confidence_spread / sum(counts.values()) ** 0.5
-    return _rising(value, expected, -max(_CONFIDENCE_DRIFTING, chance), -max(_CONFIDENCE_CHANGED, chance))
+    return _signal(value, expected, -max(_CONFIDENCE_DRIFTING, chance), -max(_CONFIDENCE_CHANGED, chance))
 
 
-def _rising(value: float, expected: float, drifting: float, changed: float) -> Signal:
+def _signal(value: float, expected: float, drifting: float, changed: float) -> Signal:
     return Signal(value, expected, expected + drifting, expected + changed)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -33,10 +34,9 @@ class Weighing:
     @classmethod
     def of(cls, halvings: Mapping[str, int], rows: NDArray[np.int16], labels: Sequence[str]) -> Weighing:
         """Weigh beside taught embeddings (n, d) on the grid, with their n labels."""
-        taught = Statistics()
-        taught.add(rows, labels)
-        sums = dict(zip(taught.labels, taught.sums))
-        return cls(dict(halvings), dict(zip(taught.labels, taught.counts.tolist())), sums)
+        names = np.asarray(labels)
+        sums = {label: rows[names == label].sum(axis=0, dtype=np.int64) for label in set(labels)}
+        return cls(dict(halvings), Counter(labels), sums)
 
     def moments(self, statistics: Statistics) -> Moments:
         """What the solvers get to see of the statistics, which hold what was shipped and what was taught.

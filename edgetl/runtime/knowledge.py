@@ -143,9 +143,9 @@ class Knowledge:
 
         Raises LearningError where nothing was taught of a shipped class.
         """
-        newest = sorted(contents.pictures)[-MOST_JUDGED:]
+        pictures = sorted(contents.pictures)
+        older, newest = pictures[:-MOST_JUDGED], pictures[-MOST_JUDGED:]
         statistics = self.statistics(contents).copy()
-        older = [picture for picture in contents.pictures if picture not in set(newest)]
         statistics.remove(self.rows(older), [contents.pictures[picture] for picture in older])
         labels = [contents.pictures[picture] for picture in newest]
         layer, rows = self._shipped_layer, self.rows(newest)

@@ -237,7 +237,8 @@ class Learner:
             window = self._observer.window(contents.position)
             if window is None or window.pictures < LEAST_PICTURES:
                 return Drift(UNKNOWN, window.pictures if window is not None else 0, {})
-            usual = self._guard_set().usual(contents.before(0))
+            as_shipped = contents.before(0)
+            usual = self._guard_set().usual(as_shipped)
             return self._state.knowledge.drift(window, contents, usual)
 
     def effect(self, step: Optional[int] = None) -> Optional[Effect]:

@@ -138,7 +138,7 @@ class Observer:
                 rows = connection.execute(_READ, (self._bundle, position, WINDOW_PICTURES)).fetchall()
             blocks = [_block_of(position, *row) for row in reversed(rows)]
             return [block for block in blocks if len(block.sums) == self._size]
-        except (sqlite3.Error, zlib.error, ValueError, TypeError, AttributeError):
+        except (sqlite3.Error, zlib.error, ValueError, TypeError, AttributeError, OverflowError):
             return []
 
 
