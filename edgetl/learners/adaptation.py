@@ -56,8 +56,8 @@ def adapt(
     All classes of which something was taught get the same weight. Of the weights that leave-one-out cannot tell from
     the one with the least log-loss (within a standard error of the difference: Breiman et al., CART, 1984), the
     largest is taken, for it costs the old conditions least; where that is not clearly better than full weight, and
-    more often right, full weight it is. So the same pictures always lead to the same choice, whatever was chosen before. A weight for each
-    class follows a few pictures too closely: it did harm where nothing had changed.
+    more often right, full weight it is. So the same pictures always lead to the same choice, whatever was chosen
+    before. A weight for each class follows a few pictures too closely: it did harm where nothing had changed.
 
     Args:
         solver: name of the solver of the last layer, whose parameters are `parameters`.
