@@ -46,7 +46,7 @@ def test_what_is_taught_is_run_evaluated_and_exported(bundle: Path, photos: Path
     labelled = tmp_path / "labels.csv"
     labelled.write_text(f"path,label\n{photos / '2.png'},yellow\n")
     assert told("evaluate", bundle, "--data", labelled)["accuracy"] == 1.0
-    for form in ("patch", "bundle"):
+    for form in ("patch", "bundle", "tflite"):
         assert told("export", bundle, "--format", form, "-o", tmp_path / form)["bytes"] > 0
     assert told("run", tmp_path / "bundle", "--source", photos / "2.png")["label"] == "yellow"
     assert told("merge", bundle, tmp_path / "patch", "--state", tmp_path / "other")["pictures"] == [2, 3]
@@ -122,6 +122,7 @@ def test_an_adaptation_is_told_undone_and_refused(bundle: Path, tmp_path: Path) 
     assert told("undo", bundle)["subject"] == found["id"]
     assert "what was shipped now counts: " in edgetl("adapt", bundle).stdout
     assert edgetl("export", bundle, "--format", "bundle", "-o", tmp_path / "out").returncode == 2
+    assert told("export", bundle, "-o", tmp_path / "adapted.tflite")["bytes"] > 0
 
 
 def test_an_unreadable_picture_is_named_and_passed_over(bundle: Path, photos: Path) -> None:
