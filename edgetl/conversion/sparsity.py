@@ -7,8 +7,8 @@ keeps zeros and shared values as they are; quantization-aware training after the
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Optional, Union
 
@@ -27,8 +27,6 @@ TWO_OF_FOUR = "2:4"
 _UPDATES, _RISING = 20, 12
 """How often the zeros are chosen anew if they were until the end, and in how many of these sparsity rises: what is
 left of the steps mends, with the zeros fixed."""
-_EXPERIMENTAL_CLUSTERING = "tensorflow_model_optimization.python.core.clustering.keras.experimental"
-"""Where the library's own guides take it from: its public function knows no channels."""
 
 
 @dataclass(frozen=True)
@@ -73,23 +71,27 @@ def sparsify(model: Model, sparsity: Union[float, str], steps: int, train: Train
 
 
 def cluster(model: Model, clusters: int, train: Train) -> Model:
-    """A copy in which the weights that a channel of a convolution reads have at most `clusters` values.
+    """A copy in which the weights of a convolution have at most `clusters` values, times a scale for each channel.
 
-    Per channel, because int8 has a scale for each. Raises MissingExtraError.
+    Int8 has such a scale for each channel too, so that as many values are left of every channel's integers. Depthwise
+    kernels stay as they are. Raises MissingExtraError.
     """
     keras = _tfmot().clustering.keras
-    experimental = importlib.import_module(f"{_EXPERIMENTAL_CLUSTERING}.cluster")
+    scales = {layer.name: _channel_scales(layer.kernel.numpy()) for layer in model.layers if _is_convolution(layer)}
     wrapped = _wrapped(
-        model,
-        lambda layer: experimental.cluster_weights(
+        _relative(model, scales),
+        lambda layer: keras.cluster_weights(
             layer,
             number_of_clusters=clusters,
             cluster_centroids_init=keras.CentroidInitialization.LINEAR,
-            cluster_per_channel=True,
         ),
     )
     train(wrapped, [])
-    return _unwrapped(model, keras.strip_clustering(wrapped))
+    clustered = _unwrapped(model, keras.strip_clustering(wrapped))
+    for name, scale in scales.items():
+        kernel, *bias = clustered.get_layer(name).get_weights()
+        clustered.get_layer(name).set_weights([kernel * scale, *bias])
+    return clustered
 
 
 def zero_share(model: Model) -> float:
@@ -117,6 +119,50 @@ def _wrapped(model: Model, wrap: Callable[[Any], Any]) -> Model:
     return keras.models.clone_model(copy, clone_function=lambda layer: wrap(layer) if _is_large(layer) else layer)
 
 
+def _relative(model: Model, scales: Mapping[str, np.ndarray]) -> Model:
+    """The same function with kernels that reach 1 in every output channel, and the scales beside them."""
+
+    def rebuild(layer: Any) -> Any:
+        if layer.name not in scales:
+            return type(layer).from_config(layer.get_config())
+        return _scaled_convolution()(scales[layer.name].tolist(), **layer.get_config())
+
+    relative = tf_keras().models.clone_model(model, clone_function=rebuild)
+    for layer in model.layers:
+        weights = layer.get_weights()
+        if layer.name in scales:
+            weights[0] = weights[0] / scales[layer.name]
+        relative.get_layer(layer.name).set_weights(weights)
+    return relative
+
+
+@functools.cache
+def _scaled_convolution() -> type:
+    """A Conv2D whose kernel is multiplied by a scale for each output channel."""
+
+    class Scaled(tf_keras().layers.Conv2D, _tfmot().clustering.keras.ClusterableLayer):  # type: ignore[misc]
+        def __init__(self, scales: list[float], **configuration: Any) -> None:
+            super().__init__(**configuration)
+            self.scales = scales
+
+        def get_config(self) -> dict[str, Any]:
+            return {**super().get_config(), "scales": self.scales}
+
+        def convolution_op(self, inputs: Any, kernel: Any) -> Any:
+            return super().convolution_op(inputs, kernel) * self.scales
+
+        def get_clusterable_weights(self) -> list[tuple[str, Any]]:
+            return [("kernel", self.kernel)]
+
+    return Scaled
+
+
+def _channel_scales(kernel: np.ndarray) -> np.ndarray:
+    """The largest weight of each output channel, by its size; 1 for a channel of zeros."""
+    largest = np.abs(kernel).max(axis=tuple(range(kernel.ndim - 1)))
+    return np.where(largest > 0, largest, 1.0)
+
+
 def _unwrapped(model: Model, stripped: Model) -> Model:
     """The weights of `stripped` in a copy of `model`."""
     copy = tf_keras().models.clone_model(model)
@@ -125,4 +171,10 @@ def _unwrapped(model: Model, stripped: Model) -> Model:
 
 
 def _is_large(layer: Any) -> bool:
-    return type(layer).__name__ in ("Conv2D", "Dense")
+    return _is_convolution(layer) or isinstance(layer, tf_keras().layers.Dense)
+
+
+def _is_convolution(layer: Any) -> bool:
+    """Dense over channels: a depthwise convolution is none of this kind."""
+    layers = tf_keras().layers
+    return isinstance(layer, layers.Conv2D) and not isinstance(layer, layers.Conv2DTranspose)
