@@ -27,9 +27,9 @@ def unpack(folder: Path, packages: Sequence[str], architecture: str, suite: str)
     private = folder.with_name(f"{folder.name}.apt")
     shutil.rmtree(private, ignore_errors=True)
     try:
-        apt = ["env", f"APT_CONFIG={_configure(private, architecture, suite)}", "apt-get", "--quiet", "--assume-yes"]
-        tell(*apt, "update")
-        tell(*apt, "install", "--download-only", *packages)
+        own = _configure(private, architecture, suite)
+        tell("apt-get", "--quiet", "update", APT_CONFIG=own)
+        tell("apt-get", "--quiet", "--assume-yes", "install", "--download-only", *packages, APT_CONFIG=own)
         _make_skeleton(folder)
         for package in sorted(private.glob("cache/archives/*.deb")):
             tell("bash", "-o", "pipefail", "-c", EXTRACT, package, folder)

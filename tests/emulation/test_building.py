@@ -50,6 +50,8 @@ def test_a_tool_that_is_missing_or_fails_is_told_in_one_line() -> None:
         tell("qemu-of-nowhere")
     with pytest.raises(UnavailableError, match=r"^sh fails: no network$"):
         tell("sh", "-c", "echo trying >&2; echo no network >&2; exit 3")
+    with pytest.raises(UnavailableError, match=r"^sh fails: E: the cause$"):
+        tell("sh", "-c", "echo 'E: the cause' >&2; echo 'E: what follows' >&2; exit 1")
 
 
 def test_a_machine_without_a_debian_archive_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,19 +17,27 @@ class UnavailableError(Exception):
     """Something cannot be emulated here; says why, in one line."""
 
 
-def tell(*command: object) -> str:
-    """What a command prints. Raises UnavailableError, with its last line of complaint, where it fails."""
+def tell(*command: object, **variables: object) -> str:
+    """What a command prints, run with these environment variables too. Raises UnavailableError where it fails."""
     words = [str(word) for word in command]
+    environment = {**os.environ, **{name: str(value) for name, value in variables.items()}}
     try:
-        done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
+        done = subprocess.run(
+            words, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE_SECONDS
+        )
     except FileNotFoundError:
         raise UnavailableError(f"there is no {words[0]} on this machine") from None
     except subprocess.TimeoutExpired:
         raise UnavailableError(f"{words[0]} did not end within {PATIENCE_SECONDS} s") from None
     if done.returncode:
-        complaints = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise UnavailableError(f"{Path(words[0]).name} fails: {complaints[-1]}")
+        raise UnavailableError(f"{Path(words[0]).name} fails: {_complaint(done.stderr) or f'code {done.returncode}'}")
     return done.stdout
+
+
+def _complaint(text: str) -> str:
+    """The first line that is marked as an error, as apt's and pip's causes are, else the last one."""
+    lines = text.strip().splitlines()
+    return next((line for line in lines if line.startswith(("E: ", "ERROR: "))), lines[-1] if lines else "")
 
 
 @contextmanager
