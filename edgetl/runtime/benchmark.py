@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from functools import partial
 from statistics import median
 from time import perf_counter
@@ -187,5 +187,6 @@ def _repeated(jpeg: bytes, end: float) -> Iterator[bytes]:
 
 
 def _median_start(start: Callable[[], StartUp]) -> StartUp:
-    starts = [start() for _ in range(STARTS)]
-    return StartUp(median(run.ms for run in starts), int(median(run.peak_bytes for run in starts)))
+    starts = [astuple(start()) for _ in range(STARTS)]
+    ms, processor_ms, peak_bytes = map(median, zip(*starts))
+    return StartUp(ms, processor_ms, int(peak_bytes))

@@ -21,6 +21,8 @@ class StartUp:
 
     ms: float
     """From before the process was started, the Python interpreter included."""
+    processor_ms: float
+    """What processors spent on it meanwhile, all threads together: other programs disturb that less."""
     peak_bytes: int
     """The most memory that was resident, in bytes."""
 
@@ -47,12 +49,13 @@ def start_interpreter(model: bytes, threads: int) -> StartUp:
         return _start(_INTERPRETER.format(module=PACKAGES[preferred]), [str(path), str(threads)])
 
 
-_PEAK = """
-print("ready", flush=True)
+_REPORT = """
+import time
+print(1000 * time.process_time(), flush=True)
 with open("/proc/self/status") as status:
     print(next(line.split()[1] for line in status if line.startswith("VmHWM")))
 """
-"""The kernel's high-water mark in KiB; getrusage's would begin with that of the process that started this one."""
+"""Memory is the kernel's high-water mark in KiB; getrusage's would begin with that of the parent process."""
 
 _CLASSIFIER = (
     """
@@ -68,7 +71,7 @@ else:
 size = classifier.manifest.preprocess
 classifier.predict(numpy.zeros((size["height"], size["width"], 3), numpy.uint8))
 """
-    + _PEAK
+    + _REPORT
 )
 
 _INTERPRETER = (
@@ -83,7 +86,7 @@ interpreter.set_tensor(taken["index"], numpy.zeros(taken["shape"], taken["dtype"
 interpreter.invoke()
 interpreter.get_tensor(given["index"])
 """
-    + _PEAK
+    + _REPORT
 )
 
 
@@ -93,11 +96,11 @@ def _start(script: str, arguments: Sequence[str]) -> StartUp:
         [sys.executable, "-c", script, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
-        process.stdout.readline()
+        processor_ms = process.stdout.readline()
         elapsed = perf_counter() - started
         peak = process.stdout.readline()
         _, complaint = process.communicate()
     if not peak:
         said = complaint.strip().splitlines()
         raise EngineError(f"a fresh process could not predict: {said[-1] if said else process.returncode}")
-    return StartUp(ms=1000 * elapsed, peak_bytes=1024 * int(peak))
+    return StartUp(ms=1000 * elapsed, processor_ms=float(processor_ms), peak_bytes=1024 * int(peak))
