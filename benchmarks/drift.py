@@ -29,7 +29,6 @@ from edgetl.conversion import compile_backbone
 from edgetl.data import load_folder
 from edgetl.learners import Usual, Window, choose, judge, relearn, to_grid
 from edgetl.learners.drift import CHANGED, STABLE
-from edgetl.learners.moments import Moments
 from edgetl.runtime.embedder import Embedder
 
 SIZES = (20, 50, 100)
@@ -108,12 +107,11 @@ def read(folder: Path, embedder: Embedder) -> Place:
 
 def measure(place: Place, places: list[Place], windows: int) -> Iterator[dict[str, Any]]:
     built = choose(place.known, place.labels, place.folds)
-    layer, shrinkage = built.last_layer, built.parameters["shrinkage"]
+    layer, parameters = built.last_layer, built.parameters
     guard = place.known[place.is_guard]
     rest = built.statistics.copy()
     rest.remove(guard, np.array(place.labels)[place.is_guard].tolist())
-    usual = Usual.of(relearn(layer, rest, built.parameters), rest, shrinkage, guard)
-    moments = Moments.of(built.statistics)
+    usual = Usual.of(relearn(layer, rest, parameters), rest, parameters, guard)
     others = {f"photos of {other.name}": other.asked[AS_THEY_ARE] for other in places if other is not place}
     for change, rows in {**place.asked, **others}.items():
         chance = np.random.default_rng(0)
@@ -121,7 +119,7 @@ def measure(place: Place, places: list[Place], windows: int) -> Iterator[dict[st
         found: dict[int, Counter[str]] = {}
         for size in (size for size in SIZES if size <= len(rows)):
             drawn = (rows[chance.choice(len(rows), size, replace=False)] for _ in range(count))
-            verdicts = (judge(window(layer, d), moments, layer.labels, shrinkage, usual).verdict for d in drawn)
+            verdicts = (judge(window(layer, d), built.statistics, parameters, usual).verdict for d in drawn)
             found[size] = Counter(verdicts)
         right = np.array(layer.labels)[layer.scores(rows).argmax(axis=1)]
         yield {

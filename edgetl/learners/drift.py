@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from edgetl.learners.embedding import GRID
 from edgetl.learners.last_layer import LastLayer
-from edgetl.learners.moments import Directions, Moments
+from edgetl.learners.moments import Moments
+from edgetl.learners.novelty import SHRINKAGE
 from edgetl.learners.statistics import Statistics
-from edgetl.learners.weighing import with_points
+from edgetl.learners.weighing import Weighing, with_points
 
 LEAST_PICTURES = 20
 STABLE, DRIFTING = "stable", "drifting"
@@ -104,13 +105,18 @@ class Usual:
     confidence_spread: float
 
     @classmethod
-    def of(cls, layer: LastLayer, rest: Statistics, shrinkage: float, rows: NDArray[np.int16]) -> Usual:
-        """Learn it from known embeddings (n, d) on the grid, and a layer and statistics that do not hold them."""
+    def of(
+        cls, layer: LastLayer, rest: Statistics, parameters: Mapping[str, Any], rows: NDArray[np.int16]
+    ) -> Usual:
+        """Learn it from known embeddings (n, d) on the grid, and a layer and statistics that do not hold them.
+
+        `parameters` are those of the layer's solver.
+        """
         rows = rows[np.random.default_rng(0).permutation(len(rows))[:_MOST_ROWS]]
         probabilities = layer.probabilities(rows)
         labels = [layer.labels[slot] for slot in probabilities.argmax(axis=1)]
         novelty, confidence = layer.novelty(rows), probabilities.max(axis=1)
-        residuals = Residuals(Moments.of(rest), rest.labels, rows / np.float64(GRID), shrinkage)
+        residuals = Residuals(Moments.of(rest), rest.labels, rows / np.float64(GRID), parameters)
         products = residuals.products(labels)
         apart = products[~np.eye(len(rows), dtype=bool)]
         return cls(
@@ -123,20 +129,26 @@ class Usual:
         )
 
 
-def judge(window: Window, moments: Moments, labels: Sequence[str], shrinkage: float, usual: Optional[Usual]) -> Drift:
-    """Hold a window against the moments in effect, whose classes have these labels.
+def judge(
+    window: Window,
+    statistics: Statistics,
+    parameters: Mapping[str, Any],
+    usual: Optional[Usual] = None,
+    weighing: Optional[Weighing] = None,
+) -> Drift:
+    """Hold a window against the statistics in effect, as its last layer's solver with these parameters sees them.
 
     The test on the mean is Hotelling's with the shrunk covariance of the last layer (Chen, Paul, Prentice and Wang,
     A Regularized Hotelling's T2 Test, JASA 106, 2011), of the mean embedding against the mixture of the class means
     by predicted label. Over enough pictures every trifle is significant, so a signal must also be large to count.
     Without `usual`, for want of a guard set, novelty is held against its calibration, and confidence not at all.
     """
-    counts = {label: count for label, count in window.counts.items() if label in labels}
-    pictures = window.pictures
-    if pictures < LEAST_PICTURES or sum(counts.values()) < pictures:
+    pictures, counts = window.pictures, window.counts
+    if pictures < LEAST_PICTURES or not set(counts) <= set(statistics.labels):
         return Drift(UNKNOWN, pictures, {})
+    moments = Moments.of(statistics) if weighing is None else weighing.moments(statistics)
     mean = window.sums / (pictures * np.float64(GRID))
-    shift = Residuals(moments, labels, mean[None], shrinkage).shift_of_mean(counts)
+    shift = Residuals(moments, statistics.labels, mean[None], parameters).shift_of_mean(counts)
     signals = {
         "shift": _shift_signal(shift, pictures, usual),
         "novelty": _novelty_signal(window.novelty / pictures, counts, usual),
@@ -150,8 +162,10 @@ def judge(window: Window, moments: Moments, labels: Sequence[str], shrinkage: fl
 class Residuals:
     """What is left of embeddings (n, d) of length 1 when the means of their classes are taken off."""
 
-    def __init__(self, moments: Moments, labels: Sequence[str], rows: NDArray[Any], shrinkage: float) -> None:
-        self._directions: Directions = with_points(moments, rows, shrinkage)
+    def __init__(
+        self, moments: Moments, labels: Sequence[str], rows: NDArray[Any], parameters: Mapping[str, Any]
+    ) -> None:
+        self._directions = with_points(moments, rows, parameters.get("shrinkage", SHRINKAGE))
         self._counts = moments.counts
         self._slots = {label: slot for slot, label in enumerate(labels)}
         self._rows = len(rows)

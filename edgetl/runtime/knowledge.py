@@ -25,8 +25,6 @@ from edgetl.learners import (
     relearn,
     to_grid,
 )
-from edgetl.learners.moments import Moments
-from edgetl.learners.novelty import SHRINKAGE
 from edgetl.runtime.bundled import read_last_layer
 from edgetl.runtime.contents import Contents
 
@@ -159,14 +157,12 @@ class Knowledge:
 
     def drift(self, window: Window, contents: Contents, usual: Optional[Usual]) -> Drift:
         """Whether what was classified of late still looks like what is in effect."""
-        statistics, weighing = self.statistics(contents), self._weighing(contents, ())
-        moments = Moments.of(statistics) if weighing is None else weighing.moments(statistics)
-        return judge(window, moments, statistics.labels, self._parameters.get("shrinkage", SHRINKAGE), usual)
+        return judge(window, self.statistics(contents), self._parameters, usual, self._weighing(contents, ()))
 
     def usual(self, rest: Statistics, contents: Contents, grid: np.ndarray) -> Usual:
         """How known pictures look, by embeddings (n, d) on the grid that are in effect, but not in these statistics."""
         layer = self.solve(rest, contents)
-        return Usual.of(layer, rest, self._parameters.get("shrinkage", SHRINKAGE), grid)
+        return Usual.of(layer, rest, self._parameters, grid)
 
     def _weighing(self, contents: Contents, without: Collection[int]) -> Optional[Weighing]:
         halvings = contents.halvings

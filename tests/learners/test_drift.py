@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edgetl.learners import Statistics, Usual, Window, choose, judge, relearn
+from edgetl.learners import GRID, Statistics, Usual, Window, choose, judge, relearn
 from edgetl.learners.drift import CHANGED, DRIFTING, STABLE, UNKNOWN, Residuals, Signal
 from edgetl.learners.moments import Moments
 
@@ -24,8 +24,7 @@ class Device:
         self.built = choose(rows, labels, np.arange(len(labels)) % 4)
         guard, _ = world.taught(GUARDED, 1)
         layer = relearn(self.built.last_layer, self.built.statistics, self.built.parameters)
-        self.shrinkage = self.built.parameters["shrinkage"]
-        self.usual = Usual.of(layer, self.built.statistics, self.shrinkage, guard)
+        self.usual = Usual.of(layer, self.built.statistics, self.built.parameters, guard)
 
     def window(self, rows) -> Window:
         layer = self.built.last_layer
@@ -37,9 +36,12 @@ class Device:
             float(probabilities.max(axis=1).sum()),
         )
 
-    def judge(self, window: Window, usual=None, labels=None):
-        moments = Moments.of(self.built.statistics)
-        return judge(window, moments, labels or self.built.statistics.labels, self.shrinkage, usual)
+    def judge(self, window: Window, usual=None):
+        return judge(window, self.built.statistics, self.built.parameters, usual)
+
+    def residuals(self, rows) -> Residuals:
+        statistics = self.built.statistics
+        return Residuals(Moments.of(statistics), statistics.labels, rows / GRID, self.built.parameters)
 
 
 @pytest.fixture(scope="module")
@@ -91,21 +93,16 @@ def test_few_pictures_and_labels_that_are_gone_tell_nothing(device, world):
 def test_the_shift_is_that_of_single_embeddings(device, world):
     """From sums alone comes what all the embeddings would give."""
     rows, labels = world.taught(dict.fromkeys(range(4), 6), 9)
-    moments = Moments.of(device.built.statistics)
-    slots = device.built.statistics.labels
-    single = Residuals(moments, slots, rows / 4096, device.shrinkage)
-    mean = Residuals(moments, slots, rows.mean(axis=0)[None] / 4096, device.shrinkage)
+    single, mean = device.residuals(rows), device.residuals(rows.mean(axis=0)[None])
     shares = np.full(len(rows), 1 / len(rows))
     assert mean.shift_of_mean(Counter(labels)) == pytest.approx(single.shift(shares, labels))
 
 
 def test_known_pictures_have_no_shift_on_average(device, world):
-    moments, slots = Moments.of(device.built.statistics), device.built.statistics.labels
     shifts = []
     for seed in range(60):
         rows, labels = world.taught(dict.fromkeys(range(4), 5), 200 + seed)
-        residuals = Residuals(moments, slots, rows.mean(axis=0)[None] / 4096, device.shrinkage)
-        shifts.append(residuals.shift_of_mean(Counter(labels)))
+        shifts.append(device.residuals(rows.mean(axis=0)[None]).shift_of_mean(Counter(labels)))
     assert abs(np.mean(shifts)) < 0.01
 
 

@@ -182,11 +182,12 @@ def _observe_for_ever(state: Path) -> None:
 
 def test_observing_takes_microseconds(state: Path) -> None:
     observer, rows = Observer(state, "digest", 1280), np.random.default_rng(0).integers(0, 300, (400, 1280))
-    prediction = _prediction()
-    started = perf_counter()
+    prediction, seconds = _prediction(), []
     for row in rows.astype(np.int16):
+        started = perf_counter()
         observer.observe(row, prediction, 0)
-    assert (perf_counter() - started) / len(rows) < 1e-4
+        seconds.append(perf_counter() - started)
+    assert np.median(seconds) < 5e-5
 
 
 def _prediction() -> Prediction:
