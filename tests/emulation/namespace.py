@@ -15,6 +15,7 @@ import signal
 import socket
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWUSER, CLONE_NEWPID = 0x00020000, 0x04000000, 0x10000000, 0x20000000
 MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_REC, MS_PRIVATE = 2, 4, 8, 1 << 12, 1 << 14, 1 << 18
@@ -42,14 +43,13 @@ def main(root: Path, emulator: Path, elf_class: int, elf_machine: int, program: 
     if child:
         os.close(unshared[1])
         if os.read(unshared[0], 1):
-            for kind in ("uid_map", "gid_map"):
-                Path(f"/proc/{child}/{kind}").write_text(f"0 0 {USERS}\n")
+            _map_users(child)
             os.write(mapped[1], b"1")
         return _exit_code(child, signal.SIGTERM)
     _call("unshare", CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWPID)
     os.write(unshared[1], b"1")
     os.read(mapped[0], 1)
-    _end_with_parent()
+    _end_with_parent()  # the new rights made the kernel forget
     first = os.fork()
     if first:
         return _exit_code(first, signal.SIGKILL)
@@ -58,10 +58,19 @@ def main(root: Path, emulator: Path, elf_class: int, elf_machine: int, program: 
     _mount("none", Path("/"), flags=MS_REC | MS_PRIVATE)
     _register(emulator, elf_class, elf_machine)
     _furnish(root)
+    _start(root, program)
+
+
+def _map_users(process: int) -> None:
+    """Users and groups keep their numbers; only a process outside may give it more than its own."""
+    for kind in ("uid_map", "gid_map"):
+        Path(f"/proc/{process}/{kind}").write_text(f"0 0 {USERS}\n")
+
+
+def _start(root: Path, program: list[str]) -> NoReturn:
     os.chroot(root)
     os.chdir("/")
     os.execve(program[0], program, {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})
-    raise AssertionError("execve does not return")
 
 
 def _end_with_parent() -> None:

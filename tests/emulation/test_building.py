@@ -11,7 +11,7 @@ import pytest
 from tests.emulation import cache
 from tests.emulation.cache import kept
 from tests.emulation.debian import unpack
-from tests.emulation.machines import ARM64, ARMHF
+from tests.emulation.machines import ARM64, ARMHF, Machine
 from tests.emulation.tools import UnavailableError, or_skip, tell
 
 
@@ -69,6 +69,6 @@ def test_a_skip_says_why() -> None:
 
 
 @pytest.mark.parametrize("machine", [ARM64, ARMHF], ids=lambda machine: machine.name)
-def test_wheels_are_sought_from_the_newest_c_library_down(machine) -> None:
+def test_wheels_are_sought_from_the_newest_c_library_down(machine: Machine) -> None:
     newest, *_, oldest = machine.platforms
     assert (newest, oldest) == (f"manylinux_2_36_{machine.name}", f"manylinux2014_{machine.name}")
