@@ -6,7 +6,8 @@ import sys
 import pytest
 
 from edgetl.errors import OptionError
-from edgetl.training import AugmentationOptions, FineTuneOptions
+from edgetl.training import AugmentationOptions, DistillationOptions, FineTuneOptions
+from edgetl.training.options import ImitationOptions
 
 
 @pytest.mark.parametrize(
@@ -27,6 +28,13 @@ def test_no_epoch_at_all_is_refused():
 def test_an_augmentation_out_of_range_is_named():
     with pytest.raises(OptionError, match="smallest_area is 0"):
         AugmentationOptions(smallest_area=0)
+
+
+def test_an_option_of_distillation_or_imitation_out_of_range_is_named():
+    with pytest.raises(OptionError, match="answers is 2"):
+        DistillationOptions(answers=2)
+    with pytest.raises(OptionError, match="steps is 0"):
+        ImitationOptions(steps=0)
 
 
 def test_filling_the_options_loads_no_tensorflow():
