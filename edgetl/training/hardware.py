@@ -1,4 +1,4 @@
-"""Hides which hardware trains: how many devices, machines and bits; `fine_tuning` and `scratch` call it."""
+"""Hides which hardware trains: how many devices, machines and bits; `fine_tuning` calls it."""
 
 from __future__ import annotations
 

@@ -169,3 +169,10 @@ def test_training_from_scratch_starts_knowing_nothing_and_learns(task: Task):
     )
     assert len(told) == OPTIONS.epochs * 5
     assert trained.history[-1]["loss"] < trained.history[0]["loss"]
+
+
+def test_training_from_scratch_answers_by_what_it_learned_after_few_steps(task: Task):
+    model, normalization, frames, labels, training, validation, _ = task
+    options = replace(OPTIONS, epochs_all=14)
+    trained = from_scratch(model, normalization, frames, labels, training, validation, options)
+    assert trained.history[-1]["validation_accuracy"] > 0.8
