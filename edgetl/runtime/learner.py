@@ -175,13 +175,13 @@ class Learner:
         return self._record(lambda contents: [Draft(RESET)])
 
     def adapt(self, guard: Optional[float] = None) -> Step:
-        """Lets what was shipped weigh less, class by class, where that serves the pictures taught here better.
+        """Lets what was shipped of the classes taught here weigh less, where that serves these pictures better.
 
-        For conditions that have changed: teach some pictures of each class as they look now, then adapt. The weights
-        are chosen by leave-one-out on the pictures in effect, the newest 600 of them; where they are those in effect
-        already, nothing is recorded, and the step has no id. The statistics stay as they are, to
-        the bit: only the solver weighs them differently, so `undo` and `reset` bring everything back. An adaptation
-        is about the place of this device: it stays here, and goes with neither `merge` nor a patch.
+        For conditions that have changed: teach some pictures of each class as they look now, then adapt. The weight
+        is chosen by leave-one-out on the pictures in effect, the newest 600 of them; where it is in effect already,
+        nothing is recorded, and the step has no id. The statistics stay as they are, to the bit: only the solver
+        weighs them differently, so `undo` and `reset` bring everything back. An adaptation is about the place of
+        this device: it stays here, and goes with neither `merge` nor a patch.
 
         With `guard`, it is refused where it would cost the known classes too much as they were shipped.
         Raises LearningError where nothing was taught of a shipped class.
@@ -191,9 +191,11 @@ class Learner:
             found = self._state.knowledge.adapt(contents)
             if not found.helps:
                 return Step(0, ADAPT, None, (), adaptation=found)
-            halved = {label: contents.halvings.get(label, 0) for label in found.halvings}
-            changed = {label: count for label, count in found.halvings.items() if count != halved[label]}
-            drafts = [Draft(ADAPT, label, subject=count) for label, count in changed.items()]
+            drafts = [
+                Draft(ADAPT, label, subject=count)
+                for label, count in found.halvings.items()
+                if count != contents.halvings.get(label, 0)
+            ]
             return self._record(lambda contents: drafts, guard, adaptation=found)
 
     def history(self) -> List[Entry]:
