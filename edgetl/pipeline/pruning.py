@@ -63,10 +63,12 @@ def prune_backbone(
         OptionError: the backbone is compiled, or there are no validation photos.
         ConversionError: the backbone has no, or too few, channels that can go.
     """
+    from edgetl.training.folding import fold
+
     if obstacle := obstacle_to_training(origin, dataset):
         raise OptionError(f"{obstacle}; leave --prune out")
     assert origin.assemble is not None
-    whole = origin.assemble() if kept.model is None else kept.model
+    whole = fold(origin.assemble() if kept.model is None else kept.model)
     with steps.measure("prune"):
         trained = _prune_in_rounds(whole, kept, origin, dataset, board, options, steps)
     candidate = compile_and_solve(PRUNED, trained, origin, dataset, board, options, steps)
