@@ -23,6 +23,7 @@ INTERRUPTED = 130
 
 _COMMANDS = {
     "build": "edgetl.cli.build",
+    "search": "edgetl.cli.search",
     "evaluate": "edgetl.cli.host",
     "export": "edgetl.cli.host",
     "show": "edgetl.cli.host",
@@ -43,6 +44,7 @@ _COMMANDS = {
     "history": "edgetl.cli.learning",
     "status": "edgetl.cli.learning",
     "merge": "edgetl.cli.learning",
+    "prepare": "edgetl.cli.deployment",
     "deploy": "edgetl.cli.deployment",
     "rollback": "edgetl.cli.deployment",
     "pull": "edgetl.cli.deployment",

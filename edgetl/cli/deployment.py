@@ -1,4 +1,4 @@
-"""The verbs that reach a device: deploy, rollback, pull, devices; and keys and sign, by which it trusts a bundle."""
+"""The verbs that reach a device: prepare, deploy, rollback, pull, devices; keys and sign, by which it trusts one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Callable, Optional
 import click
 
 from edgetl.cli import print_json
-from edgetl.cli.console import print_table, show_progress
+from edgetl.cli.console import ProgressCallback, print_table, show_progress
 from edgetl.errors import EdgetlError, OptionError
 
 if TYPE_CHECKING:
@@ -61,7 +61,10 @@ def deploy(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Make BUNDLE the one that a device runs, or several at once, when it has proven itself there."""
+    """Make BUNDLE the one that a device runs, or several at once, when it has proven itself there.
+
+    A device that has no edgetl yet is given it first, as by edgetl prepare.
+    """
     from edgetl.deployment import deploy as deploy_bundle
     from edgetl.deployment import deploy_each
 
@@ -69,6 +72,8 @@ def deploy(
 
         def deploy_to(one: str) -> Deployed:
             with reach(one, len(where) == 1, **options) as transport:
+                if transport.is_bare:
+                    _prepare(transport, progress)
                 return deploy_bundle(bundle, transport, fresh, allow_downgrade, whole, progress)
 
         if len(where) == 1:
@@ -83,6 +88,31 @@ def deploy(
         _tell_deployed(done)
     if any(outcome.fault for outcome in outcomes):
         raise SystemExit(FAILED)
+
+
+@click.command()
+@click.argument("where", metavar="[USER@]HOST[:PORT]")
+@device_options
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of lines.")
+def prepare(where: str, as_json: bool, **options: Any) -> None:
+    """Give a device edgetl, in an environment of its own; it needs Python 3.9, but neither internet nor pip."""
+    with reach(where, **options) as transport, show_progress() as progress:
+        done = _prepare(transport, progress)
+    if as_json:
+        return print_json(done)
+    machine = done["machine"]
+    python = ".".join(map(str, machine["python"]))
+    state = f"has edgetl now, {done['sent_bytes'] / 1e6:.0f} MB were sent" if done["changed"] else "has this edgetl"
+    click.echo(f"{where}: {machine['board'] or machine['architecture']}, Python {python}, {state}")
+
+
+def _prepare(transport: Transport, progress: ProgressCallback) -> dict[str, Any]:
+    from edgetl.deployment.environment import prepare as prepare_device
+    from edgetl.deployment.ssh import SshTransport
+
+    if not isinstance(transport, SshTransport):
+        raise OptionError(f"{transport.where} is a folder of this machine, which has edgetl; deploy to it")
+    return prepare_device(transport, progress)
 
 
 def _tell_deployed(done: Deployed) -> None:

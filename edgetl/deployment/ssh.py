@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import posixpath
 import re
 import shlex
@@ -54,8 +55,7 @@ class SshTransport(Transport):
             self._connection = self._wait(self._connect(options, accept_new_host_key, ask_password))
             self._files = self._wait(self._open.enter_async_context(self._connection.start_sftp_client()))
             if python is None:
-                found = self._wait(self._files.isfile(ENVIRONMENT))
-                self._python = ENVIRONMENT if found else "python3"
+                self._choose_python()
         except BaseException:
             self.close()
             raise
@@ -67,8 +67,28 @@ class SshTransport(Transport):
                 self._wait(self._open.aclose())
             self._loop.close()
 
+    def run_python(self, python: str, code: str, *arguments: str) -> dict[str, Any]:
+        """What a script of the standard library prints on the device, as JSON. Raises DeviceError."""
+        answer = self._execute([python, "-c", code, *arguments])
+        if answer.code:
+            raise DeviceError(f"{self.where}: {(answer.complaint.strip().splitlines() or ['no answer'])[-1]}")
+        return dict(json.loads(answer.output))
+
+    def use_environment(self) -> None:
+        """Go on with the environment that edgetl has there by now."""
+        self._python, self.is_bare = ENVIRONMENT, False
+
+    def _choose_python(self) -> None:
+        if self._wait(self._files.isfile(ENVIRONMENT)):
+            return self.use_environment()
+        self._python = "python3"
+        self.is_bare = self._run(["-c", "import edgetl.runtime"]).code != 0
+
     def _run(self, arguments: Sequence[str]) -> Answer:
-        command = shlex.join([str(self._python), *arguments])
+        return self._execute([str(self._python), *arguments])
+
+    def _execute(self, words: Sequence[str]) -> Answer:
+        command = shlex.join(words)
         ran = self._wait(self._connection.run(command, stdin=asyncssh.DEVNULL))
         code = ran.exit_status if ran.exit_status is not None else -1
         return Answer(code, str(ran.stdout or ""), str(ran.stderr or ""))

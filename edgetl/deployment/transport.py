@@ -43,6 +43,9 @@ class Transport(ABC):
     `where` is what the user calls the device, and stands before its complaints.
     """
 
+    is_bare = False
+    """Whether the device has no edgetl yet; see `edgetl.deployment.environment`."""
+
     def __init__(self, where: str, root: Optional[str]) -> None:
         self.where = where
         self._root = root

@@ -95,6 +95,8 @@ def test_signing_without_a_number_counts_the_seconds(releases: Releases, tmp_pat
     [
         (["deploy", "nowhere.edgetl", "./device"], "there is no bundle at nowhere.edgetl"),
         (["rollback", "./device"], "there is no previous bundle"),
+        (["prepare", "./device"], "is a folder of this machine, which has edgetl"),
+        (["pull", "./device", "-o", "."], "is there already"),
         (["rollback", "two words"], "'two words' is no device"),
         (["sign", "nowhere.edgetl", "--key", "none"], "edgetl keys new NAME"),
         (["keys", "new"], "give the new key a name"),

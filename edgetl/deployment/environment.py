@@ -1,0 +1,214 @@
+"""Hides how a device that has only Python gets edgetl: in an environment of its own, from wheels that the host brings.
+
+Nothing outside the user's ~/.local/share/edgetl changes there, and the device needs no internet, pip or root's rights.
+An environment lies beside the others under the digest of its wheels, and a link says which one is used.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import importlib.metadata
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+import edgetl
+from edgetl.deployment.ssh import SshTransport
+from edgetl.deployment.transport import Progress
+from edgetl.errors import DeviceError
+
+FOLDER = ".local/share/edgetl"
+"""From the user's home."""
+FREE_BYTES = 400_000_000
+"""What an environment with all that edgetl needs takes, and what its wheels take on the way."""
+COMMON = ("click>=8.1", "rich>=13")
+WITHOUT_WHEELS = ("markdown-it-py", "mdurl", "pygments", "tflite-runtime==2.14.0")
+"""For 32-bit ARM, of which PyPI has no numpy or Pillow; these are named one by one, for pip would look for both."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What there is to know of a device before edgetl is there."""
+
+    python: tuple[int, int]
+    architecture: str
+    glibc: str
+    board: Optional[str]
+    memory_bytes: int
+    free_bytes: int
+    packages: tuple[str, ...]
+    """Which of numpy and PIL its operating system brings."""
+    environment: Optional[str]
+    """The digest of edgetl's environment there, if there is one."""
+
+    @property
+    def is_32_bit_arm(self) -> bool:
+        """Whether numpy and Pillow must come from the operating system."""
+        return self.architecture in ("armv7l", "armv6l")
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON takes it."""
+        return asdict(self)
+
+
+def look_at(transport: SshTransport) -> Machine:
+    """What a device is; needs its Python 3, and changes nothing.
+
+    Raises:
+        DeviceError: it has no Python 3.9 or newer.
+    """
+    answer = transport.run_python("python3", _PROBE, FOLDER)
+    found = {**answer, "python": tuple(answer["python"]), "packages": tuple(answer["packages"])}
+    machine = Machine(**found)
+    if machine.python < (3, 9):
+        raise DeviceError(f"{transport.where} has Python {_dotted(machine.python)}; edgetl needs 3.9 or newer there")
+    return machine
+
+
+def prepare(transport: SshTransport, progress: Optional[Progress] = None) -> dict[str, Any]:
+    """Give a device the environment of this very edgetl; one that has it is left alone. Returns what was done.
+
+    Raises:
+        DeviceError: there are no wheels for the device, or it has not the space, or not what it must bring itself.
+    """
+    machine = look_at(transport)
+    _require_usable(transport.where, machine)
+    with tempfile.TemporaryDirectory(prefix="edgetl-") as folder:
+        own = _pack_own_wheel(Path(folder))
+        digest = hashlib.sha256(own.read_bytes()).hexdigest()[:16]
+        if machine.environment == digest:
+            return {"where": transport.where, "changed": False, "environment": digest, "machine": machine.to_dict()}
+        _download(machine, Path(folder), transport.where)
+        wheels = sorted(Path(folder).glob("*.whl"))
+        names = [transport.send(wheel, FOLDER, progress) for wheel in wheels]
+        sent_bytes = sum(wheel.stat().st_size for wheel in wheels)
+    transport.run_python("python3", _INSTALL, FOLDER, digest, str(int(machine.is_32_bit_arm)), *names)
+    for name in names:
+        transport.remove(name)
+    transport.use_environment()
+    transport.tell("status")
+    return {
+        "where": transport.where,
+        "changed": True,
+        "environment": digest,
+        "sent_bytes": sent_bytes,
+        "machine": machine.to_dict(),
+    }
+
+
+_PROBE = """
+import importlib.util, json, os, platform, shutil, sys
+try:
+    board = open("/proc/device-tree/model").read().rstrip("\\0\\n")
+except OSError:
+    board = None
+link = os.path.join(sys.argv[1], "python")
+print(json.dumps({
+    "python": sys.version_info[:2],
+    "architecture": platform.machine(),
+    "glibc": platform.libc_ver()[1],
+    "board": board,
+    "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+    "free_bytes": shutil.disk_usage(".").free,
+    "packages": [name for name in ("numpy", "PIL") if importlib.util.find_spec(name)],
+    "environment": os.path.basename(os.readlink(link)) if os.path.islink(link) and os.path.exists(link) else None,
+}))
+"""
+
+_INSTALL = """
+import glob, json, os, shutil, sys, venv, zipfile
+folder, digest, with_system, *wheels = sys.argv[1:]
+place = os.path.join(folder, "environments", digest)
+shutil.rmtree(place, ignore_errors=True)
+venv.create(place, system_site_packages=with_system == "1", with_pip=False, symlinks=True)
+packages, = glob.glob(place + "/lib/python*/site-packages")
+for wheel in wheels:
+    zipfile.ZipFile(wheel).extractall(packages)
+script = os.path.join(place, "bin", "edgetl")
+with open(script, "w") as file:
+    file.write("#!%s\\nfrom edgetl.cli import main\\nmain()\\n" % os.path.abspath(place + "/bin/python"))
+os.chmod(script, 0o755)
+os.sync()
+link = os.path.join(folder, "python")
+if os.path.lexists(link + ".new"):
+    os.unlink(link + ".new")
+os.symlink(os.path.join("environments", digest), link + ".new")
+former = os.path.realpath(link) if os.path.islink(link) else None
+os.replace(link + ".new", link)
+for other in glob.glob(folder + "/environments/*"):
+    if os.path.realpath(other) not in (os.path.realpath(place), former):
+        shutil.rmtree(other, ignore_errors=True)
+print(json.dumps({"environment": digest}))
+"""
+
+
+def _require_usable(where: str, machine: Machine) -> None:
+    if machine.free_bytes < FREE_BYTES:
+        free = machine.free_bytes / 1e6
+        raise DeviceError(f"{where} has {free:.0f} MB free; edgetl takes {FREE_BYTES / 1e6:.0f} MB: free some space")
+    if machine.is_32_bit_arm and set(machine.packages) != {"numpy", "PIL"}:
+        raise DeviceError(f"{where} needs two packages of its own: sudo apt install python3-numpy python3-pil")
+    if machine.is_32_bit_arm and (machine.architecture == "armv6l" or machine.python > (3, 11)):
+        raise DeviceError(
+            f"there is no TFLite interpreter for {machine.architecture} with Python {_dotted(machine.python)}; "
+            "put a 64-bit Raspberry Pi OS on it"
+        )
+
+
+def _download(machine: Machine, folder: Path, where: str) -> None:
+    """The wheels of all that edgetl needs on a machine, but its own."""
+    if machine.is_32_bit_arm:
+        requirements = ["--no-deps", *COMMON, *WITHOUT_WHEELS]
+    else:
+        requirements = [*COMMON, "numpy>=1.22", "pillow>=9.4", "ai-edge-litert>=2.1", "cryptography>=42"]
+    if machine.python < (3, 11):
+        requirements.append("tomli>=2")
+    minor = int(machine.glibc.split(".")[1]) if machine.glibc.startswith("2.") else 17
+    tags = [f"manylinux_2_{version}_{machine.architecture}" for version in range(minor, 16, -1)]
+    platforms = [word for tag in (*tags, f"manylinux2014_{machine.architecture}") for word in ("--platform", tag)]
+    version = ["--implementation", "cp", "--python-version", _dotted(machine.python), "--only-binary=:all:"]
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--dest", str(folder)]
+    ran = subprocess.run([*command, *version, *platforms, *requirements], capture_output=True, text=True)
+    if ran.returncode:
+        said = [line for line in ran.stderr.splitlines() if line.startswith("ERROR")] or ["pip gave no reason"]
+        raise DeviceError(
+            f"cannot get the wheels for {where} ({machine.architecture}, Python {_dotted(machine.python)}): {said[-1]}"
+        )
+
+
+def _pack_own_wheel(folder: Path) -> Path:
+    """This very edgetl as a wheel (PEP 427), however it was installed; the same code gives the same bytes."""
+    package, version = Path(edgetl.__file__).parent, edgetl.__version__
+    metadata = importlib.metadata.distribution("edgetl").read_text("METADATA") or ""
+    files = {
+        path.relative_to(package.parent).as_posix(): path.read_bytes()
+        for path in sorted(package.rglob("*"))
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    info = f"edgetl-{version}.dist-info"
+    files[f"{info}/METADATA"] = metadata.encode()
+    files[f"{info}/WHEEL"] = b"Wheel-Version: 1.0\nGenerator: edgetl\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+    files[f"{info}/RECORD"] = _record(files, f"{info}/RECORD")
+    path = folder / f"edgetl-{version}-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
+    return path
+
+
+def _record(files: dict[str, bytes], own_name: str) -> bytes:
+    lines = []
+    for name, content in files.items():
+        digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
+        lines.append(f"{name},sha256={digest},{len(content)}")
+    return ("\n".join([*lines, f"{own_name},,"]) + "\n").encode()
+
+
+def _dotted(version: Sequence[int]) -> str:
+    return ".".join(map(str, version))

@@ -1,0 +1,78 @@
+"""A device is given edgetl where it can have it, and told in one line where it cannot."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgetl.deployment import connect, environment
+from edgetl.deployment.environment import Machine, look_at, prepare
+from edgetl.deployment.ssh import SshTransport
+from edgetl.errors import DeviceError
+from tests.deployment.server import Server
+
+
+@pytest.fixture
+def transport(server: Server) -> Iterator[SshTransport]:
+    with connect("board", ssh_config=server.config) as opened:
+        assert isinstance(opened, SshTransport)
+        yield opened
+
+
+def machine(**changes: Any) -> Machine:
+    pi = {
+        "python": (3, 11),
+        "architecture": "armv7l",
+        "glibc": "2.36",
+        "board": "Raspberry Pi 3 Model B Rev 1.2",
+        "memory_bytes": 1 << 30,
+        "free_bytes": 1 << 33,
+        "packages": ("PIL", "numpy"),
+        "environment": None,
+    }
+    return Machine(**{**pi, **changes})
+
+
+def test_looking_at_a_device_tells_what_it_is(transport: SshTransport) -> None:
+    found = look_at(transport)
+    assert found.python >= (3, 9)
+    assert found.memory_bytes > 0
+    assert not found.is_32_bit_arm
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"free_bytes": 1000}, "edgetl takes 400 MB: free some space"),
+        ({"packages": ("numpy",)}, "sudo apt install python3-numpy python3-pil"),
+        ({"architecture": "armv6l"}, "no TFLite interpreter for armv6l with Python 3.11; put a 64-bit"),
+        ({"python": (3, 13)}, "no TFLite interpreter for armv7l with Python 3.13; put a 64-bit"),
+    ],
+    ids=["full", "packages", "armv6l", "python"],
+)
+def test_a_device_that_cannot_have_it_is_told_why(
+    transport: SshTransport, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], complaint: str
+) -> None:
+    monkeypatch.setattr(environment, "look_at", lambda _: machine(**changes))
+    with pytest.raises(DeviceError, match=complaint):
+        prepare(transport)
+
+
+def test_an_old_python_is_named(transport: SshTransport, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = {**machine(python=(3, 7)).to_dict()}
+    monkeypatch.setattr(transport, "run_python", lambda *_: old)
+    with pytest.raises(DeviceError, match=r"board has Python 3.7; edgetl needs 3.9 or newer there"):
+        look_at(transport)
+
+
+def test_the_wheel_of_this_edgetl_is_one_that_pip_takes(tmp_path: Path) -> None:
+    wheel = environment._pack_own_wheel(tmp_path)
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target"]
+    subprocess.run([*command, str(tmp_path / "there"), str(wheel)], check=True, capture_output=True)
+    code = "import edgetl.runtime, edgetl.cli; assert 'there' in edgetl.runtime.__file__"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path / "there")
