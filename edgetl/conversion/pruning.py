@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgetl.backbones import count_macs, layer_macs
+from edgetl.backbones import layer_macs
 from edgetl.backbones.framework import tf_keras
 from edgetl.conversion.channels import ChannelGroup, find_groups
 from edgetl.errors import ConversionError, OptionError
@@ -158,10 +158,9 @@ def choose_channels(
     while plan.macs() > budget:
         open_groups = [name for name, width in plan.widths.items() if _below(width, multiple) >= floors[name]]
         if not open_groups:
-            least = 1 - plan.macs() / count_macs(model)
             raise ConversionError(
-                f"{model.name} can lose {least:.0%} of its multiply-accumulates at most; prune less, "
-                "or choose a smaller backbone: edgetl backbones"
+                f"{model.name} keeps {plan.macs():,} multiply-accumulates when all is gone that may go, "
+                f"more than the {budget:,} asked for; prune less, or choose a smaller backbone: edgetl backbones"
             )
         cheapest = min(open_groups, key=price)
         plan.widths[cheapest] = _below(plan.widths[cheapest], multiple)
