@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 import edgetl
+from edgetl.deployment import remote_look, remote_unpack
 from edgetl.deployment.ssh import SshTransport
 from edgetl.deployment.transport import Progress
 from edgetl.errors import DeviceError
@@ -63,7 +64,7 @@ def look_at(transport: SshTransport) -> Machine:
     Raises:
         DeviceError: it has no Python 3.9 or newer.
     """
-    answer = transport.run_python("python3", _PROBE, FOLDER)
+    answer = transport.run_module(remote_look, FOLDER)
     found = {**answer, "python": tuple(answer["python"]), "packages": tuple(answer["packages"])}
     machine = Machine(**found)
     if machine.python < (3, 9):
@@ -88,7 +89,7 @@ def prepare(transport: SshTransport, progress: Optional[Progress] = None) -> dic
         wheels = sorted(Path(folder).glob("*.whl"))
         names = [transport.send(wheel, FOLDER, progress) for wheel in wheels]
         sent_bytes = sum(wheel.stat().st_size for wheel in wheels)
-    transport.run_python("python3", _INSTALL, FOLDER, digest, str(int(machine.is_32_bit_arm)), *names)
+    transport.run_module(remote_unpack, FOLDER, digest, str(int(machine.is_32_bit_arm)), *names)
     for name in names:
         transport.remove(name)
     transport.use_environment()
@@ -100,52 +101,6 @@ def prepare(transport: SshTransport, progress: Optional[Progress] = None) -> dic
         "sent_bytes": sent_bytes,
         "machine": machine.to_dict(),
     }
-
-
-_PROBE = """
-import importlib.util, json, os, platform, shutil, sys
-try:
-    board = open("/proc/device-tree/model").read().rstrip("\\0\\n")
-except OSError:
-    board = None
-link = os.path.join(sys.argv[1], "python")
-print(json.dumps({
-    "python": sys.version_info[:2],
-    "architecture": platform.machine(),
-    "glibc": platform.libc_ver()[1],
-    "board": board,
-    "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-    "free_bytes": shutil.disk_usage(".").free,
-    "packages": [name for name in ("numpy", "PIL") if importlib.util.find_spec(name)],
-    "environment": os.path.basename(os.readlink(link)) if os.path.islink(link) and os.path.exists(link) else None,
-}))
-"""
-
-_INSTALL = """
-import glob, json, os, shutil, sys, venv, zipfile
-folder, digest, with_system, *wheels = sys.argv[1:]
-place = os.path.join(folder, "environments", digest)
-shutil.rmtree(place, ignore_errors=True)
-venv.create(place, system_site_packages=with_system == "1", with_pip=False, symlinks=True)
-packages, = glob.glob(place + "/lib/python*/site-packages")
-for wheel in wheels:
-    zipfile.ZipFile(wheel).extractall(packages)
-script = os.path.join(place, "bin", "edgetl")
-with open(script, "w") as file:
-    file.write("#!%s\\nfrom edgetl.cli import main\\nmain()\\n" % os.path.abspath(place + "/bin/python"))
-os.chmod(script, 0o755)
-os.sync()
-link = os.path.join(folder, "python")
-if os.path.lexists(link + ".new"):
-    os.unlink(link + ".new")
-os.symlink(os.path.join("environments", digest), link + ".new")
-former = os.path.realpath(link) if os.path.islink(link) else None
-os.replace(link + ".new", link)
-for other in glob.glob(folder + "/environments/*"):
-    if os.path.realpath(other) not in (os.path.realpath(place), former):
-        shutil.rmtree(other, ignore_errors=True)
-print(json.dumps({"environment": digest}))
-"""
 
 
 def _require_usable(where: str, machine: Machine) -> None:

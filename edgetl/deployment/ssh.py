@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import json
 import posixpath
 import re
 import shlex
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Optional, TypeVar
 
 from edgetl.deployment.transport import Answer, Transport
@@ -67,9 +69,9 @@ class SshTransport(Transport):
                 self._wait(self._open.aclose())
             self._loop.close()
 
-    def run_python(self, python: str, code: str, *arguments: str) -> dict[str, Any]:
-        """What a script of the standard library prints on the device, as JSON. Raises DeviceError."""
-        answer = self._execute([python, "-c", code, *arguments])
+    def run_module(self, module: ModuleType, *arguments: str) -> dict[str, Any]:
+        """What a module prints as JSON, run by the device's own python3, which need not have it. Raises DeviceError."""
+        answer = self._execute(["python3", "-c", inspect.getsource(module), *arguments])
         if answer.code:
             raise DeviceError(f"{self.where}: {(answer.complaint.strip().splitlines() or ['no answer'])[-1]}")
         return dict(json.loads(answer.output))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgetl.deployment import Transport, connect, deploy, pull
-from edgetl.deployment.environment import prepare
+from edgetl.deployment.environment import look_at, prepare
 from edgetl.deployment.ssh import SshTransport
 from edgetl.errors import DeviceError
 from tests.emulation.device import Device, device
@@ -33,6 +33,7 @@ def board(device: Device) -> Device:
                 raise
             pytest.skip(str(error))
         assert done["changed"]
+        assert look_at(opened).environment == done["environment"]
         assert not opened.is_bare
     return device
 

@@ -12,6 +12,8 @@ import pytest
 
 from edgetl.deployment import connect, environment
 from edgetl.deployment.environment import Machine, look_at, prepare
+from edgetl.deployment.remote_look import look
+from edgetl.deployment.remote_unpack import unpack
 from edgetl.deployment.ssh import SshTransport
 from edgetl.errors import DeviceError
 from tests.deployment.server import Server
@@ -64,15 +66,32 @@ def test_a_device_that_cannot_have_it_is_told_why(
 
 
 def test_an_old_python_is_named(transport: SshTransport, monkeypatch: pytest.MonkeyPatch) -> None:
-    old = {**machine(python=(3, 7)).to_dict()}
-    monkeypatch.setattr(transport, "run_python", lambda *_: old)
+    old = machine(python=(3, 7)).to_dict()
+    monkeypatch.setattr(transport, "run_module", lambda *_: old)
     with pytest.raises(DeviceError, match=r"board has Python 3.7; edgetl needs 3.9 or newer there"):
         look_at(transport)
 
 
 def test_the_wheel_of_this_edgetl_is_one_that_pip_takes(tmp_path: Path) -> None:
     wheel = environment._pack_own_wheel(tmp_path)
+    content = wheel.read_bytes()
+    assert environment._pack_own_wheel(tmp_path).read_bytes() == content
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target"]
     subprocess.run([*command, str(tmp_path / "there"), str(wheel)], check=True, capture_output=True)
     code = "import edgetl.runtime, edgetl.cli; assert 'there' in edgetl.runtime.__file__"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path / "there")
+
+
+def test_an_environment_is_switched_to_when_it_is_whole(tmp_path: Path) -> None:
+    folder, wheel = tmp_path / "edgetl", environment._pack_own_wheel(tmp_path)
+    folder.mkdir()
+    for digest in ("first", "second", "third"):
+        unpack(str(folder), digest, False, [str(wheel)])
+        assert (folder / "python").readlink() == Path("environments", digest)
+        assert look(str(folder))["environment"] == digest
+    assert sorted(path.name for path in (folder / "environments").iterdir()) == ["second", "third"]
+    code = "import edgetl; print(edgetl.__file__)"
+    python = folder / "python/bin/python"
+    done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stdout.startswith(str(folder))
+    assert (folder / "python/bin/edgetl").read_text().startswith(f"#!{folder}/environments/third/bin/python")
