@@ -57,7 +57,7 @@ def render_html(report: Report, root: Optional[Path] = None, album: Optional[Alb
     Photos named relatively are looked for under `root`; those that are not there have no picture.
     Raises MissingExtraError where jinja2 is not installed.
     """
-    return _template().render(_page(report, Album(root, album or AlbumOptions())))
+    return load_template("report.html.j2").render(_page(report, Album(root, album or AlbumOptions())))
 
 
 def write_html(report: Report, path: Path, root: Optional[Path] = None, album: Optional[AlbumOptions] = None) -> Path:
@@ -74,11 +74,12 @@ def write_html(report: Report, path: Path, root: Optional[Path] = None, album: O
     return path
 
 
-def _template() -> Any:
+def load_template(name: str) -> Any:
+    """A template of this folder, with the words for figures as filters; MissingExtraError without jinja2."""
     try:
         import jinja2
     except ImportError as error:
-        raise MissingExtraError("jinja2", "host", "the HTML report") from error
+        raise MissingExtraError("jinja2", "host", "an HTML page") from error
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -87,7 +88,7 @@ def _template() -> Any:
         lstrip_blocks=True,
     )
     environment.filters.update({phrase.__name__: _unbroken(phrase) for phrase in _PHRASES})
-    return environment.get_template("report.html.j2")
+    return environment.get_template(name)
 
 
 _PHRASES: tuple[Callable[..., str], ...] = (

@@ -22,10 +22,10 @@ PIPE_WIDTH = 200
 
 def render_terminal(report: Report, console: Optional[Console] = None) -> None:
     """Prints what was built, what it is worth, and what to do next; plain where there is no terminal."""
-    console = console or _console()
+    console = console or open_console()
     summary, comparison = report.summary, report.quantization
     console.print()
-    console.print(Text(_visible(wording.headline(report)), style="bold"))
+    console.print(Text(visible(wording.headline(report)), style="bold"))
     console.print()
     table = _table()
     _row(table, "accuracy", wording.percent(report.evaluation.accuracy.value), _within(report.evaluation))
@@ -56,12 +56,12 @@ def render_terminal(report: Report, console: Optional[Console] = None) -> None:
     console.print()
     console.print(Text("What to do next", style="bold"))
     for number, line in enumerate(wording.advice(report), start=1):
-        console.print(Text(_visible(f"{number}. {line}")))
+        console.print(Text(visible(f"{number}. {line}")))
 
 
 def render_evaluation(evaluation: Evaluation, console: Optional[Console] = None) -> None:
     """Prints the figures of one evaluation and what was not counted; plain where there is no terminal."""
-    console = console or _console()
+    console = console or open_console()
     table = _table()
     _row(table, "accuracy", wording.percent(evaluation.accuracy.value), _within(evaluation))
     balanced, error = evaluation.balanced_accuracy, evaluation.calibration_error
@@ -78,7 +78,7 @@ def render_evaluation(evaluation: Evaluation, console: Optional[Console] = None)
     console.print(table)
 
 
-def _console() -> Console:
+def open_console() -> Console:
     """Standard output; a pipe is taken as wide, so that nothing is wrapped."""
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=PIPE_WIDTH)
@@ -94,11 +94,11 @@ def _table() -> Table:
 
 def _row(table: Table, *cells: str) -> None:
     """Adds text as it is: a label is never taken for markup."""
-    table.add_row(*(Text(_visible(cell)) for cell in cells))
+    table.add_row(*(Text(visible(cell)) for cell in cells))
 
 
-def _visible(text: str) -> str:
-    """Control characters in names of classes and files must not reach the terminal."""
+def visible(text: str) -> str:
+    """The text without control characters: those in names of classes and files must not reach the terminal."""
     return "".join(character if character.isprintable() else "�" for character in text)
 
 
