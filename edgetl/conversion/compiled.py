@@ -71,15 +71,15 @@ def _entry(cache: Path, spec: Spec, size: int, weights_digest: str, quantize: st
         "weights": weights_digest,
         "quantize": quantize,
         "recipe": [RECIPE_VERSION, RECIPE_IMAGES],
-        "tensorflow": _tensorflow_version(),
+        "tensorflow": tensorflow_version(),
         "conversion": CONVERSION_VERSION,
     }
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
     return cache / f"{spec.name}-{size}-{quantize}-{digest[:16]}.artifact"
 
 
-def _tensorflow_version() -> str:
-    """Of the package's record, which is read without importing it; empty where it is not installed."""
+def tensorflow_version() -> str:
+    """Of the package's record, which is read without importing it; empty where TensorFlow is not installed."""
     for package in ("tensorflow", "tensorflow-cpu"):
         try:
             return metadata.version(package)
