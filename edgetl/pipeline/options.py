@@ -99,6 +99,8 @@ class BuildResult:
                 for stage in (training.stages if training else ())
             },
             "gate": self.report.gate and self.report.gate.summary(),
+            "multiply_accumulates": self.report.pruning
+            and {"before": self.report.pruning.macs_before, "after": self.report.pruning.macs_after},
             "note": self.note,
             "model_bytes": summary.model_bytes,
             "bundle_bytes": summary.bundle_bytes,

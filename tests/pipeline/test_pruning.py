@@ -34,6 +34,8 @@ def test_half_of_the_work_is_gone_and_the_report_says_so(pruned):
     assert record.parameters_after < record.parameters_before
     assert record.layers
     assert all(layer.after < layer.before and layer.after % 8 == 0 for layer in record.layers)
+    told = pruned.to_json()["multiply_accumulates"]
+    assert told == {"before": record.macs_before, "after": record.macs_after}
 
 
 def test_the_file_is_smaller(whole, pruned):
