@@ -36,8 +36,8 @@ class PruningOptions:
     """How a backbone is pruned.
 
     `share` is how much of the multiply-accumulates goes. It goes in `rounds` of equal ratio, each ranked on
-    `images` training photos and mended by `epochs` of fine-tuning, the last one by `last_epochs`. No group of
-    channels falls under `smallest_share` of its width.
+    `images` training photos and mended by `epochs` of fine-tuning, the last one by `last_epochs`. In one round no
+    group of channels falls under `smallest_share` of its width.
     """
 
     share: float
