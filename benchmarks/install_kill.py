@@ -27,7 +27,7 @@ from pathlib import Path
 from edgetl.bundle import open_bundle, pack
 from edgetl.errors import EdgetlError
 from edgetl.runtime import Learner
-from edgetl.runtime.install import install, rollback
+from edgetl.runtime.installation import install, rollback
 from edgetl.runtime.sharing import read_taught
 from edgetl.runtime.slots import Slots
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from edgetl.deployment.deploy import Deployed, deploy
+from edgetl.deployment.delivery import Deployed, deploy
 from edgetl.deployment.fleet import Outcome, deploy_each, slowest
-from edgetl.deployment.pull import pull
+from edgetl.deployment.retrieval import pull
 from edgetl.deployment.transport import LocalTransport, Transport, connect
 
 __all__ = ["Deployed", "LocalTransport", "Outcome", "Transport", "connect", "deploy", "deploy_each", "pull", "slowest"]

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Optional
 
-from edgetl.deployment.deploy import Deployed
+from edgetl.deployment.delivery import Deployed
 from edgetl.errors import EdgetlError
 
 AT_ONCE = 16

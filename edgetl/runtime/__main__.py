@@ -17,7 +17,7 @@ from edgetl.bundle import open_bundle
 from edgetl.errors import EdgetlError
 from edgetl.runtime.canaries import replay
 from edgetl.runtime.health import check_running
-from edgetl.runtime.install import install, rollback
+from edgetl.runtime.installation import install, rollback
 from edgetl.runtime.inventory import take_inventory
 from edgetl.runtime.native_output import native_stderr_aside
 from edgetl.runtime.settings import Settings, read_settings, write_settings

@@ -23,7 +23,7 @@ from edgetl.errors import (
 from edgetl.runtime import Classifier
 from edgetl.runtime.canaries import CANARIES
 from edgetl.runtime.health import check_running, probation_seconds_left
-from edgetl.runtime.install import install, rollback
+from edgetl.runtime.installation import install, rollback
 from edgetl.runtime.inventory import take_inventory
 from edgetl.runtime.settings import Settings, read_settings, write_settings
 from edgetl.runtime.slots import Slots
@@ -307,7 +307,7 @@ class TestRefusing:
         disk.mkdir()
         script = (
             "import sys; from edgetl.runtime import slots; slots.RESERVE_BYTES = -1 << 40\n"
-            "from edgetl.errors import StorageError; from edgetl.runtime.install import install\n"
+            "from edgetl.errors import StorageError; from edgetl.runtime.installation import install\n"
             "install(sys.argv[2], sys.argv[1])\n"
             "try: install(sys.argv[3], sys.argv[1])\n"
             "except StorageError as error: print(slots.Slots(sys.argv[1]).current.digest, error)"
