@@ -53,7 +53,7 @@ def measure(data: str, name: str, max_drop: float, every: int) -> dict[str, Any]
     started = time.perf_counter()
     spec = get_backbone(name)
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "planted.h5"
+        path = Path(folder) / "planted.keras"
         planted = plant(build_backbone(spec, weights=SHARED / WEIGHTS[name] if name in WEIGHTS else None), path, every)
         options = BuildOptions(
             backbone=str(path), normalization=spec.normalization, fine_tune="off", max_drop=max_drop, allow_drop=True
