@@ -29,6 +29,9 @@ CONNECT_SECONDS = 15
 KEEPALIVE_SECONDS, KEEPALIVES = 15, 4
 """A link that is silent this often counts as broken."""
 
+NOT_FOUND = 127
+"""What a shell ends with where there is no such command (POSIX, Shell Command Language, 2.8.2)."""
+
 ENVIRONMENT = ".local/share/edgetl/python/bin/python"
 """The Python that edgetl has on a device of its own, from the user's home; else python3 runs there."""
 
@@ -72,6 +75,8 @@ class SshTransport(Transport):
     def run_module(self, module: ModuleType, *arguments: str) -> dict[str, Any]:
         """What a module prints as JSON, run by the device's own python3, which need not have it. Raises DeviceError."""
         answer = self._execute(["python3", "-c", inspect.getsource(module), *arguments])
+        if answer.code == NOT_FOUND:
+            raise DeviceError(f"{self.where} has no python3; put it there: sudo apt install python3")
         if answer.code:
             raise DeviceError(f"{self.where}: {(answer.complaint.strip().splitlines() or ['no answer'])[-1]}")
         return dict(json.loads(answer.output))

@@ -19,10 +19,9 @@ from typing import Any, Optional
 
 from edgetl.durable import make_folder, storage_error
 from edgetl.errors import DeviceError
+from edgetl.runtime.slots import INCOMING
 
 BLOCK_BYTES = 1 << 18
-INCOMING = "incoming"
-"""The folder in a device's root for files that are on their way."""
 
 Progress = Callable[[str, int, int], None]
 """Called with a step's name, how much of it is done, and how much there is."""

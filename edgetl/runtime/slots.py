@@ -3,6 +3,7 @@
     ROOT/current               -> slots/DIGEST, the one that runs
     ROOT/previous              -> slots/DIGEST, the one to go back to
     ROOT/slots/DIGEST/         bundle.edgetl, and bundle.state with what it was taught
+    ROOT/incoming/             files on their way here, and ROOT/outgoing/ those on their way from here
     ROOT/keys/ID.pub           whom the device trusts; without any, everybody
     ROOT/settings.json         what its owner has decided
     ROOT/lock                  held by whoever changes any of this
@@ -16,6 +17,7 @@ import contextlib
 import fcntl
 import os
 import shutil
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Iterator, List, Optional, Union
@@ -25,6 +27,9 @@ from edgetl.errors import InstallError, StorageError
 
 CURRENT, PREVIOUS = "current", "previous"
 BUNDLE, STATE = "bundle.edgetl", "bundle.state"
+INCOMING, OUTGOING = "incoming", "outgoing"
+INCOMING_SECONDS = 7 * 86400
+"""How long a file that arrived only in part waits for the rest."""
 RESERVE_BYTES = 4 * 1024 * 1024
 """What stays free on the disk beside a new slot."""
 
@@ -186,9 +191,13 @@ class Slots:
             sync_folder(self.root)
 
     def _clear_leftovers(self) -> None:
-        """What a killed install left behind."""
+        """What a killed install left behind, and uploads that nobody went on with."""
         for folder in self._folder.glob(".*"):
             shutil.rmtree(folder, ignore_errors=True)
+        for path in (self.root / INCOMING).glob("*"):
+            with contextlib.suppress(OSError):
+                if path.stat().st_mtime < time.time() - INCOMING_SECONDS:
+                    path.unlink()
 
 
 @contextlib.contextmanager

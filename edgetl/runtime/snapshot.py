@@ -13,10 +13,7 @@ from edgetl.durable import make_folder
 from edgetl.errors import LearningError, StorageError
 from edgetl.runtime.journal import FILE
 from edgetl.runtime.sharing import read_taught
-from edgetl.runtime.slots import Slots
-
-OUTGOING = "outgoing"
-"""The folder in a device's root for copies that are to be fetched."""
+from edgetl.runtime.slots import OUTGOING, Slots
 
 
 def take_snapshot(root: Union[str, os.PathLike[str]]) -> Dict[str, Any]:

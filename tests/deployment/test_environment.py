@@ -15,6 +15,7 @@ from edgetl.deployment.environment import Machine, look_at, prepare
 from edgetl.deployment.remote_look import look
 from edgetl.deployment.remote_unpack import unpack
 from edgetl.deployment.ssh import SshTransport
+from edgetl.deployment.transport import Answer
 from edgetl.errors import DeviceError
 from tests.deployment.server import Server
 
@@ -63,6 +64,14 @@ def test_a_device_that_cannot_have_it_is_told_why(
     monkeypatch.setattr(environment, "look_at", lambda _: machine(**changes))
     with pytest.raises(DeviceError, match=complaint):
         prepare(transport)
+
+
+def test_a_device_without_python_is_told_how_to_get_it(
+    transport: SshTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "_execute", lambda _: Answer(127, "", "sh: 1: python3: not found"))
+    with pytest.raises(DeviceError, match="board has no python3; put it there: sudo apt install python3"):
+        look_at(transport)
 
 
 def test_an_old_python_is_named(transport: SshTransport, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable
@@ -111,6 +113,14 @@ class TestInstalling:
         install(releases.first, root)
         assert [path.name for path in (root / "slots").iterdir()] == [digest_of(releases.first)]
 
+
+    def test_uploads_that_nobody_went_on_with_go(self, releases: Releases, root: Path) -> None:
+        (root / "incoming").mkdir(parents=True)
+        for name, days in (("fresh", 6), ("stale", 8)):
+            (root / "incoming" / name).write_bytes(b"part")
+            os.utime(root / "incoming" / name, (time.time() - days * 86400,) * 2)
+        install(releases.first, root)
+        assert [path.name for path in (root / "incoming").iterdir()] == ["fresh"]
 
     @pytest.mark.slow
     @pytest.mark.parametrize(
