@@ -125,7 +125,7 @@ class QuantizationAwareOptions:
 
     steps: int = 150
     batch_size: int = 16
-    learning_rate: float = 1e-3
+    learning_rate: float = 1e-4
     weight_decay: float = 0.0
     calibration_images: int = 64
     seed: int = 0

@@ -14,7 +14,7 @@ from edgetl.training.folding import fold
 from tests.training.tasks import NORMALIZATION, SIZE, embed
 
 layers = tf_keras.layers
-OPTIONS = QuantizationAwareOptions(steps=40, batch_size=16)
+OPTIONS = QuantizationAwareOptions(steps=40, batch_size=16, learning_rate=1e-3)
 
 
 def normalised(frames: np.ndarray) -> np.ndarray:
