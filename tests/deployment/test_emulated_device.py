@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from edgetl.bundle import open_bundle, write_bundle
 from edgetl.deployment import Transport, connect, deploy, pull
 from edgetl.deployment.environment import look_at, prepare
 from edgetl.deployment.ssh import SshTransport
 from edgetl.errors import DeviceError
+from edgetl.signing import make_key, read_private_key, sign
 from tests.emulation.device import Device, device
 from tests.runtime.installing import Releases, digest_of
 from tests.runtime.learning import frame, jpeg
@@ -80,3 +82,12 @@ def test_what_fails_its_canaries_there_does_not_run(
         with pytest.raises(DeviceError, match="device: 'colours' was changed"):
             deploy(plant(releases.second, tmp_path / "faulty.edgetl"), transport)
     assert transport.tell("status")["running"]["digest"] == digest_of(releases.first)
+
+
+def test_it_takes_what_a_trusted_key_has_signed(transport: Transport, releases: Releases, tmp_path: Path) -> None:
+    make_key(tmp_path / "release.key")
+    transport.tell("trust", transport.send(tmp_path / "release.pub", transport.tell("status")["root"]))
+    with pytest.raises(DeviceError, match="device: 'colours' is not signed"):
+        deploy(releases.first, transport)
+    signed = sign(open_bundle(releases.first), read_private_key(tmp_path / "release.key"), 1)
+    assert deploy(write_bundle(tmp_path / "signed.edgetl", signed), transport).installed["changed"]
