@@ -73,8 +73,8 @@ def tensor_scale(tensor: Any) -> tuple[float, int] | None:
     quantization = tensor.quantization
     if quantization is None or quantization.scale is None or len(quantization.scale) != 1:
         return None
-    zero_points = () if quantization.zeroPoint is None else quantization.zeroPoint
-    return float(quantization.scale[0]), int(zero_points[0]) if len(zero_points) else 0
+    zero_points = quantization.zeroPoint
+    return float(quantization.scale[0]), 0 if zero_points is None or len(zero_points) == 0 else int(zero_points[0])
 
 
 def operator_code(code: Any) -> int:
