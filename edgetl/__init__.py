@@ -20,6 +20,8 @@ _VERBS = {
     "Classifier": "edgetl.runtime",
     "Learner": "edgetl.runtime",
     "open_bundle": "edgetl.bundle",
+    "search": "edgetl.pipeline.search",
+    "SearchOptions": "edgetl.pipeline.search",
 }
 
 __all__ = ["__version__", *sorted(_VERBS)]

@@ -41,6 +41,9 @@ from edgetl.evaluation.scoring import (
     proportion,
     score,
 )
+from edgetl.evaluation.search_page import render_search_html, write_search
+from edgetl.evaluation.search_report import SearchReport, Trial
+from edgetl.evaluation.search_terminal import render_search
 from edgetl.evaluation.terminal import render_evaluation, render_terminal
 
 __all__ = [
@@ -64,9 +67,11 @@ __all__ = [
     "Pruning",
     "Repair",
     "Report",
+    "SearchReport",
     "Stage",
     "Summary",
     "Training",
+    "Trial",
     "Variant",
     "allowed_drop",
     "compare",
@@ -79,7 +84,10 @@ __all__ = [
     "proportion",
     "render_evaluation",
     "render_html",
+    "render_search",
+    "render_search_html",
     "render_terminal",
     "score",
     "write_html",
+    "write_search",
 ]

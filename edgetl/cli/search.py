@@ -1,0 +1,112 @@
+"""The verb that finds out which model to build: search."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Optional
+
+import click
+
+from edgetl.cli import print_json
+from edgetl.cli.console import show_progress
+
+
+class _Duration(click.ParamType):
+    """A time with its unit, such as 20m, as seconds."""
+
+    name = "TIME"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        parts = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh])", str(value))
+        if parts is None:
+            self.fail(f"'{value}' is no time; give such as 90s, 20m or 2h", param, ctx)
+        return float(parts[1]) * {"s": 1, "m": 60, "h": 3600}[parts[2]]
+
+
+DURATION = _Duration()
+
+@click.command()
+@click.option(
+    "--data",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Folder with a folder per class, or a CSV of path,label.",
+)
+@click.option("--target", default="generic", show_default=True, help="The board; `edgetl targets` lists them.")
+@click.option("--name", help="Name of the bundle.  [default: the data folder's name]")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("."),
+    show_default=True,
+    help="Folder to write to.",
+)
+@click.option("--max-latency-ms", type=float, metavar="MS", help="Latency on the board, as estimated.")
+@click.option("--max-size-bytes", type=int, metavar="BYTES", help="Size of the compiled model.")
+@click.option("--max-ram-bytes", type=int, metavar="BYTES", help="Memory of the running model, as estimated.")
+@click.option(
+    "--time",
+    "time_s",
+    type=DURATION,
+    default="20m",
+    show_default=True,
+    help="For the trials, those of an interrupted run counted in; the build of the pick comes after.",
+)
+@click.option("--backbone", "backbones", multiple=True, help="Try only this one; can be given again.  [default: all]")
+@click.option("--input-size", "input_sizes", type=int, multiple=True, help="Smaller inputs to try, in pixels a side.")
+@click.option("--epochs", type=int, multiple=True, help="Lengths of fine-tuning, growing.  [default: 3, 10]")
+@click.option("--prune", type=float, multiple=True, metavar="SHARE", help="Try this on the best one.  [default: 0.5]")
+@click.option("--no-prune", is_flag=True, help="Try no pruning.")
+@click.option(
+    "--weights", type=click.Path(path_type=Path, file_okay=False), help="Folder of weights files, as EDGETL_WEIGHTS."
+)
+@click.option("--exclude-bad", is_flag=True, help="Leave out photos that the checks object to.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the split and of the training.")
+@click.option("--workers", type=click.IntRange(min=1), help="Threads that read photos.  [default: one a core]")
+@click.option("--build/--no-build", "bundle", default=True, help="Build the pick.  [default: on]")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the table.")
+def search(
+    data: Path,
+    target: str,
+    name: Optional[str],
+    output: Path,
+    max_latency_ms: Optional[float],
+    max_size_bytes: Optional[int],
+    max_ram_bytes: Optional[int],
+    exclude_bad: bool,
+    seed: int,
+    workers: Optional[int],
+    no_prune: bool,
+    bundle: bool,
+    as_json: bool,
+    **chosen: Any,
+) -> None:
+    """Find the model for a board within a budget, and build it.
+
+    Many backbones and input sizes are tried without training, the best of them with more and more of it. The same
+    command goes on where an interrupted one was.
+    """
+    from edgetl.data import DataOptions
+    from edgetl.evaluation import render_search, render_terminal
+    from edgetl.pipeline import BuildOptions
+    from edgetl.pipeline.search import Budget, SearchOptions
+    from edgetl.pipeline.search import search as find
+
+    chosen = {key: value for key, value in chosen.items() if value not in (None, ())}
+    if no_prune:
+        chosen["prune"] = ()
+    options = SearchOptions(
+        budget=Budget(max_latency_ms, max_size_bytes, max_ram_bytes),
+        build=BuildOptions(data=DataOptions(exclude_bad=exclude_bad, seed=seed, workers=workers)),
+        **chosen,
+    )
+    with show_progress() as progress:
+        result = find(data, target, options, name=name, output=output, bundle=bundle, progress=progress)
+    if as_json:
+        return print_json(result.to_json())
+    render_search(result.report)
+    click.echo(f"search  {result.report_html}")
+    if result.built is not None:
+        render_terminal(result.built.report)
+        click.echo(f"bundle  {result.built.bundle}\nreport  {result.built.report_html}")

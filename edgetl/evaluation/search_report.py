@@ -1,0 +1,59 @@
+"""What a search found, as a value: every trial with its figures, the pick, and why; renderers read it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Optional
+
+from edgetl.evaluation.figure import Figure, encode
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One model that a search tried.
+
+    `accuracy` is the share of right answers on the photos that judged all trials, with `standard_error`, a share too;
+    `log_loss` is in nats; `latency` that on the board, None where nothing is known of it. `epochs` is 0 where the
+    backbone is as it was published, `pruned` the share of its multiply-accumulates that was removed. No other trial
+    beats one `on_front` in accuracy, log-loss, speed and size at once.
+    """
+
+    name: str
+    backbone: str
+    input_size: int
+    epochs: int
+    pruned: float
+    accuracy: Figure
+    standard_error: float
+    log_loss: float
+    latency: Optional[Figure]
+    macs: int
+    model_bytes: int
+    ram_bytes: int
+    seconds: float
+    on_front: bool = False
+    picked: bool = False
+
+
+@dataclass(frozen=True)
+class SearchReport:
+    """All trials, the most accurate first; `skipped` has a line for each candidate that was not tried, and why."""
+
+    target: str
+    target_title: str
+    source: str
+    photos: int
+    trials: tuple[Trial, ...]
+    why: str
+    skipped: tuple[str, ...]
+    seconds: float
+
+    @property
+    def pick(self) -> Trial:
+        """The model to build."""
+        return next(trial for trial in self.trials if trial.picked)
+
+    def to_json(self) -> dict[str, Any]:
+        """What `edgetl search --json` prints."""
+        content: dict[str, Any] = encode(self)
+        return {**content, "pick": self.pick.name}

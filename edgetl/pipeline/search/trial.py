@@ -1,0 +1,146 @@
+"""One trial of a search: a build's own steps on one recipe, up to what the validation photos say."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Optional
+
+import numpy as np
+
+from edgetl.conversion import check
+from edgetl.conversion.memory import estimate_ram
+from edgetl.conversion.origin import Origin, find_origin
+from edgetl.data import Dataset, load_folder
+from edgetl.errors import DataError, EdgetlError, ImageError, MissingExtraError, StorageError
+from edgetl.pipeline.candidate import Candidate, held_out_answers
+from edgetl.pipeline.edgetpu import require_mappable
+from edgetl.pipeline.options import BuildOptions, Progress
+from edgetl.pipeline.pruning import prune_backbone
+from edgetl.pipeline.search.options import Budget
+from edgetl.pipeline.search.space import Recipe
+from edgetl.pipeline.stages import fine_tune_stage_2, keep_better, reason_to_stay, solve_stage_1
+from edgetl.pipeline.steps import Steps
+from edgetl.runtime import Embedder
+from edgetl.targets import Target
+
+NOT_THE_CANDIDATES_FAULT = (DataError, ImageError, MissingExtraError, StorageError)
+"""Errors that would meet every other candidate as well, so they end the search."""
+
+_DIGEST = 12
+"""Hex digits that name a photo in the answers; two of a million photos share them with a chance of 1 in 600."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a trial; it waits in the cache as JSON.
+
+    `answers` has, for each photo that judged, by its digest, whether the answer was right and the probability that
+    the right label got: all photos but the test photos, cross-validated, where the backbone is as it was, the
+    validation photos where it was trained. `stays` says why fine-tuning is not worth while, `failure` why there is
+    no model; both are mostly empty.
+    """
+
+    seconds: float
+    macs: int = 0
+    model_bytes: int = 0
+    ram_bytes: int = 0
+    answers: Mapping[str, tuple[bool, float]] = field(default_factory=dict)
+    stays: str = ""
+    failure: str = ""
+
+    @property
+    def accuracy(self) -> float:
+        """On all the photos that judged it."""
+        return float(np.mean([right for right, _ in self.answers.values()]))
+
+    def to_json(self) -> str:
+        """The inverse of `from_json`."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Outcome:
+        """What `to_json` wrote."""
+        return cls(**json.loads(text))
+
+
+class Trials:
+    """Runs recipes on one set of photos for one board; a recipe that cannot be built is an outcome, not an error."""
+
+    def __init__(
+        self, source: Path, board: Target, budget: Budget, common: BuildOptions, progress: Optional[Progress]
+    ) -> None:
+        self._source, self._board, self._budget, self._common = source, board, budget, common
+        self._progress = progress
+
+    def run(self, recipe: Recipe) -> Outcome:
+        """The outcome of one trial. Raises what is not the candidate's fault."""
+        started = time.monotonic()
+        try:
+            return self._try(recipe, started)
+        except NOT_THE_CANDIDATES_FAULT:
+            raise
+        except (EdgetlError, MemoryError) as error:
+            return Outcome(time.monotonic() - started, failure=str(error) or "it takes more memory than there is")
+
+    def _try(self, recipe: Recipe, started: float) -> Outcome:
+        options, board = recipe.build_options(self._common), self._board
+        origin = find_origin(
+            recipe.backbone, recipe.input_size, recipe.weights, options.cache, options.normalization
+        )
+        artifact = origin.compile("int8")
+        check(artifact.model, board)
+        require_mappable(artifact.model, board)
+        if excess := self._budget.excess(None, len(artifact.model), estimate_ram(artifact.model)):
+            return Outcome(time.monotonic() - started, failure=excess)
+        embedder = Embedder(artifact.model, origin.preprocess)
+        trains = recipe.epochs > 0
+        dataset = load_folder(
+            self._source, options.data, origin.preprocess, embedder, trains, options.cache, self._progress
+        )
+        try:
+            kept, origin, stays = self._transfer(solve_stage_1(artifact, dataset), origin, dataset, options)
+            return Outcome(
+                seconds=time.monotonic() - started,
+                macs=origin.macs,
+                model_bytes=len(kept.artifact.model),
+                ram_bytes=estimate_ram(kept.artifact.model),
+                answers=_answers(kept, dataset),
+                stays=stays,
+            )
+        finally:
+            dataset.close()
+            if trains:
+                _forget_graphs()
+
+    def _transfer(
+        self, first: Candidate, origin: Origin, dataset: Dataset, options: BuildOptions
+    ) -> tuple[Candidate, Origin, str]:
+        """What a build would keep, before the gate, and where it comes from; at stage 1 why it would stay there."""
+        if options.fine_tune == "off":
+            return first, origin, reason_to_stay(first, origin, dataset, self._common)
+        steps = Steps(self._progress)
+        tuned = fine_tune_stage_2(first, origin, dataset, self._board, options, steps)
+        kept, stages = keep_better(first, tuned, dataset)
+        if options.pruning is None:
+            return kept, origin, ""
+        pruned = prune_backbone(kept, stages, origin, dataset, self._board, options, steps)
+        return pruned.candidate, pruned.origin, ""
+
+
+def _answers(candidate: Candidate, dataset: Dataset) -> dict[str, tuple[bool, float]]:
+    digests = {str(sample.path): sample.digest[:_DIGEST] for sample in dataset.samples}
+    return {
+        digests[answer.source]: (answer.correct, round(answer.probability_of_label, 6))
+        for answer in held_out_answers(candidate.selection, dataset)
+    }
+
+
+def _forget_graphs() -> None:
+    """TensorFlow keeps every graph of a process, tens of megabytes a training, until it is told not to."""
+    from edgetl.backbones.framework import tf_keras
+
+    tf_keras().backend.clear_session()

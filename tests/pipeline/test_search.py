@@ -1,0 +1,223 @@
+"""A search finds the model for a board: what it tries, in which order, what it picks, and what a kill changes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from edgetl.errors import OptionError
+from edgetl.pipeline.search import Budget, SearchOptions, search
+from edgetl.pipeline.search.choosing import Tried, decide, explain, promote
+from edgetl.pipeline.search.cost import Costs
+from edgetl.pipeline.search.space import Recipe, Space
+from edgetl.pipeline.search.trial import Outcome
+from edgetl.targets import load_target
+
+BOARD = "rpi-zero2w"
+
+
+def tried(name, cost, right, of=100, size=1000, probability=0.9):
+    """A trial that is right on the first `right` of so many photos."""
+    answers = {str(photo): (photo < right, probability if photo < right else 0.1) for photo in range(of)}
+    return Tried(Recipe(name, 32, Path(name), cost), Outcome(1.0, cost, size, size, answers), cost)
+
+
+def names(recipes):
+    return [recipe.backbone for recipe in recipes]
+
+
+def test_the_fastest_of_those_that_the_photos_cannot_tell_apart_is_picked():
+    trials = [tried("slow", 90, 96), tried("fast", 10, 95), tried("faster", 5, 80)]
+    verdict = decide(trials)
+    assert (verdict.best, verdict.pick) == (0, 1)
+    assert "9.0 times faster" in explain(trials, verdict)
+
+
+def test_a_model_that_is_as_often_right_but_much_less_sure_is_not_picked():
+    verdict = decide([tried("slow", 90, 96, probability=0.99), tried("fast", 10, 96, probability=0.6)])
+    assert verdict.pick == 0
+
+
+def test_only_the_photos_that_judged_all_count():
+    whole = tried("whole", 10, 50)
+    held_out = Tried(whole.recipe, Outcome(1.0, 9, 9, 9, {str(photo): (True, 0.9) for photo in range(40)}), 20)
+    verdict = decide([whole, held_out])
+    assert verdict.right.shape == (2, 40)
+    assert verdict.pick == 0
+
+
+def test_what_nothing_beats_is_on_the_front():
+    trials = [tried("accurate", 90, 96), tried("fast", 10, 90), tried("beaten", 95, 90), tried("small", 95, 90, size=9)]
+    assert decide(trials).front == {0, 1, 3}
+
+
+def test_a_third_goes_on_the_best_for_their_cost_first():
+    trials = [tried("slow", 90, 96), tried("slower", 99, 95), tried("fast", 10, 90), tried("poor", 11, 40)]
+    assert names(promote(trials)) == ["slow", "fast"]
+    assert names(promote(trials, 1 / 4)) == ["slow"]
+
+
+def test_costs_follow_what_trials_of_the_kind_took():
+    costs, recipe = Costs(photos=100), Recipe("any", 32, Path("any"), 10**8)
+    before = costs.expect(recipe)
+    costs.learn(recipe, 3 * before)
+    assert costs.expect(recipe) == pytest.approx(3 * before)
+    trained = Recipe("any", 32, Path("any"), 10**8, epochs=3)
+    assert before < costs.expect(trained) < costs.expect(Recipe("any", 32, Path("any"), 10**8, 3, pruned=0.5))
+
+
+def test_what_cannot_fit_is_dropped_before_anything_is_compiled():
+    options = SearchOptions(backbones=("efficientnet-lite0", "efficientnet-lite2"), input_sizes=(96, 160))
+    space = Space(load_target(BOARD), Budget(latency_ms=40, size_bytes=4_000_000), options)
+    assert [recipe.name for recipe in space.backbones()] == ["efficientnet-lite0 at 160"]
+    assert [recipe.name for recipe in space.other_sizes(space.backbones()[0])] == ["efficientnet-lite0 at 96"]
+    assert space.skipped == ["efficientnet-lite2 at 96: 4.9 MB, over 4.0 MB"]
+
+
+def test_backbones_without_weights_are_one_line_each(tmp_path, monkeypatch):
+    monkeypatch.setenv("EDGETL_CACHE", str(tmp_path))
+    monkeypatch.delenv("EDGETL_WEIGHTS", raising=False)
+    missing = ("efficientnet-lite3", "efficientnet-lite4", "efficientnet-lite9")
+    space = Space(load_target(BOARD), Budget(), SearchOptions(backbones=(*missing, "efficientnet-lite0")))
+    assert names(space.backbones()) == ["efficientnet-lite0"]
+    assert [line.split(":")[0] for line in space.skipped] == list(missing)
+
+
+def test_another_input_size_takes_the_weights_of_the_default_one(tmp_path, monkeypatch):
+    monkeypatch.setenv("EDGETL_MIRROR", "http://127.0.0.1:9")
+    monkeypatch.setenv("EDGETL_CACHE", str(tmp_path / "cache"))
+    file = tmp_path / "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.35_224_no_top.h5"
+    file.write_bytes(b"weights")
+    options = SearchOptions(backbones=("mobilenet-v2-0.35",), input_sizes=(96, 128), weights=tmp_path)
+    space = Space(load_target(BOARD), Budget(), options)
+    recipes = [*space.backbones(), *space.other_sizes(space.backbones()[0])]
+    assert [(recipe.input_size, recipe.weights) for recipe in recipes] == [(224, file), (128, file), (96, file)]
+
+
+def test_a_latency_limit_needs_a_board_whose_latency_is_known(tmp_path):
+    with pytest.raises(OptionError, match="edgetl bench"):
+        search(tmp_path, "generic", SearchOptions(budget=Budget(latency_ms=10)))
+
+
+@pytest.mark.parametrize(
+    "options", [{"time_s": 0}, {"epochs": (3, 3)}, {"prune": (1.0,)}, {"weights": Path("nowhere")}], ids=str
+)
+def test_options_that_make_no_sense_are_refused(options):
+    with pytest.raises(OptionError):
+        SearchOptions(**options)
+
+
+@pytest.fixture(scope="module")
+def backbones(tmp_path_factory) -> tuple[str, ...]:
+    """Two small networks of random weights, one wider than the other: trained in seconds."""
+    import tf_keras
+
+    from tests.backbones.pattern import random_weights
+
+    layers, folder = tf_keras.layers, tmp_path_factory.mktemp("backbones")
+    for name, width in (("narrow", 8), ("wide", 24)):
+        image = layers.Input((48, 48, 3))
+        x = layers.Rescaling(1 / 127.5, offset=-1)(image)
+        x = layers.ReLU(6.0)(layers.Conv2D(width, 3, 2, padding="same")(x))
+        expanded = layers.ReLU(6.0)(layers.Conv2D(6 * width, 1)(x))
+        filtered = layers.ReLU(6.0)(layers.DepthwiseConv2D(3, 2, padding="same")(expanded))
+        x = layers.ReLU(6.0)(layers.Conv2D(64, 1)(filtered))
+        model = tf_keras.Model(image, layers.GlobalAveragePooling2D()(x))
+        model.set_weights(random_weights(model))
+        model.save(folder / f"{name}.keras")
+    return tuple(str(folder / f"{name}.keras") for name in ("narrow", "wide"))
+
+
+def options_of(backbones, **others):
+    chosen = {"backbones": backbones, "input_sizes": (32,), "epochs": (1,), "prune": ()}
+    return SearchOptions(**{**chosen, **others})
+
+
+@pytest.mark.slow
+def test_a_search_ends_with_the_pick_built(digits, backbones, tmp_path):
+    result = search(digits, BOARD, options_of(backbones, prune=(0.4,)), output=tmp_path, name="found")
+    report = result.report
+    assert {trial.epochs for trial in report.trials} == {0, 1}
+    assert {trial.pruned for trial in report.trials} == {0.0, 0.4}
+    assert report.pick.on_front
+    assert report.pick.name in report.why
+    assert "<svg" in result.report_html.read_text()
+    built = result.built.report.summary
+    assert built.model_bytes == report.pick.model_bytes
+    assert built.latency_on_target.value == pytest.approx(report.pick.latency.value, abs=0.06)
+    assert result.built.bundle == tmp_path / "found.edgetl"
+
+
+@pytest.mark.slow
+def test_candidates_that_fail_do_not_end_a_search(digits, backbones, tmp_path):
+    broken = tmp_path / "broken.keras"
+    broken.write_bytes(b"no model")
+    names = (*[f"efficientnet-lite{number}" for number in range(5, 36)], str(broken), backbones[0])
+    result = search(digits, BOARD, options_of(names, input_sizes=(), epochs=()), output=tmp_path, bundle=False)
+    assert [trial.backbone for trial in result.report.trials] == [backbones[0]]
+    assert len(result.report.skipped) == 32
+
+
+@pytest.mark.slow
+def test_where_no_trial_fits_into_the_time_it_says_so(digits, backbones, tmp_path):
+    with pytest.raises(OptionError, match="give more: --time"):
+        search(digits, BOARD, options_of(backbones, time_s=1.0), output=tmp_path)
+
+
+@pytest.mark.slow
+def test_a_search_that_was_killed_goes_on_to_the_same_pick(digits, backbones, tmp_path):
+    whole = finished(start(digits, backbones, tmp_path, "whole"))
+    process = start(digits, backbones, tmp_path, "killed")
+    wait_for_trials(tmp_path / "killed", 3)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    before = kept_trials(tmp_path / "killed")
+    resumed = finished(start(digits, backbones, tmp_path, "killed"))
+    assert resumed["pick"] == whole["pick"]
+    figures = [[(trial["name"], trial["accuracy"]["value"]) for trial in one["trials"]] for one in (whole, resumed)]
+    assert figures[0] == figures[1]
+    after = kept_trials(tmp_path / "killed")
+    assert 3 <= len(before) < len(after)
+    assert before.items() <= after.items()
+
+
+def start(digits, backbones, folder, cache):
+    command = [sys.executable, "-m", "edgetl", "search", "--data", digits, "--target", BOARD, "--no-build"]
+    command += ["--no-prune", "--input-size", 32, "--epochs", 1, "--time", "1h", "--output", folder / cache, "--json"]
+    for backbone in backbones:
+        command += ["--backbone", backbone]
+    environment = {**os.environ, "EDGETL_CACHE": str(folder / cache)}
+    return subprocess.Popen(list(map(str, command)), env=environment, stdout=subprocess.PIPE, text=True)
+
+
+def finished(process):
+    output, _ = process.communicate(timeout=600)
+    assert process.returncode == 0
+    return json.loads(output)
+
+
+def wait_for_trials(cache, count):
+    deadline = time.monotonic() + 300
+    while len(kept_trials(cache)) < count:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def kept_trials(cache):
+    path = cache / "searches-1.sqlite"
+    if not path.exists():
+        return {}
+    with closing(sqlite3.connect(path, timeout=30)) as connection:
+        try:
+            return dict(connection.execute("SELECT key, outcome FROM trials"))
+        except sqlite3.OperationalError:  # the table is about to be made
+            return {}
