@@ -7,8 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from edgetl.backbones import build, get_backbone
 from edgetl.conversion import ConversionOptions, convert, flatbuffer
 from edgetl.conversion.bias_correction import correct_bias
+from edgetl.conversion.calibration import recipe_frames
 from edgetl.errors import ConversionError
 from edgetl.runtime.embedder import Embedder
 from tests.conversion.bottlenecks import build_bottlenecks, embed, plant
@@ -59,3 +61,30 @@ def test_only_int8_has_biases_to_correct(artifacts, frames):
     reference = artifacts[1]
     with pytest.raises(ConversionError, match="received float32"):
         correct_bias(reference, reference, frames)
+
+
+@pytest.mark.slow
+def test_the_embeddings_of_a_pretrained_backbone_come_closer_to_the_float_ones(shared):
+    spec, size = get_backbone("mobilenet-v2-0.35"), 96
+    weights = shared("weights/mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.35_224_no_top.h5")
+    images, preprocess = recipe_frames(size, size, 32), spec.preprocess(size)
+    model = build(spec, size, weights)
+    int8, reference = (
+        convert(model, spec.normalization, preprocess, ConversionOptions(quantize), images)
+        for quantize in ("int8", "float32")
+    )
+    before, after = (
+        similarity(artifact, reference, images[16:]) for artifact in (int8, correct_bias(int8, reference, images[:16]))
+    )
+    assert before < 0.98
+    assert after > 0.985
+
+
+def similarity(artifact, reference, frames):
+    """The mean cosine between the embeddings of two artifacts."""
+    directions = []
+    for one in (artifact, reference):
+        embedder = Embedder(one.model, one.preprocess)
+        rows = np.stack([embedder.embed(frame).astype(np.float64) - embedder.zero_point for frame in frames])
+        directions.append(rows / np.linalg.norm(rows, axis=1, keepdims=True))
+    return float((directions[0] * directions[1]).sum(axis=1).mean())
