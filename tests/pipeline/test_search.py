@@ -92,6 +92,14 @@ def test_backbones_without_weights_are_one_line_each(tmp_path, monkeypatch):
     assert [line.split(":")[0] for line in space.skipped] == list(missing)
 
 
+def test_backbones_that_another_beats_come_last_and_the_cheapest_first(tmp_path):
+    for kind in ("large_224", "large_minimalistic_224"):
+        (tmp_path / f"weights_mobilenet_v3_{kind}_1.0_float_no_top_v2.h5").write_bytes(b"weights")
+    given = ("efficientnet-lite0", "efficientnet-lite1", "mobilenet-v3-large", "mobilenet-v3-large-minimalistic")
+    space = Space(load_target(BOARD), Budget(), SearchOptions(backbones=given, input_sizes=(), weights=tmp_path))
+    assert names(space.backbones()) == [given[3], given[2], given[1], given[0]]
+
+
 def test_another_input_size_takes_the_weights_of_the_default_one(tmp_path, monkeypatch):
     monkeypatch.setenv("EDGETL_MIRROR", "http://127.0.0.1:9")
     monkeypatch.setenv("EDGETL_CACHE", str(tmp_path / "cache"))

@@ -66,16 +66,16 @@ class Space:
         self.skipped: list[str] = []
 
     def backbones(self) -> list[Recipe]:
-        """Each backbone at the largest of its input sizes that may fit, the promising ones first.
+        """Each backbone at the largest of its input sizes that may fit, in the order in which time is spent on them.
 
-        Promising is what ImageNet found more accurate for its multiply-accumulates: in this order they are tried
-        where there is no time for all.
+        First those that no other beats in published accuracy and multiply-accumulates, then the others; the cheapest
+        first, so that many are tried where there is no time for all.
         """
         names = self._options.backbones or [spec.name for spec in list_backbones()]
         found = [(recipe, spec) for name in names for recipe, spec in self._recipes(name)[:1]]
-        ranked = sorted(found, key=lambda pair: (-(pair[1].top1 or 100.0), pair[0].macs, pair[0].name))
-        front = [pair for pair in ranked if not any(_beats(other, pair) for other in ranked)]
-        return [recipe for recipe, _ in front + [pair for pair in ranked if pair not in front]]
+        found.sort(key=lambda pair: (pair[0].macs, pair[0].name))
+        front = [pair for pair in found if not any(_beats(other, pair) for other in found)]
+        return [recipe for recipe, _ in front + [pair for pair in found if pair not in front]]
 
     def other_sizes(self, recipe: Recipe) -> list[Recipe]:
         """The same backbone at its smaller input sizes."""
