@@ -78,10 +78,9 @@ def install(
     """
     slots = Slots(root)
     with slots.locked():
-        settings, bundle, former = read_settings(slots.root), _open(source, slots, difference), slots.current
-        _check_target(bundle, settings, _opened(former))
-        _check_signature(bundle, slots, _opened(former), allow_downgrade)
-        slots.require_space(_size_bytes(bundle, former))
+        settings, former = read_settings(slots.root), slots.current
+        bundle = _open(source, slots, difference)
+        _require_admissible(bundle, slots, settings, allow_downgrade)
         with _filled(slots, bundle) as filled:
             replay = prove(filled.bundle)
             moved = _Moved() if fresh else _move(former, filled, _Moved())
@@ -216,6 +215,14 @@ def _opened(slot: Optional[Slot]) -> Optional[Bundle]:
         bundle = open_bundle(slot.bundle) if slot else None
         return bundle if bundle and slot and bundle.digest == slot.digest else None
     return None
+
+
+def _require_admissible(bundle: Bundle, slots: Slots, settings: Settings, allow_downgrade: bool) -> None:
+    """All that can be refused before a byte is written. Raises InstallError, SignatureError, StorageError."""
+    running = _opened(slots.current)
+    _check_target(bundle, settings, running)
+    _check_signature(bundle, slots, running, allow_downgrade)
+    slots.require_space(_size_bytes(bundle, slots.current))
 
 
 def _check_target(bundle: Bundle, settings: Settings, running: Optional[Bundle]) -> None:
