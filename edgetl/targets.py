@@ -18,6 +18,7 @@ from typing import Any, Optional
 
 from edgetl.durable import make_folder, replace_file
 from edgetl.errors import OptionError, UnknownNameError
+from edgetl.runtime.folders import config_folder
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -167,15 +168,11 @@ def _measured_latency(measured: Mapping[str, Any], target: Target) -> ReferenceL
 
 
 def _profile_path(name: str) -> Path:
-    return _config() / "profiles" / f"{name}.json"
-
-
-def _config() -> Path:
-    return Path(os.environ.get("XDG_CONFIG_HOME", Path.home() / ".config")) / "edgetl"
+    return config_folder() / "profiles" / f"{name}.json"
 
 
 def _folders() -> list[Path]:
-    own = Path(os.environ.get("EDGETL_TARGETS", _config() / "targets"))
+    own = Path(os.environ.get("EDGETL_TARGETS", config_folder() / "targets"))
     package = Path(__file__).resolve().parent
     return [own, package / "targets_data", package.parent / "targets"]
 

@@ -21,7 +21,7 @@ from typing import IO, Optional
 
 from edgetl.backbones.spec import Spec
 from edgetl.errors import OptionError, StorageError, WeightsError
-from edgetl.runtime.folders import cache_folder
+from edgetl.runtime.folders import cache_folder, config_folder
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -70,7 +70,7 @@ def file_digest(path: Path) -> str:
 
 def weights_folder() -> Optional[Path]:
     """The folder of weights files that the user named once, if any; OptionError where it does not exist."""
-    settings = _config_home() / "edgetl" / "settings.toml"
+    settings = config_folder() / "settings.toml"
     named = os.environ.get("EDGETL_WEIGHTS") or _setting(settings, "weights")
     if not named:
         return None
@@ -83,10 +83,6 @@ def weights_folder() -> Optional[Path]:
 def download_folder() -> Path:
     """Where downloads are kept."""
     return cache_folder() / "weights"
-
-
-def _config_home() -> Path:
-    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
 
 
 def _setting(settings: Path, key: str) -> str:

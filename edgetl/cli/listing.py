@@ -6,12 +6,12 @@ import importlib.metadata
 import platform
 import shutil
 from dataclasses import asdict
-from pathlib import Path
 
 import click
 
 from edgetl.cli import print_json
 from edgetl.cli.console import print_table
+from edgetl.runtime.folders import cache_folder
 
 
 @click.command()
@@ -89,8 +89,9 @@ def doctor(as_json: bool) -> None:
             for entry in found
         ],
     )
-    free = shutil.disk_usage(Path.home()).free / 2**30
-    click.echo(f"Python {platform.python_version()} on {platform.machine()}, {free:.0f} GiB free at home")
+    home = next(folder for folder in (cache_folder(), *cache_folder().parents) if folder.exists())
+    free = shutil.disk_usage(home).free / 2**30
+    click.echo(f"Python {platform.python_version()} on {platform.machine()}, {free:.0f} GiB free at {home}")
     if not any(entry["version"] for entry in found if entry["extra"] == "tflite"):
         click.echo("no TFLite interpreter: pip install 'edgetl[tflite]'")
     elif not any(entry["version"] for entry in found if entry["name"] == "tensorflow"):

@@ -1,4 +1,4 @@
-"""Where edgetl keeps what it can make again: photos' embeddings, compiled backbones, downloads; the host asks."""
+"""Where edgetl keeps what is the user's (settings, targets, keys), and what it can make again (embeddings, downloads)."""
 
 from __future__ import annotations
 
@@ -11,3 +11,8 @@ def cache_folder() -> Path:
     if chosen := os.environ.get("EDGETL_CACHE"):
         return Path(chosen).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgetl"
+
+
+def config_folder() -> Path:
+    """edgetl under XDG_CONFIG_HOME, else ~/.config/edgetl. It need not be there."""
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "edgetl"
