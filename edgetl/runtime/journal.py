@@ -14,6 +14,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
+from edgetl.durable import sync_folder
 from edgetl.errors import LearningError, StorageError
 from edgetl.runtime.contents import Row
 
@@ -216,7 +217,7 @@ class Journal:
             if not self.path.is_file() or not _is_read_only(error):
                 raise
             return False
-        _sync_folder(self.folder)
+        sync_folder(self.folder)
         self._watcher = self._connect(self.path)
         return True
 
@@ -324,12 +325,3 @@ def _remedy(error: sqlite3.Error) -> str:
         "not a database": "the file is damaged; restore it from a copy, or move it away to begin as shipped",
     }
     return next((remedy for words, remedy in remedies.items() if words in text), text)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):  # some network file systems cannot
-            os.fsync(handle)
-    finally:
-        os.close(handle)
