@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from edgetl.errors import OptionError
+from edgetl.errors import DataError, EdgetlError, OptionError
 from edgetl.pipeline.search import Budget, SearchOptions, search
 from edgetl.pipeline.search.choosing import Tried, decide, explain, promote
 from edgetl.pipeline.search.cost import Costs
@@ -53,6 +53,11 @@ def test_only_the_photos_that_judged_all_count():
     verdict = decide([whole, held_out])
     assert verdict.right.shape == (2, 40)
     assert verdict.pick == 0
+
+
+def test_one_photo_cannot_choose():
+    with pytest.raises(DataError, match="add photos"):
+        decide([tried("any", 1, 1, of=1)])
 
 
 def test_what_nothing_beats_is_on_the_front():
@@ -114,6 +119,13 @@ def test_another_input_size_takes_the_weights_of_the_default_one(tmp_path, monke
 def test_a_latency_limit_needs_a_board_whose_latency_is_known(tmp_path):
     with pytest.raises(OptionError, match="edgetl bench"):
         search(tmp_path, "generic", SearchOptions(budget=Budget(latency_ms=10)))
+
+
+def test_what_is_wrong_with_the_photos_or_the_name_is_told_at_once(tmp_path):
+    for photos, name, complaint in (("nowhere", None, "no such folder"), (".", "a/b", "cannot be the name")):
+        with pytest.raises(EdgetlError, match=complaint):
+            search(photos, BOARD, name=name, output=tmp_path / "output")
+    assert not (tmp_path / "output").exists()
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,9 @@ from typing import Any, Optional, Union
 
 from edgetl.data import load_folder
 from edgetl.data.cache import open_folder
+from edgetl.data.listing import list_photos
 from edgetl.durable import make_folder
-from edgetl.errors import DataError, OptionError
+from edgetl.errors import OptionError
 from edgetl.evaluation import Figure, SearchReport, Trial, proportion, write_search
 from edgetl.pipeline import BuildResult, Progress, build
 from edgetl.pipeline.search.choosing import Tried, Verdict, decide, explain, promote, standard_error
@@ -77,12 +78,15 @@ def search(
     options = replace(options, budget=options.budget.or_of(board))
     if options.budget.latency_ms is not None and board.estimate_latency(1) is None:
         raise OptionError(f"no latency is known of {target}; measure one with edgetl bench, or leave the limit out")
+    name = name or source.resolve().stem
+    if not name or Path(name).name != name:
+        raise OptionError(f"'{name}' cannot be the name of a bundle; give a plain one: --name leaves")
+    list_photos(source)  # an unusable folder is told of before anything is made
+    make_folder(output)
     course = _Course(source, board, options, progress)
     course.run()
     verdict = decide(course.tried)
     report = course.report(verdict)
-    name = name or source.resolve().stem
-    make_folder(output)
     page = write_search(report, output / f"{name}-search.html")
     if not bundle:
         return SearchResult(report, page)
@@ -96,8 +100,6 @@ class _Course:
     def __init__(self, source: Path, board: Target, options: SearchOptions, progress: Optional[Progress]) -> None:
         self._board, self._options, self._progress = board, options, progress
         dataset = load_folder(source, options.build.data, cache=options.build.cache, progress=progress)
-        if not len(dataset.indices("val")):
-            raise DataError(f"no photo in {source} can be held back to choose by; add photos, 3 or more a class")
         self._space = Space(board, options.budget, options)
         self._trials = Trials(source, board, options.budget, options.build, progress)
         self._records = Records(open_folder(options.build.cache), dataset, board, options.budget, options.build)

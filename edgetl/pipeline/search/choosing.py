@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from edgetl.errors import DataError
 from edgetl.evaluation import wording
 from edgetl.pipeline.search.space import Recipe
 from edgetl.pipeline.search.trial import Outcome
@@ -78,8 +79,13 @@ def decide(tried: Sequence[Tried]) -> Verdict:
 
     They cannot where neither right answers nor log-losses differ by more than a standard error of the paired
     differences (the rule of Breiman et al., CART, 1984, section 3.4.3, on pairs).
+
+    Raises:
+        DataError: fewer than two photos judged all trials.
     """
     common = sorted(set.intersection(*(set(one.outcome.answers) for one in tried)))
+    if len(common) < 2:
+        raise DataError(f"{wording.count(len(common), 'validation photo')} cannot choose between models; add photos")
     answers = np.array([[one.outcome.answers[photo] for photo in common] for one in tried], np.float64)
     right, losses = answers[..., 0], -np.log(np.maximum(answers[..., 1], _LEAST_PROBABILITY))
     values = [
