@@ -42,9 +42,9 @@ DURATION = _Duration()
     show_default=True,
     help="Folder to write to.",
 )
-@click.option("--max-latency-ms", type=float, metavar="MS", help="Latency on the board, as estimated.")
-@click.option("--max-size-bytes", type=int, metavar="BYTES", help="Size of the compiled model.")
-@click.option("--max-ram-bytes", type=int, metavar="BYTES", help="Memory of the running model, as estimated.")
+@click.option("--max-latency-ms", type=float, metavar="MS", help="At most this latency on the board, as estimated.")
+@click.option("--max-size-bytes", type=int, metavar="BYTES", help="At most this size of the model.")
+@click.option("--max-ram-bytes", type=int, metavar="BYTES", help="At most this memory while it runs, as estimated.")
 @click.option(
     "--time",
     "time_s",
@@ -54,10 +54,22 @@ DURATION = _Duration()
     help="For the trials, those of an interrupted run counted in; the build of the pick comes after.",
 )
 @click.option("--backbone", "backbones", multiple=True, help="Try only this one; can be given again.  [default: all]")
-@click.option("--input-size", "input_sizes", type=int, multiple=True, help="Smaller inputs to try, in pixels a side.")
+@click.option(
+    "--input-size",
+    "input_sizes",
+    type=int,
+    multiple=True,
+    help="Smaller inputs to try, in pixels a side.  [default: 96, 128, 160, 192, 224]",
+)
 @click.option("--epochs", type=int, multiple=True, help="Lengths of fine-tuning, growing.  [default: 3, 10]")
-@click.option("--prune", type=float, multiple=True, metavar="SHARE", help="Try this on the best one.  [default: 0.5]")
-@click.option("--no-prune", is_flag=True, help="Try no pruning.")
+@click.option(
+    "--prune",
+    type=float,
+    multiple=True,
+    metavar="SHARE",
+    help="Share of its multiply-accumulates to take from the best model, as one more to choose from.  [default: 0.5]",
+)
+@click.option("--no-prune", is_flag=True, help="Prune nothing.")
 @click.option(
     "--weights", type=click.Path(path_type=Path, file_okay=False), help="Folder of weights files, as EDGETL_WEIGHTS."
 )
