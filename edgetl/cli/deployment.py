@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ import click
 from edgetl.cli import print_json
 from edgetl.cli.console import ProgressCallback, print_table, show_progress
 from edgetl.errors import EdgetlError, OptionError
+from edgetl.runtime.folders import config_folder
 
 if TYPE_CHECKING:
     from edgetl.deployment import Deployed, Outcome, Transport
@@ -275,7 +275,7 @@ _KEY_ACTIONS: dict[str, Callable[[Optional[str], Optional[str], dict[str, Any]],
 
 
 def _key_folder() -> Path:
-    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "edgetl" / "keys"
+    return config_folder() / "keys"
 
 
 def _key_path(name: str, suffix: str) -> Path:

@@ -1,4 +1,4 @@
-"""Where edgetl keeps what is the user's (settings, targets, keys), and what it can make again (embeddings, downloads)."""
+"""Where edgetl keeps what is the user's (settings, targets), and what it can make again (embeddings, downloads)."""
 
 from __future__ import annotations
 
