@@ -17,7 +17,6 @@ from edgetl.data.listing import list_photos
 from edgetl.errors import DataError, OptionError, StorageError
 from edgetl.evaluation import Report, write_html
 from edgetl.pipeline.candidate import Candidate
-from edgetl.pipeline.distillation import prefer_distilled
 from edgetl.pipeline.edgetpu import (
     EdgeTpuModel,
     compile_for,
@@ -26,20 +25,11 @@ from edgetl.pipeline.edgetpu import (
     require_suitable,
     take_precompiled,
 )
-from edgetl.pipeline.gate import pass_gate, prefer_aware, require_float
+from edgetl.pipeline.gate import require_float
+from edgetl.pipeline.model import Chosen, choose_model
 from edgetl.pipeline.options import BuildOptions, BuildResult, Progress
-from edgetl.pipeline.pruning import prune_backbone
-from edgetl.pipeline.repairs import Attempt
 from edgetl.pipeline.shelf import Measured, Shelf
-from edgetl.pipeline.sparsity import compress_weights
-from edgetl.pipeline.stages import (
-    fine_tune_stage_2,
-    keep_better,
-    reason_to_stay,
-    solve_float,
-    solve_stage_1,
-    train_from_scratch,
-)
+from edgetl.pipeline.stages import solve_float, solve_stage_1
 from edgetl.pipeline.steps import Steps
 from edgetl.pipeline.telling import tell
 from edgetl.runtime import Embedder
@@ -95,36 +85,17 @@ def build(
         dataset = _load(source, origin, Embedder(artifact.model, origin.preprocess), options, progress)
     with steps.measure("solve last layer"):
         first = solve_stage_1(artifact, dataset)
-    reason = reason_to_stay(first, origin, dataset, options)
-    tuned = None if reason else fine_tune_stage_2(first, origin, dataset, board, options, steps)
-    kept, stages = keep_better(first, tuned, dataset, reason)
-    if options.teacher is not None:
-        kept, stages = prefer_distilled(first, kept, stages, origin, dataset, board, options, steps)
-    pruned = None
-    if options.pruning is not None:
-        pruned = prune_backbone(kept, stages, origin, dataset, board, options, steps)
-        kept, stages, origin = pruned.candidate, pruned.stages, pruned.origin
-    if options.sparsity is not None:
-        kept, stages = compress_weights(kept, stages, origin, dataset, board, options, steps)
-    start = Attempt(kept, options.conversion)
-    if options.aware:
-        start, aware = prefer_aware(kept, origin, dataset, board, options, steps)
-        stages = (*(replace(stage, kept=stage.kept and not aware.kept) for stage in stages), aware)
-    gated = pass_gate(start, origin, dataset, board, options, steps) if options.max_drop is not None else None
-    kept, twin = (gated.candidate, gated.reference) if gated else (start.candidate, None)
-    if options.compare_scratch:
-        stages = (*stages, train_from_scratch(origin, dataset, board, options, steps))
-    shelf = Shelf(name, board, origin, dataset)
+    chosen = choose_model(first, origin, dataset, board, options, steps)
+    kept, shelf = chosen.candidate, Shelf(name, board, chosen.origin, dataset)
     with tempfile.TemporaryDirectory(prefix="edgetl-") as scratch:
         with steps.measure("evaluate"):
             shipped = shelf.measure(kept, Path(scratch), progress)
         with steps.measure("float reference"):
-            reference = _float_reference(kept, twin, shelf, options, steps, Path(scratch))
+            reference = _float_reference(chosen, shelf, options, steps, Path(scratch))
     with steps.measure("compile for the Edge TPU"):
         unchanged = precompiled if kept.artifact is artifact else None
         edgetpu = unchanged or compile_for(kept.artifact.model, board)
-    report = tell(shelf, first, kept, shipped, reference, stages, gated.gate if gated else None, steps.seconds())
-    report = replace(report, pruning=pruned.record if pruned else None)
+    report = tell(shelf, first, chosen, shipped, reference, steps.seconds())
     result = _write(output, shelf, kept, report, edgetpu)
     dataset.close()
     return result
@@ -155,10 +126,8 @@ def _load(
     source: Path, origin: Origin, embedder: Embedder, options: BuildOptions, progress: Optional[Progress]
 ) -> Dataset:
     """Every photo is opened once: checked, embedded, and kept as a frame where it is needed again."""
-    again = options.fine_tune != "off" or options.float_reference or options.compare_scratch
-    again = again or any((options.teacher, options.pruning, options.sparsity))
-    again = again or options.aware or options.max_drop is not None
-    dataset = load_folder(source, options.data, origin.preprocess, embedder, again, options.cache, progress)
+    frames = options.needs_frames
+    dataset = load_folder(source, options.data, origin.preprocess, embedder, frames, options.cache, progress)
     if not len(dataset.indices("test")):
         raise DataError(
             f"no class in {source} has 3 photos that differ, so none can be held back to measure by; add photos"
@@ -167,13 +136,14 @@ def _load(
 
 
 def _float_reference(
-    kept: Candidate, twin: Optional[Candidate], shelf: Shelf, options: BuildOptions, steps: Steps, scratch: Path
+    chosen: Chosen, shelf: Shelf, options: BuildOptions, steps: Steps, scratch: Path
 ) -> Optional[Measured]:
     """None where it was not asked for, would be the same, or only the compiled backbone is there."""
-    if not options.float_reference or kept.artifact.quantize == "float32" or shelf.origin.assemble is None:
+    kept, origin = chosen.candidate, chosen.origin
+    if not options.float_reference or kept.artifact.quantize == "float32" or origin.assemble is None:
         return None
-    candidate = twin or solve_float(kept, shelf.origin, shelf.dataset, options, steps)
-    return shelf.measure(candidate, scratch, steps.progress)
+    twin = chosen.twin or solve_float(kept, origin, shelf.dataset, options, steps)
+    return shelf.measure(twin, scratch, steps.progress)
 
 
 @contextmanager

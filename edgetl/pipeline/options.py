@@ -64,6 +64,13 @@ class BuildOptions:
         if self.aware and self.conversion.quantize != "int8":
             raise OptionError(f"quantization-aware training is for int8, received {self.conversion.quantize}")
 
+    @property
+    def needs_frames(self) -> bool:
+        """Whether anything after stage 1 looks at the photos again."""
+        trains = self.fine_tune != "off" or self.compare_scratch or self.aware
+        changes = self.teacher is not None or self.pruning is not None or self.sparsity is not None
+        return trains or changes or self.float_reference or self.max_drop is not None
+
 
 @dataclass(frozen=True)
 class BuildResult:

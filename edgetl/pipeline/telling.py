@@ -10,8 +10,9 @@ from typing import Optional
 from edgetl import __version__
 from edgetl.conversion.origin import Origin
 from edgetl.data import suspect_labels
-from edgetl.evaluation import Comparison, Data, Epoch, Figure, Gate, Report, Stage, Summary, Training, compare
+from edgetl.evaluation import Comparison, Data, Epoch, Figure, Report, Summary, Training, compare
 from edgetl.pipeline.candidate import Candidate, known_photos
+from edgetl.pipeline.model import Chosen
 from edgetl.pipeline.shelf import Measured, Shelf
 from edgetl.runtime import interpreters
 from edgetl.targets import Target
@@ -20,23 +21,23 @@ from edgetl.targets import Target
 def tell(
     shelf: Shelf,
     first: Candidate,
-    kept: Candidate,
+    chosen: Chosen,
     shipped: Measured,
     reference: Optional[Measured],
-    stages: tuple[Stage, ...],
-    gate: Optional[Gate],
     seconds: dict[str, float],
 ) -> Report:
-    """The report of a build that kept `kept`; `first` is stage 1, which doubts labels better than a trained one."""
+    """The report of a build; `first` is stage 1, which doubts labels better than a trained model."""
+    kept = chosen.candidate
     quantize = kept.artifact.quantize
     return Report(
         edgetl_version=__version__,
         summary=_summary(shelf, kept, shipped, reference),
         evaluation=shipped.evaluation,
         data=_data(shelf, first),
-        training=Training(stages, tuple(_epoch(record) for record in kept.history)),
+        training=Training(chosen.stages, tuple(_epoch(record) for record in kept.history)),
         quantization=_compare(reference, shipped, quantize),
-        gate=gate,
+        gate=chosen.gate,
+        pruning=chosen.pruning,
         variants=(replace(shipped.variant, shipped=True), *([reference.variant] if reference else [])),
         seconds=seconds,
         environment=_environment(),
