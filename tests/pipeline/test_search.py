@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from edgetl.errors import DataError, EdgetlError, OptionError
+from edgetl.pipeline import BuildOptions
 from edgetl.pipeline.search import Budget, SearchOptions, search
 from edgetl.pipeline.search.choosing import Tried, decide, explain, promote
 from edgetl.pipeline.search.cost import Costs
@@ -157,14 +158,15 @@ def backbones(tmp_path_factory) -> tuple[str, ...]:
     return tuple(str(folder / f"{name}.keras") for name in ("narrow", "wide"))
 
 
-def options_of(backbones, **others):
+def options_of(backbones, cache, **others):
     chosen = {"backbones": backbones, "input_sizes": (32,), "epochs": (1,), "prune": ()}
-    return SearchOptions(**{**chosen, **others})
+    return SearchOptions(build=BuildOptions(cache=cache), **{**chosen, **others})
 
 
 @pytest.mark.slow
 def test_a_search_ends_with_the_pick_built(digits, backbones, tmp_path):
-    result = search(digits, BOARD, options_of(backbones, prune=(0.4,)), output=tmp_path, name="found")
+    options = options_of(backbones, tmp_path / "cache", prune=(0.4,))
+    result = search(digits, BOARD, options, output=tmp_path, name="found")
     report = result.report
     assert {trial.epochs for trial in report.trials} == {0, 1}
     assert {trial.pruned for trial in report.trials} == {0.0, 0.4}
@@ -182,7 +184,8 @@ def test_candidates_that_fail_do_not_end_a_search(digits, backbones, tmp_path):
     broken = tmp_path / "broken.keras"
     broken.write_bytes(b"no model")
     names = (*[f"efficientnet-lite{number}" for number in range(5, 36)], str(broken), backbones[0])
-    result = search(digits, BOARD, options_of(names, input_sizes=(), epochs=()), output=tmp_path, bundle=False)
+    options = options_of(names, tmp_path, input_sizes=(), epochs=())
+    result = search(digits, BOARD, options, output=tmp_path, bundle=False)
     assert [trial.backbone for trial in result.report.trials] == [backbones[0]]
     assert len(result.report.skipped) == 32
 
@@ -190,7 +193,7 @@ def test_candidates_that_fail_do_not_end_a_search(digits, backbones, tmp_path):
 @pytest.mark.slow
 def test_where_no_trial_fits_into_the_time_it_says_so(digits, backbones, tmp_path):
     with pytest.raises(OptionError, match="give more: --time"):
-        search(digits, BOARD, options_of(backbones, time_s=1.0), output=tmp_path)
+        search(digits, BOARD, options_of(backbones, tmp_path, time_s=1.0), output=tmp_path)
 
 
 @pytest.mark.slow

@@ -112,18 +112,20 @@ class _Course:
     def run(self) -> None:
         """Backbones, then input sizes of the better ones, then training of ever fewer, then pruning of the best.
 
+        Of equals the cheapest come first, so that a slow one does not take the time of many.
+
         Raises:
             OptionError: nothing could be tried.
         """
         backbones = self._try(self._space.backbones(), BACKBONES_UNTIL)
-        resized = promote(backbones, BACKBONES_RESIZED)
-        sizes = self._try([size for recipe in resized for size in self._space.other_sizes(recipe)], SIZES_UNTIL)
+        resized = [size for recipe in promote(backbones, BACKBONES_RESIZED) for size in self._space.other_sizes(recipe)]
+        sizes = self._try(sorted(resized, key=lambda recipe: recipe.macs), SIZES_UNTIL)
         self._require_some()
         contenders = [one for one in backbones + sizes if not one.outcome.stays]
         for number, epochs in enumerate(self._options.epochs, start=1):
             until = SIZES_UNTIL + (1 - SIZES_UNTIL) * number / len(self._options.epochs)
             recipes = [replace(recipe, epochs=epochs) for recipe in promote(contenders)]
-            contenders = self._try(recipes, until) or contenders
+            contenders = self._try(sorted(recipes, key=self._costs.expect), until) or contenders
         trained = [one for one in contenders if one.recipe.epochs]
         pruned = [replace(one, pruned=share) for one in promote(trained)[:1] for share in self._options.prune]
         self._try(pruned, 1.0)
