@@ -16,7 +16,7 @@ from edgetl.data.cache import open_folder
 from edgetl.data.listing import list_photos
 from edgetl.durable import make_folder
 from edgetl.errors import OptionError
-from edgetl.evaluation import Figure, SearchReport, Trial, proportion, write_search
+from edgetl.evaluation import Figure, SearchReport, Trial, proportion, wording, write_search
 from edgetl.pipeline import BuildResult, Progress, build
 from edgetl.pipeline.search.choosing import Tried, Verdict, decide, explain, promote, standard_error
 from edgetl.pipeline.search.cost import Costs
@@ -134,13 +134,14 @@ class _Course:
         """All of it as a value, the most accurate trial first."""
         order = sorted(range(len(self.tried)), key=lambda at: (-verdict.accuracy(at), self.tried[at].cost))
         untried = [f"{recipe.name}: no time was left" for recipe in self._untried]
+        more = f" There was no time for {wording.count(len(untried), 'more trial')}." if untried else ""
         return SearchReport(
             target=self._board.name,
             target_title=self._board.title,
             source=str(self._source),
             photos=self._photos,
             trials=tuple(self._tell(at, verdict) for at in order),
-            why=explain(self.tried, verdict),
+            why=explain(self.tried, verdict) + more,
             skipped=(*self._space.skipped, *self._failed, *untried),
             seconds=round(self._spent, 1),
         )

@@ -106,7 +106,7 @@ def explain(tried: Sequence[Tried], verdict: Verdict) -> str:
         accuracies = verdict.right.mean(axis=1)
         rivals = [at for at, one in enumerate(tried) if one.cost < pick.cost and accuracies[at] == accuracies.max()]
         surer = "; what is faster and as often right is less sure of it" if rivals else ""
-        return f"{pick.recipe.name} is the most accurate of all that fit: {accuracy} of {photos}{surer}."
+        return f"{pick.recipe.name} is the most accurate of all that were tried: {accuracy} of {photos}{surer}."
     return (
         f"{pick.recipe.name} is right on {accuracy} of {photos}, within a standard error of the most accurate, "
         f"{best.recipe.name} ({highest}), and {best.cost / pick.cost:.1f} times faster."
