@@ -53,6 +53,8 @@ _COMMANDS = {
     "rollback": "edgetl.cli.deployment",
     "pull": "edgetl.cli.deployment",
     "devices": "edgetl.cli.deployment",
+    "service": "edgetl.cli.deployment",
+    "logs": "edgetl.cli.deployment",
     "sign": "edgetl.cli.deployment",
     "keys": "edgetl.cli.deployment",
 }

@@ -1,4 +1,4 @@
-"""The verbs that reach a device: prepare, deploy, rollback, pull, devices; keys and sign, by which it trusts one."""
+"""The verbs that reach a device: prepare, deploy, service, logs, rollback, pull, devices; keys and sign, for trust."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import getpass
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
@@ -50,6 +51,7 @@ def reach(where: str, alone: bool = True, **options: Any) -> Transport:
 @click.option("--fresh", is_flag=True, help="Leave what was taught there with the bundle that runs now.")
 @click.option("--allow-downgrade", is_flag=True, help="Send a signed bundle though it is older than what runs.")
 @click.option("--whole", is_flag=True, help="Send all of BUNDLE, also what the device has.")
+@click.option("--service", "serves", is_flag=True, help="Then run it as a service, as by edgetl service.")
 @device_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, or a list for several devices.")
 def deploy(
@@ -58,6 +60,7 @@ def deploy(
     fresh: bool,
     allow_downgrade: bool,
     whole: bool,
+    serves: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -66,7 +69,7 @@ def deploy(
     A device that has no edgetl yet is given it first, as by edgetl prepare.
     """
     from edgetl.deployment import deploy as deploy_bundle
-    from edgetl.deployment import deploy_each
+    from edgetl.deployment import deploy_each, install_service
 
     with show_progress() as progress:
 
@@ -74,7 +77,8 @@ def deploy(
             with reach(one, len(where) == 1, **options) as transport:
                 if transport.is_bare:
                     _prepare(transport, progress)
-                return deploy_bundle(bundle, transport, fresh, allow_downgrade, whole, progress)
+                done = deploy_bundle(bundle, transport, fresh, allow_downgrade, whole, progress)
+                return replace(done, service=install_service(transport)) if serves else done
 
         if len(where) == 1:
             outcomes, done = [], deploy_to(where[0])
@@ -127,6 +131,8 @@ def _tell_deployed(done: Deployed) -> None:
     if installed["carried"] or installed["not_carried"]:
         lost = f"; {installed['not_carried']} without thumbnail stayed behind" if installed["not_carried"] else ""
         click.echo(f"{installed['carried']} pictures that were taught there moved along{lost}")
+    if done.service:
+        _tell_service(done.service)
 
 
 def _tell_outcomes(outcomes: Sequence[Outcome]) -> None:
@@ -144,6 +150,61 @@ def _outcome_row(outcome: Outcome) -> list[str]:
     if done is None:
         return [outcome.where, "", "", "", outcome.fault]
     return [outcome.where, done.installed["digest"][:12], f"{done.sent_bytes / 1e3:,.0f}", f"{done.seconds:.1f}", ""]
+
+
+@click.command()
+@click.argument("where", metavar="[USER@]HOST[:PORT]|FOLDER/")
+@click.option(
+    "--run-options",
+    metavar="OPTIONS",
+    help="What it gives edgetl run, such as \"--source /srv/photos --watch\".  [default: as before; at first "
+    "--source camera]",
+)
+@click.option("--remove", is_flag=True, help="Stop the service, and remove it.")
+@device_options
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of lines.")
+def service(where: str, run_options: Optional[str], remove: bool, as_json: bool, **options: Any) -> None:
+    """Have a device run its bundle from now on and after every start, as a systemd service.
+
+    It starts again where it fails or hangs, and takes a bundle that is deployed later; one that it does not start with,
+    or that fails within the probation, makes room for the one before. For root it is a service of the system.
+    """
+    from edgetl.deployment import install_service
+
+    if remove and run_options is not None:
+        raise OptionError("--remove takes no --run-options")
+    with reach(where, **options) as transport:
+        if remove:
+            done = {"where": where, **transport.tell("service", "--remove")}
+        else:
+            done = install_service(transport, run_options)
+    if as_json:
+        return print_json(done)
+    if remove:
+        click.echo(f"{where}: {done['name']} {'was removed' if done['removed'] else 'was not there'}")
+    else:
+        _tell_service(done)
+
+
+def _tell_service(done: dict[str, Any]) -> None:
+    click.echo(f"{done['where']}: {done['name']} is {done['state']}: edgetl run {done['run_options']}")
+    if not done["starts_at_boot"]:
+        click.echo("it ends with the user's last login; on the device: sudo loginctl enable-linger $USER")
+
+
+@click.command()
+@click.argument("where", metavar="[USER@]HOST[:PORT]|FOLDER/")
+@click.option("--lines", type=click.IntRange(min=1), default=50, show_default=True, help="How many, the latest.")
+@device_options
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of lines.")
+def logs(where: str, lines: int, as_json: bool, **options: Any) -> None:
+    """Tell what a device's service has said, the latest last."""
+    with reach(where, **options) as transport:
+        said = transport.tell("logs", f"--lines={lines}")["lines"]
+    if as_json:
+        return print_json({"where": where, "lines": said})
+    for line in said:
+        click.echo(line)
 
 
 @click.command()

@@ -65,6 +65,7 @@ def run(
     none came, and 1 where not one of them could be read. SIGTERM ends it after the image in hand, with code 0.
     """
     from edgetl.runtime.camera import is_camera
+    from edgetl.runtime.heartbeat import tell_ready
     from edgetl.runtime.hooks import Hooks
 
     if watches and not Path(source).is_dir():
@@ -75,6 +76,7 @@ def run(
         hooks = Hooks(commands, on_failure=_warn, skip_while_busy=is_camera(source))
         classifier = open_classifier(bundle, state, threads, observe=True)
         _tell_beforehand(classifier, hooks)
+        tell_ready()
         with hooks, open_display(as_json, is_camera(source)) as display:
             read, unread = _classify(classifier, _open_source(source, watches, only_new), display, hooks, stop)
     if unread:
@@ -189,8 +191,11 @@ def _classify(
     classifier: Classifier, images: Iterator[Source], display: Display, hooks: Hooks, stop: GracefulStop
 ) -> tuple[int, int]:
     """How many images were classified, and how many could not be read."""
+    from edgetl.runtime.heartbeat import tell_alive
+
     read = unread = 0
     for name, image in images:
+        tell_alive()
         with stop.step():
             try:
                 prediction = classifier.predict(image)
@@ -206,9 +211,10 @@ def _classify(
 
 def _open_source(source: str, watches: bool, only_new: bool) -> Iterator[Source]:
     from edgetl.runtime import camera, iterate, watch
+    from edgetl.runtime.heartbeat import tell_alive
 
     if watches:
-        return watch(source, only_new)
+        return watch(source, only_new, on_look=tell_alive)
     return camera.stream(source) if camera.is_camera(source) else iterate(source)
 
 

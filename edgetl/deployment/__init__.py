@@ -5,6 +5,18 @@ from __future__ import annotations
 from edgetl.deployment.delivery import Deployed, deploy
 from edgetl.deployment.fleet import Outcome, deploy_each, slowest
 from edgetl.deployment.retrieval import pull
+from edgetl.deployment.serving import install_service
 from edgetl.deployment.transport import LocalTransport, Transport, connect
 
-__all__ = ["Deployed", "LocalTransport", "Outcome", "Transport", "connect", "deploy", "deploy_each", "pull", "slowest"]
+__all__ = [
+    "Deployed",
+    "LocalTransport",
+    "Outcome",
+    "Transport",
+    "connect",
+    "deploy",
+    "deploy_each",
+    "install_service",
+    "pull",
+    "slowest",
+]

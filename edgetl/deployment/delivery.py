@@ -24,6 +24,8 @@ class Deployed:
     """The size of what the device was sent: what it lacked of the bundle."""
     bundle_bytes: int
     seconds: float
+    service: Optional[dict[str, Any]] = None
+    """What was made of it there, as `edgetl.deployment.install_service` returns it."""
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON takes it."""

@@ -20,6 +20,7 @@ from edgetl.runtime.health import check_running
 from edgetl.runtime.installation import install, rollback
 from edgetl.runtime.inventory import take_inventory
 from edgetl.runtime.native_output import native_stderr_aside
+from edgetl.runtime.service import RUN_OPTIONS, install_service, read_log, remove_service
 from edgetl.runtime.settings import Settings, read_settings, write_settings
 from edgetl.runtime.slots import Slots, default_root
 from edgetl.runtime.snapshot import take_snapshot
@@ -64,6 +65,16 @@ def _health(options: argparse.Namespace) -> Dict[str, Any]:
 
 def _snapshot(options: argparse.Namespace) -> Dict[str, Any]:
     return take_snapshot(options.root)
+
+
+def _service(options: argparse.Namespace) -> Dict[str, Any]:
+    if options.remove:
+        return remove_service(options.root)
+    return install_service(options.root, options.run_options, options.memory_bytes)
+
+
+def _logs(options: argparse.Namespace) -> Dict[str, Any]:
+    return {"lines": read_log(options.root, options.lines)}
 
 
 def _configure(options: argparse.Namespace) -> Dict[str, Any]:
@@ -111,6 +122,12 @@ def _parser() -> argparse.ArgumentParser:
     add("status", _status, "tell what runs, what is held, and what the machine is")
     add("health", _health, "run the health check; on probation, a failure goes back to the bundle before")
     add("snapshot", _snapshot, "copy what was taught to what runs, to be fetched")
+    command = add("service", _service, "run what is installed as a systemd service, from now on and after every start")
+    command.add_argument("--run-options", metavar="OPTIONS", help=f"those of edgetl run; at first: {RUN_OPTIONS}")
+    command.add_argument("--memory-bytes", type=int, help="of the board; the service may take half of it")
+    command.add_argument("--remove", action="store_true", help="stop the service and remove it")
+    command = add("logs", _logs, "tell what the service has said")
+    command.add_argument("--lines", type=int, default=50, help="how many, the latest")
     command = add("configure", _configure, "set what the device is and how its health is checked, and tell it")
     command.add_argument("--target", help="what the device is: a name of edgetl targets")
     command.add_argument("--health-check", metavar="COMMAND", help="ends with 0 where $EDGETL_BUNDLE does its work")

@@ -18,6 +18,7 @@ from typing import Optional
 
 from edgetl.durable import replace_file
 from edgetl.errors import InstallError
+from edgetl.runtime.service import require_service, restart_service
 from edgetl.runtime.settings import Settings, read_settings
 from edgetl.runtime.slots import Slot, Slots
 
@@ -31,9 +32,10 @@ def check_health(settings: Settings, bundle: Path) -> None:
     _run("health check", settings.health_check, bundle, settings.command_seconds)
 
 
-def tell_switch(settings: Settings, bundle: Path) -> None:
-    """Runs the command that follows a switch, where there is one. Raises InstallError."""
-    _run("command after the switch", settings.after_switch, bundle, settings.command_seconds)
+def tell_switch(settings: Settings, slots: Slots) -> None:
+    """Restarts the service and runs the command that follows a switch, where there are such. Raises InstallError."""
+    restart_service(slots.root, settings)
+    _run("command after the switch", settings.after_switch, slots.running, settings.command_seconds)
 
 
 def begin_probation(slots: Slots, slot: Slot, seconds: float) -> None:
@@ -57,10 +59,13 @@ def check_running(slots: Slots) -> None:
         raise InstallError(f"nothing is installed in {slots.root}; install a bundle first")
     if probation and probation.boot != _boot():
         _write(slots, replace(probation, boot=_boot(), since=time.monotonic()))
+    on_probation = bool(probation and probation.seconds_left)
     try:
-        check_health(read_settings(slots.root), slots.running)
+        settings = read_settings(slots.root)
+        require_service(slots.root, settings, on_probation)
+        check_health(settings, slots.running)
     except InstallError as error:
-        if not probation or not probation.seconds_left:
+        if not on_probation:
             raise
         go_back(slots, current, str(error))
 
@@ -81,7 +86,7 @@ def go_back(slots: Slots, failed: Slot, reason: str) -> None:
         if slots.current == failed:
             slots.rollback()
     with contextlib.suppress(InstallError):  # the reason to go back is what must be told
-        tell_switch(read_settings(slots.root), slots.running)
+        tell_switch(read_settings(slots.root), slots)
     raise InstallError(f"{reason}; the device went back to its previous bundle")
 
 

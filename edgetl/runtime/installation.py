@@ -69,7 +69,8 @@ def install(
 
     The source may leave out what the slots hold already, and the statistics where `difference` is a file that leads to
     them from some that the slots hold (`edgetl.learners.difference`). What was taught to the bundle that runs moves
-    along, unless `fresh`. Where a health check is set, the new bundle is watched until its probation ends. A device
+    along, unless `fresh`. Where there is a health check or a service, the new bundle is watched until its probation
+    ends. A device
     that trusts keys takes only bundles that one of them has signed, and none that is older than what it runs, unless
     `allow_downgrade`.
     Raises BundleError where the source is not whole, SignatureError where nobody trusted vouches for it; InstallError
@@ -87,7 +88,7 @@ def install(
             check_health(settings, filled.bundle)
         slot = slots.of(bundle.digest)
         if slot != former:
-            if settings.health_check:
+            if settings.health_check or settings.run_options:
                 begin_probation(slots, slot, settings.probation_seconds)
             slots.switch(slot)
         removed = slots.prune(settings.slots)
@@ -117,7 +118,7 @@ def rollback(root: Union[str, os.PathLike[str]]) -> str:
     slots = Slots(root)
     with slots.locked():
         digest = slots.rollback().digest
-    tell_switch(read_settings(slots.root), slots.running)
+    tell_switch(read_settings(slots.root), slots)
     return digest
 
 
@@ -164,7 +165,7 @@ def _move(former: Optional[Slot], slot: Slot, moved: _Moved) -> _Moved:
 
 def _settle(slots: Slots, settings: Settings, slot: Slot) -> None:
     try:
-        tell_switch(settings, slots.running)
+        tell_switch(settings, slots)
     except InstallError as error:
         go_back(slots, slot, str(error))
 

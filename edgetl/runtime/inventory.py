@@ -10,10 +10,11 @@ from typing import Any, Dict, Optional, Union
 
 from edgetl import __version__
 from edgetl.bundle import open_bundle
-from edgetl.errors import EdgetlError
+from edgetl.errors import EdgetlError, InstallError
 from edgetl.runtime.engine import interpreters
 from edgetl.runtime.health import probation_seconds_left
-from edgetl.runtime.settings import read_settings
+from edgetl.runtime.service import describe_service
+from edgetl.runtime.settings import Settings, read_settings
 from edgetl.runtime.slots import Slot, Slots
 from edgetl.signing import trusted_ids
 
@@ -21,7 +22,7 @@ from edgetl.signing import trusted_ids
 def take_inventory(root: Union[str, os.PathLike[str]]) -> Dict[str, Any]:
     """What the device of `root` runs and holds, as JSON takes it; a bundle that was damaged has a "fault"."""
     slots = Slots(root)
-    held = [_describe(slot) for slot in slots.all()]
+    held, settings = [_describe(slot) for slot in slots.all()], read_settings(slots.root)
     return {
         "root": str(slots.root),
         "running": next((slot for slot in held if slots.current and slot["digest"] == slots.current.digest), None),
@@ -30,7 +31,8 @@ def take_inventory(root: Union[str, os.PathLike[str]]) -> Dict[str, Any]:
         "probation_seconds_left": round(probation_seconds_left(slots), 1),
         "slots": held,
         "trusted_keys": trusted_ids(slots.keys),
-        "settings": read_settings(slots.root).to_dict(),
+        "settings": settings.to_dict(),
+        "service": _service(slots.root, settings),
         "machine": _machine(slots.root),
     }
 
@@ -51,6 +53,14 @@ def _describe(slot: Slot) -> Dict[str, Any]:
         "signed": bool(bundle.signature),
         "entries": {name: entry["sha256"] for name, entry in sorted(manifest.entries.items())},
     }
+
+
+def _service(root: Path, settings: Settings) -> Optional[Dict[str, Any]]:
+    try:
+        state = describe_service(root, settings)
+    except InstallError as error:
+        return {"state": "unknown", "fault": str(error)}
+    return state.to_dict() if state else None
 
 
 def _machine(root: Path) -> Dict[str, Any]:

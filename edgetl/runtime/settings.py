@@ -26,11 +26,13 @@ class Settings:
     after_switch: str = ""
     """A command that is run when another bundle runs, forward or back, such as one that restarts a service."""
     command_seconds: float = 60.0
-    """How long each of these commands may take."""
+    """How long each of these commands, and a restart of the service, may take."""
     probation_seconds: float = 30.0
     """How long after a switch a failed health check goes back to the previous bundle."""
     slots: int = 3
     """How many bundles are kept, the one that runs and the previous one among them."""
+    run_options: str = ""
+    """What the service gives `edgetl run`; empty where there is no service."""
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -6,7 +6,7 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, Iterator, List, Tuple, Union
+from typing import Callable, Dict, Iterator, List, Optional, Tuple, Union
 
 from edgetl.errors import DataError
 from edgetl.runtime.sources import Source, find_images
@@ -21,21 +21,25 @@ def watch(
     only_new: bool = False,
     poll_s: float = POLL_SECONDS,
     settle_s: float = SETTLE_SECONDS,
+    on_look: Optional[Callable[[], object]] = None,
 ) -> Iterator[Source]:
     """The images below a folder as they become complete, for ever; with `only_new`, not those already there.
 
     A file that is still being written waits; one that is replaced or grows is given again; one that is deleted
     is forgotten. The folder is listed every `poll_s` seconds, because network file systems tell nobody what
-    others wrote there, and it may be away for a while. No clock but this process's own is relied on.
+    others wrote there, and it may be away for a while; `on_look` is called after each time. No clock but this
+    process's own is relied on.
     Raises DataError where there is no such folder to begin with.
     """
     path = Path(folder)
     if not path.is_dir():
         raise DataError(f"there is no folder '{folder}' to watch; make it first")
-    return _follow(_Sightings(path), only_new, poll_s, settle_s)
+    return _follow(_Sightings(path), only_new, poll_s, settle_s, on_look or (lambda: None))
 
 
-def _follow(sightings: _Sightings, only_new: bool, poll_s: float, settle_s: float) -> Iterator[Source]:
+def _follow(
+    sightings: _Sightings, only_new: bool, poll_s: float, settle_s: float, on_look: Callable[[], object]
+) -> Iterator[Source]:
     if only_new:
         sightings.update()
         sightings.take(settle_s=0)
@@ -43,6 +47,7 @@ def _follow(sightings: _Sightings, only_new: bool, poll_s: float, settle_s: floa
         started = time.monotonic()
         sightings.update()
         took = time.monotonic() - started
+        on_look()
         for path in sightings.take(settle_s):
             yield Source(str(path), path)
         time.sleep(max(poll_s, took))  # listing a slow, large folder takes half of the time at most

@@ -137,3 +137,16 @@ def test_what_a_device_was_taught_is_pulled(releases: Releases, device: str, tmp
 def test_what_runs_is_what_was_deployed(releases: Releases, device: str) -> None:
     edgetl("deploy", releases.first, device)
     assert Slots(device).running.read_bytes() == releases.first.read_bytes()
+
+
+def test_a_device_without_systemd_is_told_so(
+    releases: Releases, device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    done = edgetl("deploy", releases.first, device, "--service")
+    assert done.returncode == 2
+    assert f"{device}: there is no systemctl here, so no service" in done.stderr
+    assert Slots(device).running.exists()
+    assert "there is no journalctl here" in edgetl("logs", device).stderr
+    assert told("service", device, "--remove")["removed"] is False
+    assert "takes no --run-options" in edgetl("service", device, "--remove", "--run-options", "x").stderr

@@ -1,0 +1,205 @@
+"""The current bundle runs as a service that systemd takes, restarts after a switch and looks after."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Optional
+
+import pytest
+
+from edgetl.errors import InstallError, OptionError
+from edgetl.runtime import service
+from edgetl.runtime.health import begin_probation, check_running
+from edgetl.runtime.heartbeat import tell_alive, tell_ready
+from edgetl.runtime.installation import install, rollback
+from edgetl.runtime.inventory import take_inventory
+from edgetl.runtime.settings import Settings, read_settings, write_settings
+from edgetl.runtime.slots import Slots
+from edgetl.runtime.unit import Unit, render
+from tests.emulation.tools import or_skip
+from tests.models import CACHE
+from tests.runtime.installing import Releases, digest_of, on_device
+from tests.runtime.learning import frame, jpeg
+from tests.runtime.managing import managing
+
+AWKWARD = "--source '/srv/my $HOME %n \"pictures\"' --watch"
+
+
+def unit(account: Optional[str] = "root", **changes: object) -> Unit:
+    return Unit(sys.executable, Path("/srv/my 100% edgetl"), AWKWARD, account=account, **changes)  # type: ignore[arg-type]
+
+
+class TestUnit:
+    @pytest.mark.parametrize("account", ["root", None], ids=["system", "user"])
+    def test_systemd_takes_it(self, account: Optional[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        if shutil.which("systemd-analyze") is None:
+            pytest.skip("there is no systemd-analyze on this machine")
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+        path = tmp_path / "edgetl.service"
+        path.write_text(render(unit(account)))
+        scope = "--system" if account else "--user"
+        verify = ["systemd-analyze", scope, "verify", "--recursive-errors=yes", str(path)]
+        done = subprocess.run(verify, capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, "")
+
+    def test_it_is_enabled_for_every_start(self, tmp_path: Path) -> None:
+        if shutil.which("systemctl") is None:
+            pytest.skip("there is no systemctl on this machine")
+        folder = tmp_path / "etc/systemd/system"
+        folder.mkdir(parents=True)
+        (folder / "edgetl.service").write_text(render(unit()))
+        subprocess.run(["systemctl", f"--root={tmp_path}", "enable", "edgetl.service"], check=True, capture_output=True)
+        assert (folder / "multi-user.target.wants/edgetl.service").is_symlink()
+
+    def test_it_may_write_only_what_is_learned(self) -> None:
+        for account in ("root", None):
+            lines = render(unit(account)).splitlines()
+            assert {"NoNewPrivileges=yes", "ProtectSystem=strict", "ProtectHome=read-only"} <= set(lines)
+            assert [line for line in lines if "Write" in line] == ['ReadWritePaths="/srv/my 100%% edgetl/slots"']
+
+    def test_it_may_take_half_of_the_memory(self) -> None:
+        assert "MemoryMax=536870912\n" in render(unit(memory_bytes=1 << 30))
+        assert "MemoryMax=50%\n" in render(unit())
+
+    @pytest.mark.parametrize("options", ["--source '", "--source 'a\nUser=root'"])
+    def test_options_that_are_none_are_refused(self, options: str) -> None:
+        with pytest.raises(OptionError):
+            render(Unit("/usr/bin/python3", Path("/srv/edgetl"), options))
+
+
+class TestHeartbeat:
+    @pytest.mark.parametrize("is_abstract", [False, True], ids=["in a folder", "abstract"])
+    def test_the_service_manager_hears_it(
+        self, is_abstract: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        name = f"edgetl-{os.getpid()}" if is_abstract else str(tmp_path / "notify")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+            listening.bind(f"\0{name}" if is_abstract else name)
+            listening.settimeout(5)
+            monkeypatch.setenv("NOTIFY_SOCKET", f"@{name}" if is_abstract else name)
+            tell_ready()
+            tell_alive()
+            assert [listening.recv(100), listening.recv(100)] == [b"READY=1", b"WATCHDOG=1"]
+
+    def test_where_nobody_listens_the_work_goes_on(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+        tell_alive()
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "nobody"))
+        tell_alive()
+
+
+class TestWithoutServiceManager:
+    def test_nothing_is_changed(self, releases: Releases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        install(releases.first, tmp_path)
+        monkeypatch.setenv("PATH", str(tmp_path))
+        with pytest.raises(InstallError, match="there is no systemctl here, so no service"):
+            service.install_service(tmp_path)
+        assert read_settings(tmp_path) == Settings()
+
+    def test_a_service_needs_something_to_run(self, tmp_path: Path) -> None:
+        done = on_device(tmp_path, "service")
+        assert done.returncode == 2
+        assert "nothing is installed" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def manager() -> Iterator[dict[str, str]]:
+    with or_skip(), managing() as environment:
+        yield environment
+
+
+@pytest.fixture
+def root(manager: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A device root whose service, if it has one, is a user's; a folder beside it holds the pictures.
+
+    Neither lies in /tmp, for the service has one of its own.
+    """
+    monkeypatch.setattr(service, "_is_root", lambda: False)
+    for name, value in manager.items():
+        monkeypatch.setenv(name, value)
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=CACHE) as folder:
+        for name in ("pictures", "device"):
+            Path(folder, name).mkdir()
+        write_settings(Path(folder, "device"), Settings(probation_seconds=1))
+        yield Path(folder, "device")
+        service.remove_service(Path(folder, "device"))
+
+
+def watching(root: Path) -> str:
+    return f"--source {root.parent}/pictures --watch --json"
+
+
+def state(root: Path) -> service.ServiceState:
+    found = service.describe_service(root, read_settings(root))
+    assert found is not None
+    return found
+
+
+def process_of(root: Path) -> str:
+    command = ["systemctl", "--user", "show", "--property=MainPID", "--value", service.service_name(root)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+class TestService:
+    def test_it_names_pictures_and_can_write_only_what_is_learned(self, releases: Releases, root: Path) -> None:
+        install(releases.first, root)
+        command = f"sh -c 'touch {root}/seen; touch {root}/slots/seen'"
+        done = service.install_service(root, f"{watching(root)} --on-label red {shlex.quote(command)}")
+        assert (done["state"], done["name"]) == ("active", "edgetl-device.service")
+        assert take_inventory(root)["service"] == {"name": "edgetl-device.service", "state": "active", "restarts": 0}
+        (root.parent / "pictures/red.jpg").write_bytes(jpeg(frame("red")))
+        deadline = time.monotonic() + 30
+        while not (root / "slots/seen").exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert (root / "slots/seen").exists()
+        assert not (root / "seen").exists()
+
+    def test_a_switch_restarts_it(self, releases: Releases, root: Path) -> None:
+        install(releases.first, root)
+        service.install_service(root, watching(root))
+        first = process_of(root)
+        install(releases.second, root)
+        second = process_of(root)
+        rollback(root)
+        assert len({first, second, process_of(root)}) == 3
+        assert state(root).state == "active"
+
+    def test_one_that_does_not_start_goes_back(self, releases: Releases, root: Path) -> None:
+        install(releases.first, root)
+        service.install_service(root, watching(root))
+        (root.parent / "pictures").rmdir()
+        with pytest.raises(InstallError, match=r"restart edgetl-device.service failed.* went back"):
+            install(releases.second, root)
+        current = Slots(root).current
+        assert current is not None
+        assert current.digest == digest_of(releases.first)
+
+    def test_one_that_was_restarted_on_probation_goes_back(self, releases: Releases, root: Path) -> None:
+        install(releases.first, root)
+        service.install_service(root, watching(root))
+        install(releases.second, root)
+        begin_probation(Slots(root), Slots(root).of(digest_of(releases.second)), 20)
+        check_running(Slots(root))
+        subprocess.run(["systemctl", "--user", "kill", "--signal=KILL", service.service_name(root)], check=True)
+        time.sleep(0.2)
+        with pytest.raises(InstallError, match=r"edgetl-device.service is activating after .* went back"):
+            check_running(Slots(root))
+        assert (state(root).state, state(root).restarts) == ("active", 0)
+
+    def test_removed_it_leaves_nothing(self, releases: Releases, root: Path) -> None:
+        install(releases.first, root)
+        service.install_service(root, watching(root))
+        assert service.remove_service(root) == {"name": "edgetl-device.service", "removed": True}
+        assert list(service._unit_folder().rglob("edgetl*")) == []
+        assert take_inventory(root)["service"] is None
+        assert not service.remove_service(root)["removed"]
