@@ -13,7 +13,7 @@ import click
 from edgetl.cli import print_json
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import RenderableType
 
     from edgetl.errors import ImageError
     from edgetl.runtime import Prediction
@@ -85,7 +85,7 @@ class _LiveTable:
         self._started = time.monotonic()
         console = Console()
         self._live = Live(
-            console=console, get_renderable=self._table, refresh_per_second=REFRESHES_PER_SECOND, redirect_stdout=False
+            console=console, get_renderable=self._latest_image, refresh_per_second=REFRESHES_PER_SECOND, redirect_stdout=False
         )
 
     def __enter__(self) -> _LiveTable:
@@ -109,24 +109,25 @@ class _LiveTable:
 
         self._live.console.print(Text(line), soft_wrap=True)
 
-    def _table(self) -> Table:
+    def _latest_image(self) -> RenderableType:
         from rich.box import SIMPLE_HEAD
+        from rich.console import Group
         from rich.table import Table
+        from rich.text import Text
 
+        if self._latest is None:
+            return Text("waiting for the first image", style="dim")
+        name, prediction = self._latest
         table = Table(box=SIMPLE_HEAD, pad_edge=False)
         for title in ("class", "probability", "", "images"):
             table.add_column(title)
-        if self._latest is None:
-            table.caption = "waiting for the first image"
-            return table
-        name, prediction = self._latest
         for label, probability in prediction.top(TOP):
             bar = "█" * round(probability * BAR_WIDTH)
             table.add_row(label, f"{probability:6.1%}", f"{bar:{BAR_WIDTH}}", str(self._images[label]))
         rate = sum(self._images.values()) / (time.monotonic() - self._started)
         unusual = ", unlike anything it was taught" if prediction.is_novel else ""
-        table.caption = f"{name}{unusual}: {prediction.milliseconds['total']:.1f} ms, {rate:.1f} images a second"
-        return table
+        about = f"{name}{unusual}: {prediction.milliseconds['total']:.1f} ms, {rate:.1f} images a second"
+        return Group(table, Text(about, style="dim"))
 
 
 def _line(name: str, prediction: Prediction) -> str:

