@@ -85,7 +85,10 @@ class _LiveTable:
         self._started = time.monotonic()
         console = Console()
         self._live = Live(
-            console=console, get_renderable=self._latest_image, refresh_per_second=REFRESHES_PER_SECOND, redirect_stdout=False
+            console=console,
+            get_renderable=self._latest_image,
+            refresh_per_second=REFRESHES_PER_SECOND,
+            redirect_stdout=False,
         )
 
     def __enter__(self) -> _LiveTable:
