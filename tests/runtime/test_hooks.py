@@ -74,14 +74,14 @@ def test_a_failure_is_told_in_one_line(complaints: list[str]) -> None:
 
 
 def test_a_command_that_hangs_is_killed_with_all_it_started(tmp_path: Path, complaints: list[str]) -> None:
-    child = "import sys, time; time.sleep(1); open(sys.argv[1], 'w')"
+    child = "import sys, time; time.sleep(3); open(sys.argv[1], 'w')"
     parent = "import subprocess, sys, time; subprocess.Popen([sys.executable, *sys.argv[1:]]); time.sleep(60)"
     started = time.monotonic()
-    with Hooks([("cat", python(parent, "-c", child, tmp_path / "owned"))], complaints.append, timeout_s=0.5) as hooks:
+    with Hooks([("cat", python(parent, "-c", child, tmp_path / "owned"))], complaints.append, timeout_s=2) as hooks:
         hooks.fire("a.jpg", seen())
-        assert time.monotonic() - started < 0.4, "the classification goes on meanwhile"
-    assert "was killed after 0.5 seconds" in complaints[0]
-    time.sleep(1)
+        assert time.monotonic() - started < 1.5, "the classification goes on meanwhile"
+    assert "was killed after 2 seconds" in complaints[0]
+    time.sleep(2)
     assert not (tmp_path / "owned").exists()
 
 
@@ -95,12 +95,12 @@ def test_only_one_command_of_a_label_runs_at_a_time(tmp_path: Path, complaints: 
 
 def test_a_camera_does_not_wait_for_a_command(tmp_path: Path, complaints: list[str]) -> None:
     record = tmp_path / "record"
-    slow = f"{APPEND}; import time; time.sleep(0.5)"
+    slow = f"{APPEND}; import time; time.sleep(2)"
     with Hooks([("cat", python(slow, record, "{source}"))], complaints.append, skip_while_busy=True) as hooks:
         started = time.monotonic()
         for number in range(5):
             hooks.fire(f"camera#{number}", seen())
-        assert time.monotonic() - started < 0.4
+        assert time.monotonic() - started < 1.5
     assert record.read_text() == "camera#0\n"
 
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Optional
 
@@ -150,6 +150,14 @@ def process_of(root: Path) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
+def until(happened: Callable[[], bool]) -> None:
+    """Waits for something that another process does."""
+    deadline = time.monotonic() + 30
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 class TestService:
     def test_it_names_pictures_and_can_write_only_what_is_learned(self, releases: Releases, root: Path) -> None:
         install(releases.first, root)
@@ -158,10 +166,7 @@ class TestService:
         assert (done["state"], done["name"]) == ("active", "edgetl-device.service")
         assert take_inventory(root)["service"] == {"name": "edgetl-device.service", "state": "active", "restarts": 0}
         (root.parent / "pictures/red.jpg").write_bytes(jpeg(frame("red")))
-        deadline = time.monotonic() + 30
-        while not (root / "slots/seen").exists() and time.monotonic() < deadline:
-            time.sleep(0.1)
-        assert (root / "slots/seen").exists()
+        until((root / "slots/seen").exists)
         assert not (root / "seen").exists()
 
     def test_a_switch_restarts_it(self, releases: Releases, root: Path) -> None:
@@ -191,7 +196,7 @@ class TestService:
         begin_probation(Slots(root), Slots(root).of(digest_of(releases.second)), 20)
         check_running(Slots(root))
         subprocess.run(["systemctl", "--user", "kill", "--signal=KILL", service.service_name(root)], check=True)
-        time.sleep(0.2)
+        until(lambda: state(root).state != "active")
         with pytest.raises(InstallError, match=r"edgetl-device.service is activating after .* went back"):
             check_running(Slots(root))
         assert (state(root).state, state(root).restarts) == ("active", 0)

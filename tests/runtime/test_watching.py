@@ -15,7 +15,7 @@ from edgetl.errors import DataError
 from edgetl.runtime import watch
 from edgetl.runtime.sources import Source
 
-SETTLE = 0.2
+SETTLE = 0.5
 
 
 def follow(folder: Path, only_new: bool = False) -> Iterator[Source]:
