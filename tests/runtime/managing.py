@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -45,6 +46,7 @@ def managing() -> Iterator[dict[str, str]]:
         environment = {"XDG_RUNTIME_DIR": f"{folder}/run", "XDG_CONFIG_HOME": f"{folder}/config", "HOME": folder}
         for name in ("run", "config/systemd/user"):
             Path(folder, name).mkdir(mode=0o700, parents=True)
+        _show_own_files(Path(folder, "config/systemd/user"))
         group = Path(folder).name
         isolated = ["unshare", "--mount", "sh", "-c", IN_NAMESPACE]
         log = Path(folder, "log")
@@ -63,6 +65,14 @@ def managing() -> Iterator[dict[str, str]]:
             process.terminate()  # it stops its services first
             process.wait(START_SECONDS)
             _clear(group)
+
+
+def _show_own_files(units: Path) -> None:
+    """Services have a /tmp of their own; where this project or its Python lies in the machine's, they must see that."""
+    if any(Path("/tmp") in path.parents for path in (Path(__file__), Path(sys.executable), CACHE)):
+        every_service = units / "service.d"
+        every_service.mkdir()
+        (every_service / "tmp.conf").write_text("[Service]\nPrivateTmp=no\n")
 
 
 def _wait(environment: dict[str, str], process: subprocess.Popen[bytes], log: Path) -> None:
