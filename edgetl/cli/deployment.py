@@ -68,9 +68,11 @@ def deploy(
 
     A device that has no edgetl yet is given it first, as by edgetl prepare.
     """
+    from edgetl.bundle import open_bundle
     from edgetl.deployment import deploy as deploy_bundle
     from edgetl.deployment import deploy_each, install_service
 
+    open_bundle(bundle)  # one that is not whole is told of before a device is reached, or given anything
     with show_progress() as progress:
 
         def deploy_to(one: str) -> Deployed:

@@ -94,6 +94,7 @@ def test_signing_without_a_number_counts_the_seconds(releases: Releases, tmp_pat
     ("arguments", "complaint"),
     [
         (["deploy", "nowhere.edgetl", "./device"], "there is no bundle at nowhere.edgetl"),
+        (["deploy", "nowhere.edgetl", "pi@no-such-host.invalid"], "there is no bundle at nowhere.edgetl"),
         (["rollback", "./device"], "there is no previous bundle"),
         (["prepare", "./device"], "is a folder of this machine, which has edgetl"),
         (["pull", "./device", "-o", "."], "is there already"),
