@@ -109,6 +109,9 @@ def main(arguments: Optional[list[str]] = None) -> NoReturn:
     except ModuleNotFoundError as error:
         _fail_on_missing(error)
     except (KeyboardInterrupt, click.Abort):
+        # Ctrl-C within an exec of text, which every dataclass's import runs, marks CPython to die by SIGINT after all
+        # (under python -m); the next exec clears the mark.
+        exec("")
         _fail("stopped; nothing half-written was left, and the same command goes on from here", INTERRUPTED)
     except OSError as error:
         _fail_on_storage(error)

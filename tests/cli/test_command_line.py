@@ -146,3 +146,15 @@ def test_a_missing_package_is_named_with_the_line_that_installs_it(tmp_path):
     done = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 2
     assert "needs threadpoolctl. Install it: pip install 'edgetl[host]'" in done.stderr
+
+
+def test_ctrl_c_ends_with_130_wherever_it_falls(tmp_path):
+    (tmp_path / "interrupted.py").write_text(
+        "from edgetl.cli import cli, main\n"
+        "def stop(*_, **__): exec('raise KeyboardInterrupt')\n"  # as within the import of a dataclass
+        "cli.main = stop\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-m", "interrupted"], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 130
+    assert "nothing half-written" in done.stderr
