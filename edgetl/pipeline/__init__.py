@@ -26,6 +26,7 @@ from edgetl.pipeline.edgetpu import (
     take_precompiled,
 )
 from edgetl.pipeline.gate import require_float
+from edgetl.pipeline.job import Job
 from edgetl.pipeline.model import Chosen, choose_model
 from edgetl.pipeline.options import BuildOptions, BuildResult, Progress
 from edgetl.pipeline.shelf import Measured, Shelf
@@ -85,13 +86,14 @@ def build(
         dataset = _load(source, origin, Embedder(artifact.model, origin.preprocess), options, progress)
     with steps.measure("solve last layer"):
         first = solve_stage_1(artifact, dataset)
-    chosen = choose_model(first, origin, dataset, board, options, steps)
+    job = Job(origin, dataset, board, options, steps)
+    chosen = choose_model(first, job)
     kept, shelf = chosen.candidate, Shelf(name, board, chosen.origin, dataset)
     with tempfile.TemporaryDirectory(prefix="edgetl-") as scratch:
         with steps.measure("evaluate"):
             shipped = shelf.measure(kept, Path(scratch), progress)
         with steps.measure("float reference"):
-            reference = _float_reference(chosen, shelf, options, steps, Path(scratch))
+            reference = _float_reference(chosen, shelf, job, Path(scratch))
     with steps.measure("compile for the Edge TPU"):
         unchanged = precompiled if kept.artifact is artifact else None
         edgetpu = unchanged or compile_for(kept.artifact.model, board)
@@ -135,15 +137,13 @@ def _load(
     return dataset
 
 
-def _float_reference(
-    chosen: Chosen, shelf: Shelf, options: BuildOptions, steps: Steps, scratch: Path
-) -> Optional[Measured]:
+def _float_reference(chosen: Chosen, shelf: Shelf, job: Job, scratch: Path) -> Optional[Measured]:
     """None where it was not asked for, would be the same, or only the compiled backbone is there."""
     kept, origin = chosen.candidate, chosen.origin
-    if not options.float_reference or kept.artifact.quantize == "float32" or origin.assemble is None:
+    if not job.options.float_reference or kept.artifact.quantize == "float32" or origin.assemble is None:
         return None
-    twin = chosen.twin or solve_float(kept, origin, shelf.dataset, options, steps)
-    return shelf.measure(twin, scratch, steps.progress)
+    twin = chosen.twin or solve_float(kept, replace(job, origin=origin))
+    return shelf.measure(twin, scratch, job.steps.progress)
 
 
 @contextmanager

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgetl.bundle import open_bundle
-from edgetl.conversion.origin import Origin, find_origin
-from edgetl.data import Dataset, embed_all
+from edgetl.conversion.origin import find_origin
+from edgetl.data import Dataset
 from edgetl.errors import OptionError
 from edgetl.evaluation import ImageResult, Stage
 from edgetl.learners import LastLayer
 from edgetl.pipeline.candidate import Candidate, held_out_answers, solve_cross_validated, solved_from_training_photos
-from edgetl.pipeline.options import BuildOptions
+from edgetl.pipeline.job import Job
 from edgetl.pipeline.stages import (
     HELD_OUT,
     compile_and_solve,
@@ -24,10 +24,8 @@ from edgetl.pipeline.stages import (
     stage_of,
     training_options,
 )
-from edgetl.pipeline.steps import Steps
 from edgetl.runtime import Embedder, Preprocess
 from edgetl.runtime.bundled import MODEL, read_last_layer
-from edgetl.targets import Target
 
 if TYPE_CHECKING:
     from edgetl.training import CompiledTeacher
@@ -36,14 +34,7 @@ DISTILLED = "distilled"
 
 
 def prefer_distilled(
-    first: Candidate,
-    kept: Candidate,
-    stages: tuple[Stage, ...],
-    origin: Origin,
-    dataset: Dataset,
-    board: Target,
-    options: BuildOptions,
-    steps: Steps,
+    first: Candidate, kept: Candidate, stages: tuple[Stage, ...], job: Job
 ) -> tuple[Candidate, tuple[Stage, ...]]:
     """The backbone fine-tuned with a teacher where the validation photos prefer it to `kept`, else `kept`.
 
@@ -55,46 +46,46 @@ def prefer_distilled(
     """
     from edgetl.training import fine_tune
 
-    assert options.teacher is not None
-    if obstacle := obstacle_to_training(origin, dataset):
+    assert job.options.teacher is not None
+    if obstacle := obstacle_to_training(job):
         raise OptionError(f"{obstacle}; leave --teacher out")
-    assert origin.assemble is not None
-    with steps.measure("prepare teacher"):
-        teacher = _teacher(options.teacher, dataset, options, steps)
-    with steps.measure("distil"):
+    assert job.origin.assemble is not None
+    with job.steps.measure("prepare teacher"):
+        teacher = _teacher(job.options.teacher, job)
+    with job.steps.measure("distil"):
         trained = fine_tune(
-            origin.assemble(),
-            origin.normalization,
-            *photos_to_train_on(dataset),
-            solved_from_training_photos(first, dataset),
-            training_options(f"{DISTILLED} from {teacher.backbone.digest}", origin, dataset, options),
-            progress=steps.progress,
+            job.origin.assemble(),
+            job.origin.normalization,
+            *photos_to_train_on(job.dataset),
+            solved_from_training_photos(first, job.dataset),
+            training_options(f"{DISTILLED} from {teacher.backbone.digest}", job),
+            progress=job.steps.progress,
             teacher=teacher,
         )
-    candidate = compile_and_solve(DISTILLED, trained, origin, dataset, board, options, steps)
-    before, after = (_on_validation(one, dataset) for one in (kept, candidate))
+    candidate = compile_and_solve(DISTILLED, trained, job)
+    before, after = (_on_validation(one, job.dataset) for one in (kept, candidate))
     better = merit(after) > merit(before)
     verdict = "" if better else f"; the validation photos did not prefer it to {kept.stage}"
     told = tuple(replace(stage, kept=stage.kept and not better) for stage in stages)
-    stage = stage_of(candidate, better, after, HELD_OUT, dataset, f"teacher {options.teacher}{verdict}")
+    stage = stage_of(candidate, better, after, HELD_OUT, job.dataset, f"teacher {job.options.teacher}{verdict}")
     return (candidate if better else kept), (*told, stage)
 
 
-def _teacher(name: str, dataset: Dataset, options: BuildOptions, steps: Steps) -> CompiledTeacher:
+def _teacher(name: str, job: Job) -> CompiledTeacher:
     """A bundle as it is; a pretrained backbone with a last layer solved on the training photos."""
     from edgetl.training import CompiledTeacher
 
     if name.endswith(".edgetl"):
         bundle = open_bundle(name)
-        last_layer = _in_order(read_last_layer(bundle), dataset.labels, name)
+        last_layer = _in_order(read_last_layer(bundle), job.dataset.labels, name)
         preprocess = Preprocess.from_dict(bundle.manifest.preprocess)
         return CompiledTeacher(Embedder(bundle.read(MODEL), preprocess), last_layer)
-    origin = find_origin(name, cache=options.cache)
+    origin = find_origin(name, cache=job.options.cache)
     artifact = origin.compile("int8")
     embedder = Embedder(artifact.model, origin.preprocess)
-    embeddings = embed_all(dataset, embedder, options.data.workers, steps.progress, cache=options.cache)
-    solved = Candidate("teacher", artifact, embeddings, solve_cross_validated(artifact, embeddings, dataset))
-    return CompiledTeacher(embedder, solved_from_training_photos(solved, dataset))
+    embeddings = job.embed(embedder)
+    solved = Candidate("teacher", artifact, embeddings, solve_cross_validated(artifact, embeddings, job.dataset))
+    return CompiledTeacher(embedder, solved_from_training_photos(solved, job.dataset))
 
 
 def _in_order(layer: LastLayer, labels: tuple[str, ...], name: str) -> LastLayer:

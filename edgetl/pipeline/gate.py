@@ -16,11 +16,10 @@ from edgetl.data import Dataset
 from edgetl.errors import ConversionError, EngineError, OptionError, TrainingError
 from edgetl.evaluation import Gate, GuiltyLayer, ImageResult, Judgement, Repair, Stage, allowed_drop, judge
 from edgetl.pipeline.candidate import FOLDS, Candidate, held_out_answers
+from edgetl.pipeline.job import Job
 from edgetl.pipeline.options import BuildOptions
 from edgetl.pipeline.repairs import Attempt, RepairStep, Workshop, repairs_for, train_aware
 from edgetl.pipeline.stages import calibration_frames, merit, obstacle_to_training, solve_float, stage_of
-from edgetl.pipeline.steps import Steps
-from edgetl.targets import Target
 
 AWARE = "quantization-aware"
 
@@ -47,57 +46,53 @@ def require_float(origin: Origin, options: BuildOptions) -> None:
         raise OptionError(f"{origin.name} is compiled, so it cannot be trained; use --quantize int8")
 
 
-def pass_gate(
-    start: Attempt, origin: Origin, dataset: Dataset, board: Target, options: BuildOptions, steps: Steps
-) -> Gated:
+def pass_gate(start: Attempt, job: Job) -> Gated:
     """The candidate itself where it loses at most `options.max_drop` points against float, else a repaired one.
 
     Repairs are tried in order of their cost, each on top of the best model so far, until one is good enough.
     Raises ConversionError where none is, and `options.allow_drop` is off.
     """
-    assert options.max_drop is not None
+    assert job.options.max_drop is not None
     kept = start.candidate
-    with steps.measure("accuracy gate"):
-        reference = solve_float(kept, origin, dataset, options, steps)
-    court = _Court(reference, dataset)
+    with job.steps.measure("accuracy gate"):
+        reference = solve_float(kept, job)
+    court = _Court(reference, job.dataset)
     best, first = start, court.rule(start)
     repairs: list[Repair] = []
     guilty: tuple[GuiltyLayer, ...] = ()
-    if not first.passes(options.max_drop):
-        guilty = _guilty(kept, reference, dataset)
-        workshop = Workshop(kept, origin, dataset, board, options, steps)
-        for step in repairs_for(start, board):
+    if not first.passes(job.options.max_drop):
+        guilty = _guilty(kept, reference, job.dataset)
+        workshop = Workshop(kept, job)
+        for step in repairs_for(start, job.board):
             best, repair = _try(step, best, court, workshop)
             repairs.append(repair)
-            if repair.kept and court.rule(best).passes(options.max_drop):
+            if repair.kept and court.rule(best).passes(job.options.max_drop):
                 break
-    gate = _told(options.max_drop, first, court.rule(best), repairs, guilty)
-    if not gate.passed and not options.allow_drop:
+    gate = _told(job.options.max_drop, first, court.rule(best), repairs, guilty)
+    if not gate.passed and not job.options.allow_drop:
         raise ConversionError(_refusal(gate, kept.artifact.quantize))
     return Gated(best.candidate, reference, gate)
 
 
-def prefer_aware(
-    kept: Candidate, origin: Origin, dataset: Dataset, board: Target, options: BuildOptions, steps: Steps
-) -> tuple[Attempt, Stage]:
+def prefer_aware(kept: Candidate, job: Job) -> tuple[Attempt, Stage]:
     """The candidate after quantization-aware training where the validation photos prefer it, else as it was.
 
     Raises OptionError where there are no validation photos.
     """
-    if obstacle := obstacle_to_training(origin, dataset):
+    if obstacle := obstacle_to_training(job):
         raise OptionError(f"{obstacle}; use --quantize int8")
-    started, start = time.perf_counter(), Attempt(kept, options.conversion)
-    with steps.measure("quantization-aware training"):
-        trained = train_aware(Workshop(kept, origin, dataset, board, options, steps), start)
-    validation = {str(dataset.samples[index].path) for index in dataset.indices("val")}
+    started, start = time.perf_counter(), Attempt(kept, job.options.conversion)
+    with job.steps.measure("quantization-aware training"):
+        trained = train_aware(Workshop(kept, job), start)
+    validation = {str(job.dataset.samples[index].path) for index in job.dataset.indices("val")}
     before, after = (
-        [answer for answer in held_out_answers(candidate.selection, dataset) if answer.source in validation]
+        [answer for answer in held_out_answers(candidate.selection, job.dataset) if answer.source in validation]
         for candidate in (kept, trained.candidate)
     )
     better = merit(after) > merit(before)
     candidate = replace(trained.candidate, stage=f"{kept.stage}, {AWARE}")
     note = "" if better else f"the validation photos did not prefer it to {kept.stage}"
-    stage = stage_of(candidate, better, after, _VALIDATION, dataset, note)
+    stage = stage_of(candidate, better, after, _VALIDATION, job.dataset, note)
     stage = replace(stage, seconds=time.perf_counter() - started)
     return (replace(trained, candidate=candidate) if better else start), stage
 

@@ -6,18 +6,15 @@ from dataclasses import dataclass, replace
 from typing import Optional
 
 from edgetl.conversion.origin import Origin
-from edgetl.data import Dataset
 from edgetl.evaluation import Gate, Pruning, Stage
 from edgetl.pipeline.candidate import Candidate
 from edgetl.pipeline.distillation import prefer_distilled
 from edgetl.pipeline.gate import pass_gate, prefer_aware
-from edgetl.pipeline.options import BuildOptions
+from edgetl.pipeline.job import Job
 from edgetl.pipeline.pruning import prune_backbone
 from edgetl.pipeline.repairs import Attempt
 from edgetl.pipeline.sparsity import compress_weights
 from edgetl.pipeline.stages import fine_tune_stage_2, keep_better, reason_to_stay, train_from_scratch
-from edgetl.pipeline.steps import Steps
-from edgetl.targets import Target
 
 
 @dataclass(frozen=True)
@@ -35,35 +32,34 @@ class Chosen:
     twin: Optional[Candidate] = None
 
 
-def choose_model(
-    first: Candidate, origin: Origin, dataset: Dataset, board: Target, options: BuildOptions, steps: Steps
-) -> Chosen:
+def choose_model(first: Candidate, job: Job) -> Chosen:
     """The model that stage 1, `first`, becomes by all that the options ask for.
 
     Raises:
         OptionError: something was asked for that the backbone or the photos do not allow.
         ConversionError: no model passes the gate, or the board does not take it.
     """
-    reason = reason_to_stay(first, origin, dataset, options)
-    tuned = None if reason else fine_tune_stage_2(first, origin, dataset, board, options, steps)
-    kept, stages = keep_better(first, tuned, dataset, reason)
-    if options.teacher is not None:
-        kept, stages = prefer_distilled(first, kept, stages, origin, dataset, board, options, steps)
+    reason = reason_to_stay(first, job)
+    tuned = None if reason else fine_tune_stage_2(first, job)
+    kept, stages = keep_better(first, tuned, job.dataset, reason)
+    if job.options.teacher is not None:
+        kept, stages = prefer_distilled(first, kept, stages, job)
     pruning = None
-    if options.pruning is not None:
-        pruned = prune_backbone(kept, stages, origin, dataset, board, options, steps)
-        kept, stages, origin, pruning = pruned.candidate, pruned.stages, pruned.origin, pruned.record
-    if options.sparsity is not None:
-        kept, stages = compress_weights(kept, stages, origin, dataset, board, options, steps)
-    attempt = Attempt(kept, options.conversion)
-    if options.aware:
-        attempt, aware = prefer_aware(kept, origin, dataset, board, options, steps)
+    if job.options.pruning is not None:
+        pruned = prune_backbone(kept, stages, job)
+        kept, stages, pruning = pruned.candidate, pruned.stages, pruned.record
+        job = replace(job, origin=pruned.origin)
+    if job.options.sparsity is not None:
+        kept, stages = compress_weights(kept, stages, job)
+    attempt = Attempt(kept, job.options.conversion)
+    if job.options.aware:
+        attempt, aware = prefer_aware(kept, job)
         stages = (*(replace(stage, kept=stage.kept and not aware.kept) for stage in stages), aware)
-    chosen = Chosen(attempt.candidate, origin, stages, pruning)
-    if options.max_drop is not None:
-        gated = pass_gate(attempt, origin, dataset, board, options, steps)
+    chosen = Chosen(attempt.candidate, job.origin, stages, pruning)
+    if job.options.max_drop is not None:
+        gated = pass_gate(attempt, job)
         chosen = replace(chosen, candidate=gated.candidate, gate=gated.gate, twin=gated.reference)
-    if options.compare_scratch:
-        scratch = train_from_scratch(origin, dataset, board, options, steps)
+    if job.options.compare_scratch:
+        scratch = train_from_scratch(job)
         chosen = replace(chosen, stages=(*stages, scratch))
     return chosen

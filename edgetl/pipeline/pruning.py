@@ -12,10 +12,10 @@ from edgetl.backbones import count_macs
 from edgetl.conversion.channels import find_groups
 from edgetl.conversion.origin import Origin
 from edgetl.conversion.pruning import prune
-from edgetl.data import Dataset
 from edgetl.errors import OptionError
 from edgetl.evaluation import PrunedLayer, Pruning, Stage
 from edgetl.pipeline.candidate import Candidate, held_out_answers, solved_from_training_photos
+from edgetl.pipeline.job import Job
 from edgetl.pipeline.options import BuildOptions
 from edgetl.pipeline.stages import (
     HELD_OUT,
@@ -26,8 +26,6 @@ from edgetl.pipeline.stages import (
     stage_of,
     with_checkpoint,
 )
-from edgetl.pipeline.steps import Steps
-from edgetl.targets import Target
 from edgetl.training.options import FineTuneOptions
 
 PRUNED = "pruned"
@@ -48,15 +46,7 @@ class Pruned:
     record: Pruning
 
 
-def prune_backbone(
-    kept: Candidate,
-    stages: tuple[Stage, ...],
-    origin: Origin,
-    dataset: Dataset,
-    board: Target,
-    options: BuildOptions,
-    steps: Steps,
-) -> Pruned:
+def prune_backbone(kept: Candidate, stages: tuple[Stage, ...], job: Job) -> Pruned:
     """The kept backbone with fewer channels, which learned from the unpruned one after every round.
 
     Raises:
@@ -65,46 +55,39 @@ def prune_backbone(
     """
     from edgetl.training.folding import fold
 
-    if obstacle := obstacle_to_training(origin, dataset):
+    if obstacle := obstacle_to_training(job):
         raise OptionError(f"{obstacle}; leave --prune out")
-    assert origin.assemble is not None
-    whole = fold(origin.assemble() if kept.model is None else kept.model)
-    with steps.measure("prune"):
-        trained = _prune_in_rounds(whole, kept, origin, dataset, board, options, steps)
-    candidate = compile_and_solve(PRUNED, trained, origin, dataset, board, options, steps)
+    assert job.origin.assemble is not None
+    whole = fold(job.origin.assemble() if kept.model is None else kept.model)
+    with job.steps.measure("prune"):
+        trained = _prune_in_rounds(whole, kept, job)
+    candidate = compile_and_solve(PRUNED, trained, job)
     record = _record(whole, trained.model)
-    description = {**origin.description, "macs": record.macs_after, "parameters": record.parameters_after}
-    answers = held_out_answers(candidate.selection, dataset)
-    stage = stage_of(candidate, True, answers, HELD_OUT, dataset, f"{record.share:.0%} of the multiply-accumulates")
+    description = {**job.origin.description, "macs": record.macs_after, "parameters": record.parameters_after}
+    answers = held_out_answers(candidate.selection, job.dataset)
+    stage = stage_of(candidate, True, answers, HELD_OUT, job.dataset, f"{record.share:.0%} of the multiply-accumulates")
     told = tuple(replace(earlier, kept=False) for earlier in stages)
-    return Pruned(candidate, (*told, stage), replace(origin, description=description), record)
+    return Pruned(candidate, (*told, stage), replace(job.origin, description=description), record)
 
 
-def _prune_in_rounds(
-    whole: Any,
-    kept: Candidate,
-    origin: Origin,
-    dataset: Dataset,
-    board: Target,
-    options: BuildOptions,
-    steps: Steps,
-) -> Any:
+def _prune_in_rounds(whole: Any, kept: Candidate, job: Job) -> Any:
     """The last round's FineTuned, with the history and the seconds of all."""
     from edgetl.training import Teacher, fine_tune, label_loss
 
-    assert options.pruning is not None
-    last_layer = solved_from_training_photos(kept, dataset)
-    teacher, loss = Teacher(whole, origin.normalization, last_layer), label_loss(last_layer)
-    photos, model, flip = photos_to_train_on(dataset), whole, options.training.augmentation.flip
+    options, normalization = job.options, job.origin.normalization
+    pruning = options.pruning
+    assert pruning is not None
+    last_layer = solved_from_training_photos(kept, job.dataset)
+    teacher, loss = Teacher(whole, normalization, last_layer), label_loss(last_layer)
+    photos, model, flip = photos_to_train_on(job.dataset), whole, options.training.augmentation.flip
     rounds = []
-    for number, budget in enumerate(options.pruning.budgets(count_macs(whole)), start=1):
-        batches = _batches(dataset, origin, options.pruning.images)
-        model = prune(model, budget, batches, loss, board.channel_multiple, options.pruning.smallest_share)
-        training = _training(number, flip, options)
-        stage = f"{PRUNED} {number} {options.pruning} from {kept.stage} {options.fine_tune} {options.training}"
-        training = with_checkpoint(training, stage, origin, dataset, options)
+    for number, budget in enumerate(pruning.budgets(count_macs(whole)), start=1):
+        batches = _batches(job, pruning.images)
+        model = prune(model, budget, batches, loss, job.board.channel_multiple, pruning.smallest_share)
+        stage = f"{PRUNED} {number} {pruning} from {kept.stage} {options.fine_tune} {options.training}"
+        training = with_checkpoint(_training(number, flip, options), stage, job)
         rounds.append(
-            fine_tune(model, origin.normalization, *photos, last_layer, training, steps.progress, teacher=teacher)
+            fine_tune(model, normalization, *photos, last_layer, training, job.steps.progress, teacher=teacher)
         )
         model, flip = rounds[-1].model, rounds[-1].flip
     history = [
@@ -132,11 +115,12 @@ def _training(number: int, flip: Any, options: BuildOptions) -> FineTuneOptions:
     )
 
 
-def _batches(dataset: Dataset, origin: Origin, count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _batches(job: Job, count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Training photos, every class in turn, normalised, with the columns of their labels."""
+    dataset = job.dataset
     slots = {label: slot for slot, label in enumerate(dataset.labels)}
     chosen = np.array(calibration_sample(dataset, count))
-    offset, scale = (np.float32(value) for value in origin.normalization)
+    offset, scale = (np.float32(value) for value in job.origin.normalization)
     for first in range(0, len(chosen), BATCH):
         indices = chosen[first : first + BATCH]
         frames = np.stack([dataset.frame(index) for index in indices]).astype(np.float32)

@@ -7,15 +7,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from edgetl.conversion import Artifact, ConversionOptions, check, convert
+from edgetl.conversion import Artifact, ConversionOptions, convert
 from edgetl.conversion.layerwise import FRAMES, compare_layers, guilty_layers, tensors_around
-from edgetl.conversion.origin import Origin
-from edgetl.data import Dataset, embed_all
 from edgetl.pipeline.candidate import Candidate, solve_cross_validated, solve_held_out
-from edgetl.pipeline.edgetpu import require_mappable
-from edgetl.pipeline.options import BuildOptions
-from edgetl.pipeline.stages import calibration_frames
-from edgetl.pipeline.steps import Steps
+from edgetl.pipeline.job import Job
+from edgetl.pipeline.stages import calibration_frames, compile_for_board
 from edgetl.runtime import Embedder
 from edgetl.targets import Target
 
@@ -52,23 +48,21 @@ class Attempt:
 class Workshop:
     """What every repair needs: the model in float, photos, and the way from a model to a candidate."""
 
-    def __init__(
-        self, kept: Candidate, origin: Origin, dataset: Dataset, board: Target, options: BuildOptions, steps: Steps
-    ) -> None:
-        self._kept, self._board, self._options = kept, board, options
-        self.origin, self.dataset, self.steps = origin, dataset, steps
+    def __init__(self, kept: Candidate, job: Job) -> None:
+        self._kept, self._job = kept, job
+        self.normalization, self.steps = job.origin.normalization, job.steps
 
     @cached_property
     def model(self) -> Any:
         """The float backbone, BatchNorm folded into its convolutions."""
         from edgetl.training.folding import fold
 
-        assert self.origin.assemble is not None
-        return fold(self.origin.assemble() if self._kept.model is None else self._kept.model)
+        assert self._job.origin.assemble is not None
+        return fold(self._job.origin.assemble() if self._kept.model is None else self._kept.model)
 
     def frames(self, count: int) -> list[Any]:
         """Training photos, uint8 (h, w, 3), every class in turn."""
-        return calibration_frames(self.dataset, count)
+        return calibration_frames(self._job.dataset, count)
 
     def attempt(self, before: Attempt, model: Any, conversion: ConversionOptions, note: str = "") -> Attempt:
         """A model, converted and with its last layer solved on what it then gives."""
@@ -77,36 +71,32 @@ class Workshop:
 
     def convert(self, model: Any, conversion: ConversionOptions) -> Artifact:
         """The model as the board takes it; ConversionError where it does not."""
-        frames = self.frames(conversion.calibration_images)
-        artifact = convert(model, self.origin.normalization, self.origin.preprocess, conversion, frames)
-        check(artifact.model, self._board)
-        require_mappable(artifact.model, self._board)
-        return artifact
+        return compile_for_board(model, conversion, self._job)
 
     def twin(self, model: Any) -> Artifact:
         """The model in float32, to compare with; no board has to take it."""
-        return convert(model, self.origin.normalization, self.origin.preprocess, ConversionOptions("float32"))
+        return convert(model, self.normalization, self._job.origin.preprocess, ConversionOptions("float32"))
 
     def solve(self, artifact: Artifact) -> Candidate:
         """A candidate like the one that was kept, but of this artifact."""
-        embedder, options = Embedder(artifact.model, self.origin.preprocess), self._options
-        embeddings = embed_all(self.dataset, embedder, options.data.workers, self.steps.progress, cache=options.cache)
+        embeddings = self._job.embed(Embedder(artifact.model, self._job.origin.preprocess))
         solve = solve_cross_validated if self._kept.model is None else solve_held_out
-        selection = solve(artifact, embeddings, self.dataset)
+        selection = solve(artifact, embeddings, self._job.dataset)
         return replace(self._kept, artifact=artifact, embeddings=embeddings, selection=selection)
 
     def train(self, model: Any) -> Any:
         """The model, trained to stand int8."""
         from edgetl.training import train_quantization_aware
 
-        assert self.dataset.frames is not None
+        dataset, options = self._job.dataset, self._job.options
+        assert dataset.frames is not None
         return train_quantization_aware(
             model,
-            self.origin.normalization,
-            self.dataset.frames,
-            self.dataset.indices("train"),
-            replace(self._options.quantization_aware, seed=self._options.data.seed),
-            progress=self.steps.progress,
+            self.normalization,
+            dataset.frames,
+            dataset.indices("train"),
+            replace(options.quantization_aware, seed=options.data.seed),
+            progress=self._job.steps.progress,
         )
 
 
@@ -159,7 +149,7 @@ def _equalize(workshop: Workshop, best: Attempt) -> Attempt:
     from edgetl.conversion.equalization import equalize
 
     frames = workshop.frames(RANGE_FRAMES)
-    model = equalize(best.model or workshop.model, frames, workshop.origin.normalization)
+    model = equalize(best.model or workshop.model, frames, workshop.normalization)
     return workshop.attempt(best, model, best.conversion)
 
 

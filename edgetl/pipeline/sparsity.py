@@ -7,16 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from edgetl.conversion.origin import Origin
 from edgetl.conversion.sparsity import SparsityOptions, cluster, sparsify
-from edgetl.data import Dataset
 from edgetl.errors import OptionError
 from edgetl.evaluation import Stage, compressed_size
 from edgetl.pipeline.candidate import Candidate, held_out_answers
-from edgetl.pipeline.options import BuildOptions
+from edgetl.pipeline.job import Job
 from edgetl.pipeline.stages import HELD_OUT, compile_and_solve, obstacle_to_training, stage_of
-from edgetl.pipeline.steps import Steps
-from edgetl.targets import Target
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,37 +24,29 @@ class _Trained:
     seconds: float
 
 
-def compress_weights(
-    kept: Candidate,
-    stages: tuple[Stage, ...],
-    origin: Origin,
-    dataset: Dataset,
-    board: Target,
-    options: BuildOptions,
-    steps: Steps,
-) -> tuple[Candidate, tuple[Stage, ...]]:
+def compress_weights(kept: Candidate, stages: tuple[Stage, ...], job: Job) -> tuple[Candidate, tuple[Stage, ...]]:
     """The kept backbone with sparse or clustered weights, and the stages with it as the one that is kept.
 
     Raises:
         OptionError: the backbone is compiled, or there are no validation photos.
         MissingExtraError: tensorflow-model-optimization is not installed.
     """
-    assert options.sparsity is not None
-    name, option = _named(options.sparsity)
-    if obstacle := obstacle_to_training(origin, dataset):
+    assert job.options.sparsity is not None
+    name, option = _named(job.options.sparsity)
+    if obstacle := obstacle_to_training(job):
         raise OptionError(f"{obstacle}; leave {option} out")
-    assert origin.assemble is not None
-    whole = origin.assemble() if kept.model is None else kept.model
+    assert job.origin.assemble is not None
+    whole = job.origin.assemble() if kept.model is None else kept.model
     started = time.monotonic()
-    with steps.measure(name):
-        model = _compressed(whole, options.sparsity, origin, dataset, options, steps)
+    with job.steps.measure(name):
+        model = _compressed(whole, job.options.sparsity, job)
     trained = _Trained(model, kept.history, time.monotonic() - started)
-    candidate = compile_and_solve(name, trained, origin, dataset, board, options, steps)
-    answers = held_out_answers(candidate.selection, dataset)
+    candidate = compile_and_solve(name, trained, job)
+    answers = held_out_answers(candidate.selection, job.dataset)
     before, after = (compressed_size(one.artifact.model) / 1e6 for one in (kept, candidate))
     note = f"compressed {after:.2f} MB instead of {before:.2f}; no faster: XNNPACK's int8 kernels skip no zeros"
     told = tuple(replace(earlier, kept=False) for earlier in stages)
-    return candidate, (*told, stage_of(candidate, True, answers, HELD_OUT, dataset, note))
+    return candidate, (*told, stage_of(candidate, True, answers, HELD_OUT, job.dataset, note))
 
 
 def _named(sparsity: SparsityOptions) -> tuple[str, str]:
@@ -68,21 +56,19 @@ def _named(sparsity: SparsityOptions) -> tuple[str, str]:
     return f"weights {sparsity.sparsity} sparse", "--sparsity"
 
 
-def _compressed(
-    whole: Any, sparsity: SparsityOptions, origin: Origin, dataset: Dataset, options: BuildOptions, steps: Steps
-) -> Any:
+def _compressed(whole: Any, sparsity: SparsityOptions, job: Job) -> Any:
     from edgetl.training.folding import copy_for_training, fold
     from edgetl.training.imitation import imitate
 
-    course = replace(options.imitation, seed=options.data.seed)
+    course = replace(job.options.imitation, seed=job.options.data.seed)
     folded = fold(whole)
     pupil, size = copy_for_training(folded, course.train_scale)
     teacher, _ = copy_for_training(folded, course.train_scale)
-    assert dataset.frames is not None
-    photos = dataset.frames, dataset.indices("train")
+    assert job.dataset.frames is not None
+    photos = job.dataset.frames, job.dataset.indices("train")
 
     def train(model: Any, callbacks: Sequence[Any]) -> None:
-        imitate(model, teacher, origin.normalization, *photos, size, course, callbacks, steps.progress)
+        imitate(model, teacher, job.origin.normalization, *photos, size, course, callbacks, job.steps.progress)
 
     if sparsity.clusters is not None:
         changed = cluster(pupil, sparsity.clusters, train)

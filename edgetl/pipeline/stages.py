@@ -13,8 +13,7 @@ import numpy as np
 
 from edgetl import __version__
 from edgetl.conversion import Artifact, ConversionOptions, check, convert
-from edgetl.conversion.origin import Origin
-from edgetl.data import Dataset, embed_all
+from edgetl.data import Dataset
 from edgetl.data.cache import open_folder
 from edgetl.errors import OptionError
 from edgetl.evaluation import ImageResult, Stage, proportion
@@ -28,10 +27,9 @@ from edgetl.pipeline.candidate import (
     solved_from_training_photos,
 )
 from edgetl.pipeline.edgetpu import require_mappable
+from edgetl.pipeline.job import Job
 from edgetl.pipeline.options import BuildOptions
-from edgetl.pipeline.steps import Steps
 from edgetl.runtime import Embedder
-from edgetl.targets import Target
 from edgetl.training.options import FineTuneOptions
 
 STAGE_1 = "stage 1"
@@ -55,52 +53,48 @@ def solve_stage_1(artifact: Artifact, dataset: Dataset) -> Candidate:
     return Candidate(STAGE_1, artifact, dataset.embeddings, selection)
 
 
-def reason_to_stay(first: Candidate, origin: Origin, dataset: Dataset, options: BuildOptions) -> str:
+def reason_to_stay(first: Candidate, job: Job) -> str:
     """Why the backbone stays as it is; empty where it is to be fine-tuned.
 
     Raises:
         OptionError: fine-tuning was asked for, and the backbone or the photos do not allow it.
     """
-    if options.fine_tune == "off":
+    if job.options.fine_tune == "off":
         return "fine-tuning was switched off"
-    obstacle = obstacle_to_training(origin, dataset)
-    if options.fine_tune != "auto":
+    obstacle = obstacle_to_training(job)
+    if job.options.fine_tune != "auto":
         if obstacle:
-            raise OptionError(f"{obstacle}; leave --fine-tune {options.fine_tune} out")
+            raise OptionError(f"{obstacle}; leave --fine-tune {job.options.fine_tune} out")
         return ""
     if obstacle:
         return obstacle
-    smallest = min(counts.get("train", 0) for counts in dataset.report.counts.values())
+    smallest = min(counts.get("train", 0) for counts in job.dataset.report.counts.values())
     if smallest < ENOUGH_PHOTOS:
         return f"the smallest class has {smallest} training photos; fine-tuning wants {ENOUGH_PHOTOS} or more"
-    accuracy = np.mean([answer.correct for answer in held_out_answers(first.selection, dataset)])
+    accuracy = np.mean([answer.correct for answer in held_out_answers(first.selection, job.dataset)])
     if accuracy >= ENOUGH_ACCURACY:
         return f"stage 1 is right on {accuracy:.1%} of the photos it was not solved from: little is left to gain"
     return ""
 
 
-def fine_tune_stage_2(
-    first: Candidate, origin: Origin, dataset: Dataset, board: Target, options: BuildOptions, steps: Steps
-) -> Candidate:
+def fine_tune_stage_2(first: Candidate, job: Job) -> Candidate:
     """The backbone fine-tuned from stage 1's last layer, compiled anew, with a last layer solved on what it gives."""
     from edgetl.training import fine_tune
 
-    assert origin.assemble is not None
-    with steps.measure("fine-tune"):
+    assert job.origin.assemble is not None
+    with job.steps.measure("fine-tune"):
         tuned = fine_tune(
-            origin.assemble(),
-            origin.normalization,
-            *photos_to_train_on(dataset),
-            solved_from_training_photos(first, dataset),
-            training_options(FINE_TUNED, origin, dataset, options),
-            progress=steps.progress,
+            job.origin.assemble(),
+            job.origin.normalization,
+            *photos_to_train_on(job.dataset),
+            solved_from_training_photos(first, job.dataset),
+            training_options(FINE_TUNED, job),
+            progress=job.steps.progress,
         )
-    return compile_and_solve(FINE_TUNED, tuned, origin, dataset, board, options, steps)
+    return compile_and_solve(FINE_TUNED, tuned, job)
 
 
-def train_from_scratch(
-    origin: Origin, dataset: Dataset, board: Target, options: BuildOptions, steps: Steps
-) -> Stage:
+def train_from_scratch(job: Job) -> Stage:
     """The same architecture trained for as many epochs from random weights: what transfer is measured against.
 
     Raises:
@@ -108,20 +102,20 @@ def train_from_scratch(
     """
     from edgetl.training import from_scratch
 
-    if obstacle := obstacle_to_training(origin, dataset):
+    if obstacle := obstacle_to_training(job):
         raise OptionError(f"{obstacle}; leave --compare-scratch out")
-    assert origin.assemble_untrained is not None
-    with steps.measure("train from scratch"):
+    assert job.origin.assemble_untrained is not None
+    with job.steps.measure("train from scratch"):
         trained = from_scratch(
-            origin.assemble_untrained(),
-            origin.normalization,
-            *photos_to_train_on(dataset),
-            training_options(FROM_SCRATCH, origin, dataset, options),
-            progress=steps.progress,
+            job.origin.assemble_untrained(),
+            job.origin.normalization,
+            *photos_to_train_on(job.dataset),
+            training_options(FROM_SCRATCH, job),
+            progress=job.steps.progress,
         )
-    candidate = compile_and_solve(FROM_SCRATCH, trained, origin, dataset, board, options, steps)
-    answers = held_out_answers(candidate.selection, dataset)
-    return stage_of(candidate, False, answers, HELD_OUT, dataset, "for comparison only")
+    candidate = compile_and_solve(FROM_SCRATCH, trained, job)
+    answers = held_out_answers(candidate.selection, job.dataset)
+    return stage_of(candidate, False, answers, HELD_OUT, job.dataset, "for comparison only")
 
 
 def keep_better(
@@ -143,24 +137,31 @@ def keep_better(
     return (tuned if better else first), stages
 
 
-def solve_float(kept: Candidate, origin: Origin, dataset: Dataset, options: BuildOptions, steps: Steps) -> Candidate:
+def solve_float(kept: Candidate, job: Job) -> Candidate:
     """The same backbone in float32, its last layer chosen in the same way: what quantization is measured against."""
     if kept.model is None:
-        artifact = origin.compile("float32")
+        artifact = job.origin.compile("float32")
     else:
-        artifact = compile_on_photos(kept.model, ConversionOptions("float32"), origin, dataset)
-    known = known_photos(dataset)
-    embeddings = np.zeros((len(dataset), artifact.embedding["size"]), np.float32)
-    embedder = Embedder(artifact.model, origin.preprocess)
-    embeddings[known] = embed_all(dataset, embedder, options.data.workers, steps.progress, known, options.cache)
+        artifact = compile_on_photos(kept.model, ConversionOptions("float32"), job)
+    known = known_photos(job.dataset)
+    embeddings = np.zeros((len(job.dataset), artifact.embedding["size"]), np.float32)
+    embeddings[known] = job.embed(Embedder(artifact.model, job.origin.preprocess), known)
     solve = solve_cross_validated if kept.model is None else solve_held_out
-    return replace(kept, artifact=artifact, embeddings=embeddings, selection=solve(artifact, embeddings, dataset))
+    return replace(kept, artifact=artifact, embeddings=embeddings, selection=solve(artifact, embeddings, job.dataset))
 
 
-def compile_on_photos(model: Any, options: ConversionOptions, origin: Origin, dataset: Dataset) -> Artifact:
+def compile_on_photos(model: Any, options: ConversionOptions, job: Job) -> Artifact:
     """A tf_keras backbone compiled, calibrated on the user's own training photos."""
-    frames = calibration_frames(dataset, options.calibration_images)
-    return convert(model, origin.normalization, origin.preprocess, options, frames)
+    frames = calibration_frames(job.dataset, options.calibration_images)
+    return convert(model, job.origin.normalization, job.origin.preprocess, options, frames)
+
+
+def compile_for_board(model: Any, options: ConversionOptions, job: Job) -> Artifact:
+    """The same, held against what the board takes; ConversionError where it does not take it."""
+    artifact = compile_on_photos(model, options, job)
+    check(artifact.model, job.board)
+    require_mappable(artifact.model, job.board)
+    return artifact
 
 
 def calibration_frames(dataset: Dataset, count: int) -> list[np.ndarray]:
@@ -178,47 +179,41 @@ def photos_to_train_on(dataset: Dataset) -> tuple[Any, list[int], np.ndarray, np
     return dataset.frames, labels, dataset.indices("train"), dataset.indices("val")
 
 
-def compile_and_solve(
-    stage: str, trained: Any, origin: Origin, dataset: Dataset, board: Target, options: BuildOptions, steps: Steps
-) -> Candidate:
+def compile_and_solve(stage: str, trained: Any, job: Job) -> Candidate:
     """A trained backbone (FineTuned) as the board takes it, with a last layer solved on what it then gives."""
-    _discard_old_checkpoints(options)
-    with steps.measure("convert"):
-        artifact = compile_on_photos(trained.model, options.conversion, origin, dataset)
-        check(artifact.model, board)
-        require_mappable(artifact.model, board)
-    with steps.measure("embed again"):
-        embedder = Embedder(artifact.model, origin.preprocess)
-        embeddings = embed_all(dataset, embedder, options.data.workers, steps.progress, cache=options.cache)
-    with steps.measure("solve last layer"):
-        selection = solve_held_out(artifact, embeddings, dataset)
+    _discard_old_checkpoints(job.options)
+    with job.steps.measure("convert"):
+        artifact = compile_for_board(trained.model, job.options.conversion, job)
+    with job.steps.measure("embed again"):
+        embeddings = job.embed(Embedder(artifact.model, job.origin.preprocess))
+    with job.steps.measure("solve last layer"):
+        selection = solve_held_out(artifact, embeddings, job.dataset)
     return Candidate(stage, artifact, embeddings, selection, trained.model, trained.history, trained.seconds)
 
 
-def obstacle_to_training(origin: Origin, dataset: Dataset) -> str:
+def obstacle_to_training(job: Job) -> str:
     """Why the backbone cannot be trained here; empty where it can."""
-    if origin.assemble is None:
-        return f"{origin.name} is compiled, so it cannot be fine-tuned"
-    if not len(dataset.indices("val")):
+    if job.origin.assemble is None:
+        return f"{job.origin.name} is compiled, so it cannot be fine-tuned"
+    if not len(job.dataset.indices("val")):
         return "there are no validation photos to judge fine-tuning by"
     return ""
 
 
-def training_options(stage: str, origin: Origin, dataset: Dataset, options: BuildOptions) -> FineTuneOptions:
+def training_options(stage: str, job: Job) -> FineTuneOptions:
     """Seeded like the split, for as many epochs as were asked for."""
-    training = replace(options.training, seed=options.data.seed)
-    if isinstance(options.fine_tune, int):
-        upper = min(training.epochs_upper, options.fine_tune - 1)
-        training = replace(training, epochs_upper=upper, epochs_all=options.fine_tune - upper)
-    return with_checkpoint(training, stage, origin, dataset, options)
+    training = replace(job.options.training, seed=job.options.data.seed)
+    if isinstance(job.options.fine_tune, int):
+        upper = min(training.epochs_upper, job.options.fine_tune - 1)
+        training = replace(training, epochs_upper=upper, epochs_all=job.options.fine_tune - upper)
+    return with_checkpoint(training, stage, job)
 
 
-def with_checkpoint(
-    training: FineTuneOptions, stage: str, origin: Origin, dataset: Dataset, options: BuildOptions
-) -> FineTuneOptions:
+def with_checkpoint(training: FineTuneOptions, stage: str, job: Job) -> FineTuneOptions:
     """With a checkpoint of its own for this stage, these photos, backbone and options."""
-    key = f"{__version__}\n{stage}\n{dataset.digest}\n{json.dumps(origin.description, sort_keys=True)}\n{training}"
-    return replace(training, checkpoint=_checkpoints(options) / hashlib.sha256(key.encode()).hexdigest()[:32])
+    backbone = json.dumps(job.origin.description, sort_keys=True)
+    key = f"{__version__}\n{stage}\n{job.dataset.digest}\n{backbone}\n{training}"
+    return replace(training, checkpoint=_checkpoints(job.options) / hashlib.sha256(key.encode()).hexdigest()[:32])
 
 
 def _checkpoints(options: BuildOptions) -> Path:

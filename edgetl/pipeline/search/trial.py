@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Optional
 
@@ -18,6 +18,7 @@ from edgetl.data import Dataset, load_folder
 from edgetl.errors import DataError, EdgetlError, ImageError, MissingExtraError, StorageError
 from edgetl.pipeline.candidate import Candidate, held_out_answers
 from edgetl.pipeline.edgetpu import require_mappable
+from edgetl.pipeline.job import Job
 from edgetl.pipeline.options import BuildOptions, Progress
 from edgetl.pipeline.pruning import prune_backbone
 from edgetl.pipeline.search.options import Budget
@@ -102,7 +103,8 @@ class Trials:
             self._source, options.data, origin.preprocess, embedder, trains, options.cache, self._progress
         )
         try:
-            kept, origin, stays = self._transfer(solve_stage_1(artifact, dataset), origin, dataset, options)
+            job = Job(origin, dataset, board, options, Steps(self._progress))
+            kept, origin, stays = self._transfer(solve_stage_1(artifact, dataset), job)
             return Outcome(
                 seconds=time.monotonic() - started,
                 macs=origin.macs,
@@ -116,18 +118,14 @@ class Trials:
             if trains:
                 _forget_graphs()
 
-    def _transfer(
-        self, first: Candidate, origin: Origin, dataset: Dataset, options: BuildOptions
-    ) -> tuple[Candidate, Origin, str]:
+    def _transfer(self, first: Candidate, job: Job) -> tuple[Candidate, Origin, str]:
         """What a build would keep, before the gate, and where it comes from; at stage 1 why it would stay there."""
-        if options.fine_tune == "off":
-            return first, origin, reason_to_stay(first, origin, dataset, self._common)
-        steps = Steps(self._progress)
-        tuned = fine_tune_stage_2(first, origin, dataset, self._board, options, steps)
-        kept, stages = keep_better(first, tuned, dataset)
-        if options.pruning is None:
-            return kept, origin, ""
-        pruned = prune_backbone(kept, stages, origin, dataset, self._board, options, steps)
+        if job.options.fine_tune == "off":
+            return first, job.origin, reason_to_stay(first, replace(job, options=self._common))
+        kept, stages = keep_better(first, fine_tune_stage_2(first, job), job.dataset)
+        if job.options.pruning is None:
+            return kept, job.origin, ""
+        pruned = prune_backbone(kept, stages, job)
         return pruned.candidate, pruned.origin, ""
 
 

@@ -1,0 +1,34 @@
+"""What every stage of a build works with; `build` makes it once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Optional
+
+import numpy as np
+
+from edgetl.conversion.origin import Origin
+from edgetl.data import Dataset, embed_all
+from edgetl.pipeline.options import BuildOptions
+from edgetl.pipeline.steps import Steps
+from edgetl.runtime import Embedder
+from edgetl.targets import Target
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One build: its backbone, photos and board, what was asked for, and how long each step took.
+
+    `origin` describes the backbone as it now is: pruning puts a smaller one in its place.
+    """
+
+    origin: Origin
+    dataset: Dataset
+    board: Target
+    options: BuildOptions
+    steps: Steps
+
+    def embed(self, embedder: Embedder, indices: Optional[np.ndarray] = None) -> np.ndarray:
+        """Embeddings (n, d) of the photos at `indices`, of all for None; those seen before come from the cache."""
+        workers, cache = self.options.data.workers, self.options.cache
+        return embed_all(self.dataset, embedder, workers, self.steps.progress, indices, cache)
