@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,6 +12,7 @@ import click
 
 from edgetl.cli import print_json
 from edgetl.cli.console import ProgressCallback, print_table, show_progress
+from edgetl.cli.reaching import device_options, reach
 from edgetl.errors import EdgetlError, OptionError
 from edgetl.runtime.folders import config_folder
 
@@ -22,27 +21,6 @@ if TYPE_CHECKING:
 
 FAILED = 1
 """Exit code where one of several devices did not answer."""
-
-Command = Callable[..., Any]
-
-
-def device_options(command: Command) -> Command:
-    """How a device is reached; the same for every verb that reaches one."""
-    for option in (
-        click.option("--root", help="Folder of the bundles on the device.  [default: ~/.local/share/edgetl]"),
-        click.option("--python", help="The device's Python that has edgetl.  [default: edgetl's own, else python3]"),
-        click.option("--ssh-config", type=click.Path(path_type=Path), help="Read this instead of ~/.ssh/config."),
-        click.option("--accept-new-host-key", is_flag=True, help="Trust the key of a host that is not known yet."),
-    ):
-        command = option(command)
-    return command
-
-
-def reach(where: str, alone: bool = True, **options: Any) -> Transport:
-    """The way to a device; where it is the only one at a time, a person may be asked for a password."""
-    from edgetl.deployment import connect
-
-    return connect(where, ask_password=getpass.getpass if alone and sys.stdin.isatty() else None, **options)
 
 
 @click.command()

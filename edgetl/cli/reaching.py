@@ -1,0 +1,50 @@
+"""How verbs reach a device: the options that they share, and what tells a device from a bundle."""
+
+from __future__ import annotations
+
+import getpass
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Callable
+
+import click
+
+from edgetl.errors import OptionError
+
+if TYPE_CHECKING:
+    from edgetl.deployment import Transport
+
+BUNDLE_OR_DEVICE = "BUNDLE|[USER@]HOST[:PORT]|FOLDER/"
+"""What verbs take that serve a bundle here and one on a device alike: see `is_bundle`."""
+
+Command = Callable[..., Any]
+
+
+def device_options(command: Command) -> Command:
+    """How a device is reached; the same for every verb that reaches one."""
+    for option in (
+        click.option("--root", help="Folder of the bundles on the device.  [default: ~/.local/share/edgetl]"),
+        click.option("--python", help="The device's Python that has edgetl.  [default: edgetl's own, else python3]"),
+        click.option("--ssh-config", type=click.Path(path_type=Path), help="Read this instead of ~/.ssh/config."),
+        click.option("--accept-new-host-key", is_flag=True, help="Trust the key of a host that is not known yet."),
+    ):
+        command = option(command)
+    return command
+
+
+def reach(where: str, alone: bool = True, **options: Any) -> Transport:
+    """The way to a device; where it is the only one at a time, a person may be asked for a password."""
+    from edgetl.deployment import connect
+
+    return connect(where, ask_password=getpass.getpass if alone and sys.stdin.isatty() else None, **options)
+
+
+def is_bundle(where: str) -> bool:
+    """Whether an argument names a bundle: a file that is there, or ends in .edgetl. Anything else is a device."""
+    return where.endswith(".edgetl") or Path(where).is_file()
+
+
+def require_here(**options: Any) -> None:
+    """Raise OptionError where one of `device_options` was given, although no device is to be reached."""
+    for name in (name for name, value in options.items() if value):
+        raise OptionError(f"--{name.replace('_', '-')} is about a device; give its name, such as pi@raspberrypi.local")
