@@ -6,11 +6,14 @@ import importlib.metadata
 import platform
 import shutil
 from dataclasses import asdict
+from typing import Any, Optional
 
 import click
 
 from edgetl.cli import print_json
 from edgetl.cli.console import print_table
+from edgetl.cli.reaching import device_options, reach, require_here
+from edgetl.errors import OptionError
 from edgetl.runtime.folders import cache_folder
 
 
@@ -76,9 +79,17 @@ _NEEDS = [
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON list instead of a table.")
-def doctor(as_json: bool) -> None:
-    """Tell what is installed, what is missing, and the line that installs it."""
+@click.argument("where", required=False, metavar="[[USER@]HOST[:PORT]]")
+@device_options
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table: a list, of a device one object.")
+def doctor(where: Optional[str], as_json: bool, **options: Any) -> None:
+    """Tell what is installed, what is missing, and the line that installs it: here, or on a device.
+
+    Of a device it tells what edgetl deploy would find, and changes nothing there.
+    """
+    if where is not None:
+        return _examine(where, as_json, options)
+    require_here(**options)
     found = [_look_up(package, extra, purpose) for package, extra, purpose in _NEEDS]
     if as_json:
         return print_json(found)
@@ -98,6 +109,21 @@ def doctor(as_json: bool) -> None:
         click.echo("this machine runs and teaches models; to build them: pip install 'edgetl[host]'")
     else:
         click.echo("this machine builds, runs and teaches models")
+
+
+def _examine(where: str, as_json: bool, options: dict[str, Any]) -> None:
+    from edgetl.deployment.examination import examine
+    from edgetl.deployment.ssh import SshTransport
+
+    with reach(where, **options) as transport:
+        if not isinstance(transport, SshTransport):
+            raise OptionError(f"{where} is a folder of this machine; for the machine: edgetl doctor")
+        found = examine(transport)
+    if as_json:
+        return print_json(found.to_dict())
+    print_table(["", where, "to mend it"], [[entry.name, entry.found, entry.advice] for entry in found.findings])
+    able = "can be deployed to" if found.is_usable else "cannot be deployed to as it is"
+    click.echo(f"{where} {able}; nothing was changed there")
 
 
 def _look_up(package: str, extra: str, purpose: str) -> dict[str, str]:

@@ -26,6 +26,7 @@ from edgetl.errors import DeviceError
 
 FOLDER = ".local/share/edgetl"
 """From the user's home."""
+OLDEST_PYTHON = (3, 9)
 FREE_BYTES = 400_000_000
 """What an environment with all that edgetl needs takes, and what its wheels take on the way."""
 COMMON = ("click>=8.1", "rich>=13")
@@ -40,6 +41,8 @@ class Machine:
     python: tuple[int, int]
     architecture: str
     glibc: str
+    system: Optional[str]
+    """The name and version of its operating system."""
     board: Optional[str]
     memory_bytes: int
     free_bytes: int
@@ -47,6 +50,10 @@ class Machine:
     """Which of numpy and PIL its operating system brings."""
     environment: Optional[str]
     """The digest of edgetl's environment there, if there is one."""
+    edgetpus: int
+    """How many Edge TPUs are plugged in."""
+    edgetpu_runtime: Optional[str]
+    """What libedgetpu says of itself; None where it is not installed."""
 
     @property
     def is_32_bit_arm(self) -> bool:
@@ -59,17 +66,38 @@ class Machine:
 
 
 def look_at(transport: SshTransport) -> Machine:
-    """What a device is; needs its Python 3, and changes nothing.
+    """What a device is; needs its Python 3, of any version, and changes nothing.
 
     Raises:
-        DeviceError: it has no Python 3.9 or newer.
+        DeviceError: it cannot be reached, or has no Python 3.
     """
     answer = transport.run_module(remote_look, FOLDER)
-    found = {**answer, "python": tuple(answer["python"]), "packages": tuple(answer["packages"])}
-    machine = Machine(**found)
-    if machine.python < (3, 9):
-        raise DeviceError(f"{transport.where} has Python {_dotted(machine.python)}; edgetl needs 3.9 or newer there")
-    return machine
+    return Machine(**{**answer, "python": tuple(answer["python"]), "packages": tuple(answer["packages"])})
+
+
+def own_environment() -> str:
+    """The digest of the environment that a device with this very edgetl has."""
+    with tempfile.TemporaryDirectory(prefix="edgetl-") as folder:
+        return _digest(_pack_own_wheel(Path(folder)))
+
+
+def obstacles(machine: Machine) -> dict[str, str]:
+    """What keeps a machine from having edgetl, by what it is about, to be read behind the machine's name."""
+    found = {}
+    python, minimum = _dotted(machine.python), _dotted(OLDEST_PYTHON)
+    if machine.python < OLDEST_PYTHON:
+        found["Python"] = f"has Python {python}; edgetl needs {minimum} or newer there"
+    if machine.free_bytes < FREE_BYTES:
+        free, wanted = machine.free_bytes / 1e6, FREE_BYTES / 1e6
+        found["free space"] = f"has {free:.0f} MB free; edgetl takes {wanted:.0f} MB: free some space"
+    if machine.is_32_bit_arm and set(machine.packages) != {"numpy", "PIL"}:
+        found["packages"] = "needs two packages of its own: sudo apt install python3-numpy python3-pil"
+    if machine.is_32_bit_arm and (machine.architecture == "armv6l" or machine.python > (3, 11)):
+        found["interpreter"] = (
+            f"finds no TFLite interpreter for {machine.architecture} with Python {python}; "
+            "put a 64-bit Raspberry Pi OS on it"
+        )
+    return found
 
 
 def prepare(transport: SshTransport, progress: Optional[Progress] = None) -> dict[str, Any]:
@@ -79,10 +107,11 @@ def prepare(transport: SshTransport, progress: Optional[Progress] = None) -> dic
         DeviceError: there are no wheels for the device, or it has not the space, or not what it must bring itself.
     """
     machine = look_at(transport)
-    _require_usable(transport.where, machine)
+    for complaint in obstacles(machine).values():
+        raise DeviceError(f"{transport.where} {complaint}")
     with tempfile.TemporaryDirectory(prefix="edgetl-") as folder:
         own = _pack_own_wheel(Path(folder))
-        digest = hashlib.sha256(own.read_bytes()).hexdigest()[:16]
+        digest = _digest(own)
         if machine.environment == digest:
             return {"where": transport.where, "changed": False, "environment": digest, "machine": machine.to_dict()}
         _download(machine, Path(folder), transport.where)
@@ -103,17 +132,8 @@ def prepare(transport: SshTransport, progress: Optional[Progress] = None) -> dic
     }
 
 
-def _require_usable(where: str, machine: Machine) -> None:
-    if machine.free_bytes < FREE_BYTES:
-        free = machine.free_bytes / 1e6
-        raise DeviceError(f"{where} has {free:.0f} MB free; edgetl takes {FREE_BYTES / 1e6:.0f} MB: free some space")
-    if machine.is_32_bit_arm and set(machine.packages) != {"numpy", "PIL"}:
-        raise DeviceError(f"{where} needs two packages of its own: sudo apt install python3-numpy python3-pil")
-    if machine.is_32_bit_arm and (machine.architecture == "armv6l" or machine.python > (3, 11)):
-        raise DeviceError(
-            f"there is no TFLite interpreter for {machine.architecture} with Python {_dotted(machine.python)}; "
-            "put a 64-bit Raspberry Pi OS on it"
-        )
+def _digest(own_wheel: Path) -> str:
+    return hashlib.sha256(own_wheel.read_bytes()).hexdigest()[:16]
 
 
 def _download(machine: Machine, folder: Path, where: str) -> None:

@@ -151,3 +151,10 @@ def test_a_device_without_systemd_is_told_so(
     assert "there is no journalctl here" in edgetl("logs", device).stderr
     assert told("service", device, "--remove")["removed"] is False
     assert "takes no --run-options" in edgetl("service", device, "--remove", "--run-options", "x").stderr
+
+
+def test_doctor_of_a_folder_points_to_that_of_the_machine(device: str) -> None:
+    done = edgetl("doctor", f"{device}/")
+    assert done.returncode == 2
+    assert "is a folder of this machine; for the machine: edgetl doctor" in done.stderr
+    assert "--root is about a device" in edgetl("doctor", "--root", "x").stderr

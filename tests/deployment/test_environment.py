@@ -32,11 +32,14 @@ def machine(**changes: Any) -> Machine:
         "python": (3, 11),
         "architecture": "armv7l",
         "glibc": "2.36",
+        "system": "Raspbian GNU/Linux 12 (bookworm)",
         "board": "Raspberry Pi 3 Model B Rev 1.2",
         "memory_bytes": 1 << 30,
         "free_bytes": 1 << 33,
         "packages": ("PIL", "numpy"),
         "environment": None,
+        "edgetpus": 0,
+        "edgetpu_runtime": None,
     }
     return Machine(**{**pi, **changes})
 
@@ -78,7 +81,7 @@ def test_an_old_python_is_named(transport: SshTransport, monkeypatch: pytest.Mon
     old = machine(python=(3, 7)).to_dict()
     monkeypatch.setattr(transport, "run_module", lambda *_: old)
     with pytest.raises(DeviceError, match=r"board has Python 3.7; edgetl needs 3.9 or newer there"):
-        look_at(transport)
+        prepare(transport)
 
 
 def test_the_wheel_of_this_edgetl_is_one_that_pip_takes(tmp_path: Path) -> None:
