@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import os
-from typing import Iterable, List, Optional, Sequence
+from typing import Iterable, List, Optional, Sequence, Tuple
 
+import numpy as np
 from PIL import Image
 
 from edgetl.bundle import is_label
@@ -36,14 +37,16 @@ def drawn_up(
 
 def correction(contents: Contents, picture: int, label: str) -> List[Draft]:
     """Gives a picture another label."""
-    if _known_label(contents, picture) == label:
+    picture, known = _known_picture(contents, picture)
+    if known == label:
         raise LearningError(f"picture {picture} is a '{label}' already; give another label")
     return [Draft(CORRECT, label, subject=picture)]
 
 
 def removal(contents: Contents, picture: int) -> List[Draft]:
     """Takes a picture out."""
-    return [Draft(FORGET, _known_label(contents, picture), subject=picture)]
+    picture, known = _known_picture(contents, picture)
+    return [Draft(FORGET, known, subject=picture)]
 
 
 def class_removal(contents: Contents, label: str) -> List[Draft]:
@@ -98,14 +101,15 @@ def picture_of(draft: Draft, id: int) -> Optional[int]:
 _THUMBNAIL_QUALITY = 85
 
 
-def _known_label(contents: Contents, picture: int) -> str:
-    label = contents.label_of(picture)
+def _known_picture(contents: Contents, picture: int) -> Tuple[int, str]:
+    """The id as SQLite takes it, where NumPy's integers would be stored as bytes; and the picture's label."""
+    label = contents.label_of(picture) if isinstance(picture, (int, np.integer)) else None
     if label is None:
         raise LearningError(
             f"there is no picture {picture} among those taught here; see their ids: edgetl history. "
             "Those that the bundle was built from have none: teach better ones, or forget a whole class"
         )
-    return label
+    return int(picture), label
 
 
 def _require_class(contents: Contents, label: str) -> None:

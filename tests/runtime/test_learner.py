@@ -59,6 +59,14 @@ def test_a_forgotten_picture_leaves_no_trace(learner: Learner, teachable: Path) 
     assert learner.statistics() == trained_once(teachable, {"yellow": kept[np.newaxis]})
 
 
+def test_an_id_of_numpy_is_as_good_as_one_of_python(learner: Learner, teachable: Path) -> None:
+    raw = embeddings(2)
+    learner.teach_embeddings(raw, "yellow")
+    learner.correct(np.int64(1), "red")
+    learner.forget(np.int32(2))
+    assert learner.statistics() == trained_once(teachable, {"red": raw[:1]})
+
+
 def test_a_class_that_was_taught_is_forgotten_without_trace(learner: Learner, teachable: Path) -> None:
     learner.teach_embeddings(embeddings(3), "yellow")
     learner.forget_class("yellow")
