@@ -133,6 +133,7 @@ _DECODING_ERRORS = (
     AttributeError,
     OverflowError,
     MemoryError,
+    BufferError,
     NotImplementedError,
     RuntimeError,
     struct.error,
@@ -264,7 +265,9 @@ def _rgb(image: Image.Image) -> Image.Image:
         return image
     if image.mode[0] in "IF":
         return Image.fromarray(_eight_bit(np.asarray(image))).convert("RGB")
-    if image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
+    if image.mode == "La":
+        image = image.convert("LA")  # Pillow knows no other way from premultiplied grey
+    if image.mode in ("RGBA", "RGBa", "LA", "PA") or "transparency" in image.info:
         return _on_white(image.convert("RGBA"))
     return image.convert("RGB")
 
@@ -276,12 +279,15 @@ def _on_white(image: Image.Image) -> Image.Image:
 
 
 def _eight_bit(values: np.ndarray) -> np.ndarray:
-    """Deep grey as uint8: integers from 0..65535, floats from 0..1 (or 0..255 where any exceeds 1)."""
+    """Deep grey as uint8: integers from 0..65535, floats from 0..1; or 0..255, as Pillow converts a photo of 8 bits.
+
+    A photo of 16 bits in which nothing exceeds 255 would be black, and a float one in which nothing exceeds 1 too.
+    """
     if values.dtype.kind == "f":
         values = np.nan_to_num(values)
         scale = 255.0 if values.max() <= 1 else 1.0
     else:
-        scale = 255.0 / 65535.0
+        scale = 255.0 / 65535.0 if values.max() > 255 else 1.0
     return np.clip(np.rint(values * scale), 0, 255).astype(np.uint8)
 
 

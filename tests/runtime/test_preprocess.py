@@ -111,6 +111,11 @@ class TestDecoding:
         assert decode(encoded(Image.fromarray(grey), "PNG")).getpixel((4, 4)) == (128, 128, 128)
         assert decode(encoded(Image.fromarray(grey), "TIFF")).getpixel((4, 4)) == (128, 128, 128)
 
+    @pytest.mark.parametrize("mode", ["I", "I;16", "I;16B", "F", "La"])
+    def test_a_grey_photo_looks_the_same_in_every_mode_that_pillow_brings_it_to(self, mode: str) -> None:
+        photo = Image.new("LA" if mode == "La" else "L", (8, 8), (200, 255) if mode == "La" else 200)
+        assert decode(photo.convert(mode)).getpixel((4, 4)) == (200, 200, 200)
+
     def test_transparency_is_laid_on_white(self) -> None:
         half = Image.new("RGBA", (8, 8), (255, 0, 0, 128))
         assert is_close([decode(encoded(half, "PNG")).getpixel((4, 4))], [(255, 127, 127)], 1)  # type: ignore[list-item]
