@@ -180,13 +180,16 @@ def test_a_broken_photo_among_many_is_told_and_passed_over(built, tmp_path):
 
 
 def test_ctrl_c_leaves_nothing_half_written(built, tmp_path):
-    output = tmp_path / "output"
-    command = [sys.executable, "-m", "edgetl", "build", "--data", built.photos, "--fine-tune", "9"]
+    output, cache = tmp_path / "output", tmp_path / "cache"
+    command = [sys.executable, "-m", "edgetl", "build", "--data", built.photos, "--fine-tune", "1000"]
     command += ["--input-size", SIZE, "--output", output]
-    process = subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True)
-    time.sleep(6)
-    os.kill(process.pid, signal.SIGINT)
-    _, message = process.communicate(timeout=60)
+    environment = {**os.environ, "EDGETL_CACHE": str(cache)}
+    with subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True, env=environment) as process:
+        while not list(cache.glob("photos-*")):  # it is in the midst of its work
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, message = process.communicate(timeout=600)
     assert process.returncode == 130, message
     assert "nothing half-written" in message
     assert not output.exists() or list(output.iterdir()) == []
