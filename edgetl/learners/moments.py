@@ -105,12 +105,13 @@ class Directions:
 
         Raises:
             OptionError: the shrinkage is neither between 0 and 1 nor "oas".
+            LearningError: the scatter is not positive definite.
         """
         amount = _amount(shrinkage, moments)
         ridge = amount * moments.spread
         system = (1 - amount) * moments.scatter
         system.flat[:: len(system) + 1] += ridge
-        factor = Cholesky(system.astype(_precision(amount, moments.dimension), copy=False))
+        factor = _factor(system.astype(_precision(amount, moments.dimension), copy=False))
         centre = moments.means.mean(axis=0)
         offsets = moments.means - centre
         solved = _solve_refined(system, factor, offsets)
@@ -188,6 +189,16 @@ def _precision(amount: float, dimension: int) -> type[np.floating[Any]]:
     """
     condition = 1 + (1 - amount) / amount * dimension
     return np.float32 if condition * np.finfo(np.float32).eps < _SINGLE_PRECISION_LIMIT else np.float64
+
+
+def _factor(system: Array) -> Cholesky:
+    """The factor of a shrunk covariance, which is positive definite whenever it is one of embeddings."""
+    try:
+        return Cholesky(system)
+    except np.linalg.LinAlgError as error:
+        raise LearningError(
+            "no embeddings can have these statistics; they are damaged, or something was removed that was never added"
+        ) from error
 
 
 def _solve_refined(system: Array, factor: Cholesky, rows: Array) -> Array:

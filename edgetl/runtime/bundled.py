@@ -43,7 +43,7 @@ def read_last_layer(bundle: Bundle) -> LastLayer:
     if set(described) != {"solver", "parameters", "temperature", "novelty_threshold"}:
         raise IntegrityError(f"{bundle.path}: the manifest describes its last layer by {sorted(described)}")
     arrays = {
-        name[len(LAST_LAYER_FOLDER) :].rpartition(".npy")[0]: _read_npy(name, bundle.read(name))
+        name[len(LAST_LAYER_FOLDER) :].rpartition(".npy")[0]: read_npy(name, bundle.read(name))
         for name in bundle.names
         if name.startswith(LAST_LAYER_FOLDER)
     }
@@ -57,6 +57,17 @@ def read_last_layer(bundle: Bundle) -> LastLayer:
     return last_layer
 
 
+def read_npy(name: str, data: bytes, dtype: str = "float32") -> np.ndarray:
+    """An array of one or two axes that shares `data`'s memory. Raises IntegrityError where it is of another kind."""
+    kind = np.dtype(dtype).newbyteorder("<")
+    header = _NPY.match(data)
+    shape = tuple(int(side) for side in header.groups()[1:] if side is not None) if header else ()
+    fits = header is not None and header[1].decode() == kind.str
+    if header is None or not fits or len(data) - header.end() != kind.itemsize * math.prod(shape):
+        raise IntegrityError(f"'{name}' is not a {dtype} array as edgetl packs it; build the bundle again")
+    return np.frombuffer(data, kind, offset=header.end()).reshape(shape)
+
+
 def _is_close(claimed: Any, actual: float) -> bool:
     return isinstance(claimed, (int, float)) and math.isclose(claimed, actual, rel_tol=1e-6)
 
@@ -68,17 +79,8 @@ def _npy_bytes(array: np.ndarray) -> bytes:
 
 
 _NPY = re.compile(
-    rb"\x93NUMPY\x01\x00..\{'descr': '<f4', 'fortran_order': False, "
+    rb"\x93NUMPY\x01\x00..\{'descr': '([|<][a-z]\d)', 'fortran_order': False, "
     rb"'shape': \((\d{1,9}),(?: (\d{1,9}))?\), \} *\n",
     re.DOTALL,
 )
-"""The only header that `_npy_bytes` writes for float32; numpy's own reader takes, and trusts, far more."""
-
-
-def _read_npy(name: str, data: bytes) -> np.ndarray:
-    """A float32 array that shares `data`'s memory."""
-    header = _NPY.match(data)
-    shape = tuple(int(side) for side in header.groups() if side is not None) if header else ()
-    if header is None or len(data) - header.end() != 4 * math.prod(shape):
-        raise IntegrityError(f"'{name}' is not a float32 array as edgetl packs it; build the bundle again")
-    return np.frombuffer(data, "<f4", offset=header.end()).reshape(shape)
+"""The only header that numpy writes for one or two axes of numbers; its own reader takes, and trusts, far more."""

@@ -109,7 +109,10 @@ class Engine:
 
     def _describe(self) -> None:
         """Reads what the model takes and gives, once, so that `invoke` need not."""
-        inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+        try:
+            inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+        except ValueError as error:  # a name that is not UTF-8
+            raise EngineError(f"the interpreter cannot describe the model: {_one_line(error)}") from error
         if len(inputs) != 1 or len(outputs) != 1:
             raise EngineError(
                 f"the model must have one input and one output, received {len(inputs)} and {len(outputs)}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections import Counter
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ import numpy as np
 from edgetl.bundle import Bundle
 from edgetl.errors import IntegrityError
 from edgetl.learners import Statistics, Usual
+from edgetl.runtime.bundled import read_npy
 from edgetl.runtime.contents import Contents
 from edgetl.runtime.knowledge import Knowledge
 
@@ -169,11 +169,11 @@ def _read(bundle: Bundle) -> Tuple[np.ndarray, List[str]]:
     """The raw embeddings (m, d) and their labels. Raises IntegrityError where they do not fit the bundle."""
     embedding = bundle.manifest.embedding
     try:
-        raw = np.lib.format.read_array(io.BytesIO(bundle.read(EMBEDDINGS)), allow_pickle=False)
+        raw = read_npy(EMBEDDINGS, bundle.read(EMBEDDINGS), embedding["dtype"])
         labels = json.loads(bundle.read(LABELS))
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, RecursionError) as error:
         raise IntegrityError(f"{bundle.path}: its guard set cannot be read; build it again") from error
     fits = isinstance(labels, list) and all(isinstance(label, str) for label in labels)
-    if not fits or raw.dtype != embedding["dtype"] or raw.shape != (len(labels), embedding["size"]):
+    if not fits or raw.shape != (len(labels), embedding["size"]):
         raise IntegrityError(f"{bundle.path}: its guard set is not of its embeddings; build it again")
     return raw, labels

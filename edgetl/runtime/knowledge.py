@@ -5,7 +5,10 @@ from __future__ import annotations
 import io
 import itertools
 import json
+import struct
+import tokenize
 import zipfile
+import zlib
 from typing import Any, Callable, Collection, Dict, List, Mapping, Optional, Sequence
 
 import numpy as np
@@ -214,10 +217,26 @@ def unpack_layer(data: bytes) -> LastLayer:
             arrays = {name: stored[name] for name in stored.files}
         header = json.loads(arrays.pop("header").tobytes())
         return LastLayer.from_arrays(arrays, header["labels"], header["solver"])
-    except (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except _LOADING_ERRORS as error:
         raise IntegrityError(f"the stored last layer is damaged: {error}") from error
 
 
+_LOADING_ERRORS = (
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    OSError,
+    EOFError,
+    SyntaxError,
+    MemoryError,
+    RuntimeError,
+    struct.error,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What numpy's reader has been seen to raise on damaged files."""
 _PICTURES_AT_ONCE = 1024
 
 

@@ -180,6 +180,10 @@ class TestHostileModels:
         with pytest.raises(EngineError, match=r"none\.tflite"):
             Engine(tmp_path / "none.tflite")
 
+    def test_a_name_that_is_no_text_is_refused(self, tiny_model: bytes) -> None:
+        with pytest.raises(EngineError, match="cannot describe the model"):
+            Engine(tiny_model.replace(b"frame\0", b"fr\x81me\0"))
+
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="a crash is caught by forking")
     def test_random_changes_neither_crash_nor_raise_anything_else(self, tiny_model: bytes) -> None:
         def run(seed: int) -> None:

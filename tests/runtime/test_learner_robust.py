@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import multiprocessing
 import os
 import resource
@@ -17,6 +19,7 @@ import pytest
 
 from benchmarks.kill import run as kill_repeatedly
 from benchmarks.synthetic import pack_synthetic
+from edgetl.bundle import open_bundle
 from edgetl.errors import EdgetlError, LearningError, StorageError
 from edgetl.runtime import Learner
 from edgetl.runtime.journal import FILE, Journal
@@ -242,6 +245,22 @@ def test_a_damaged_last_layer_is_solved_again(taught: Path, teachable: Path) -> 
         connection.execute("UPDATE kept SET data = substr(data, 1, 100)")
     with Learner(teachable, state=taught, threads=1) as learner:
         assert np.array_equal(learner.last_layer().weights, wanted)
+
+
+@pytest.mark.parametrize("name", ["statistics.bin", "guard/embeddings.npy", "guard/labels.json"])
+def test_what_a_bundle_makes_up_is_refused_or_taken(teachable: Path, tmp_path: Path, name: str) -> None:
+    bundle, rng = open_bundle(teachable), np.random.default_rng(0)
+    entries = {other: bundle.read(other) for other in bundle.names}
+    for number in range(60):
+        changed = bytearray(entries[name])
+        changed[rng.integers(min(len(changed), 400))] = rng.integers(256)
+        made_up = dataclasses.replace(bundle, _entries={**entries, name: bytes(changed)})
+        with (
+            contextlib.suppress(EdgetlError),
+            Learner(made_up, state=tmp_path / str(number), threads=1) as learner,
+        ):
+            learner.teach_embeddings(embeddings(1), "yellow", guard=100.0)
+            learner.last_layer()
 
 
 def test_looking_at_a_state_that_is_not_there_makes_none(teachable: Path, tmp_path: Path) -> None:
