@@ -163,7 +163,7 @@ _LARGEST_LEVERAGE = 0.99
 def _amount(shrinkage: Shrinkage, moments: Moments) -> float:
     if shrinkage == "oas":
         return _oracle_shrinkage(moments)
-    if isinstance(shrinkage, str) or not 0 < shrinkage < 1:
+    if not isinstance(shrinkage, (int, float)) or not 0 < shrinkage < 1:
         raise OptionError(f"shrinkage is {shrinkage!r}; give a number between 0 and 1, or 'oas'")
     return float(shrinkage)
 

@@ -69,7 +69,7 @@ def read_npy(name: str, data: bytes, dtype: str = "float32") -> np.ndarray:
 
 
 def _is_close(claimed: Any, actual: float) -> bool:
-    return isinstance(claimed, (int, float)) and math.isclose(claimed, actual, rel_tol=1e-6)
+    return isinstance(claimed, float) and math.isclose(claimed, actual, rel_tol=1e-6)
 
 
 def _npy_bytes(array: np.ndarray) -> bytes:

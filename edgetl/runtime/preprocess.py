@@ -55,7 +55,7 @@ class Preprocess:
                 raise OptionError(f"preprocess {name} must be 1 to {SIDE_LIMIT} pixels, received {side!r}")
         if self.fit not in FITS:
             raise UnknownNameError("fit", str(self.fit), FITS, "edgetl backbones")
-        if self.interpolation not in INTERPOLATIONS:
+        if not isinstance(self.interpolation, str) or self.interpolation not in INTERPOLATIONS:
             raise UnknownNameError("filter", str(self.interpolation), INTERPOLATIONS, "edgetl backbones")
 
     @property

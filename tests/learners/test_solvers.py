@@ -100,7 +100,7 @@ class TestEverySolver:
 
 
 @pytest.mark.parametrize("solver", [discriminant, ridge])
-@pytest.mark.parametrize("shrinkage", [0, 1, -0.1, float("nan"), "ledoit"])
+@pytest.mark.parametrize("shrinkage", [0, 1, -0.1, float("nan"), "ledoit", None, [0.5]])
 def test_a_shrinkage_out_of_range_is_refused(solver, shrinkage, world):
     with pytest.raises(OptionError, match="shrinkage is"):
         solver.solve(world.statistics(COUNTS, 0), shrinkage=shrinkage)

@@ -196,6 +196,7 @@ class TestLies:
     ) -> None:
         assert key in refused(last_layer={**manifest["last_layer"], key: 0.123})
         assert key in refused(last_layer={**manifest["last_layer"], key: "1"})
+        assert key in refused(last_layer={**manifest["last_layer"], key: 10**400})
 
     def test_by_leaving_things_out(self, refused: Callable[..., str], manifest: dict[str, Any]) -> None:
         assert "model.tflite" in refused({"model.tflite": None})

@@ -260,7 +260,8 @@ class TestFrames:
         assert Preprocess.from_dict(wanted.to_dict()) == wanted
 
     @pytest.mark.parametrize(
-        "changes", [{"height": 0}, {"width": 10**6}, {"height": "224"}, {"height": True}, {"mean": 127}]
+        "changes",
+        [{"height": 0}, {"width": 10**6}, {"height": "224"}, {"height": True}, {"interpolation": []}, {"mean": 127}],
     )
     def test_values_out_of_place_are_refused(self, changes: dict[str, object]) -> None:
         with pytest.raises(OptionError):
