@@ -78,13 +78,18 @@ class _Sparsity(click.ParamType):
 @click.option("--fine-tune", type=_FineTune(), help="Retrain the backbone too.  [default: auto]")
 @click.option("--teacher", metavar="BUNDLE|BACKBONE", help="Learn from a larger model too, where that helps.")
 @click.option(
+    "--unlabelled",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of pictures from the device, without labels, for the teacher to explain.",
+)
+@click.option(
     "--prune",
     type=float,
     metavar="SHARE",
     help="Make the backbone smaller and faster: 0.5 removes half of its multiply-accumulates, channel by channel.",
 )
 @click.option("--sparsity", type=_Sparsity(), help="Set this share of the weights to zero: a smaller download.")
-@click.option("--clusters", type=int, help="Let the weights of a channel take so many values: a smaller download.")
+@click.option("--clusters", type=int, help="Let the weights of a layer share so many values: a smaller download.")
 @click.option("--exclude-bad", is_flag=True, default=None, help="Leave out photos that the checks object to.")
 @click.option("--seed", type=int, help="Seed of the split and of the training.  [default: 0]")
 @click.option("--workers", type=click.IntRange(min=1), help="Threads that read photos.  [default: one a core]")
@@ -168,7 +173,8 @@ def _build_options(given: dict[str, Any]) -> BuildOptions:
 
     aware = given.get("quantize") == "int8-qat"
     return BuildOptions(
-        **chosen("backbone", "edgetpu_backbone", "weights", "input_size", "normalization", "fine_tune", "teacher"),
+        **chosen("backbone", "edgetpu_backbone", "weights", "input_size", "normalization", "fine_tune"),
+        **chosen("teacher", "unlabelled"),
         **chosen("float_reference", "compare_scratch", "require_edgetpu", "max_drop", "allow_drop"),
         data=DataOptions(**chosen("exclude_bad", "seed", "workers")),
         aware=aware,

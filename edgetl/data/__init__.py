@@ -2,10 +2,11 @@
 
 from edgetl.data.dataset import DataOptions, Dataset, Sample
 from edgetl.data.embedding import embed_all
-from edgetl.data.frames import FrameStore
+from edgetl.data.frames import FrameStore, JoinedFrames
 from edgetl.data.loading import load_folder
 from edgetl.data.report import DatasetReport, Finding
 from edgetl.data.suspects import suspect_labels
+from edgetl.data.unlabelled import load_related, load_unlabelled
 
 __all__ = [
     "DataOptions",
@@ -13,8 +14,11 @@ __all__ = [
     "DatasetReport",
     "Finding",
     "FrameStore",
+    "JoinedFrames",
     "Sample",
     "embed_all",
     "load_folder",
+    "load_related",
+    "load_unlabelled",
     "suspect_labels",
 ]

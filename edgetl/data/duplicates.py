@@ -39,9 +39,11 @@ def near_pairs(
     """Pairs (m, 2) of rows that show nearly the same photo.
 
     `thumbnails` (n, pixels) uint8 and raw `embeddings` (n, d) belong to photos of different content; the
-    yardstick is how close photos of different `labels` (n,) come, so that look-alikes are no duplicates.
+    yardstick is how close photos of different `labels` (m,) come, so that look-alikes are no duplicates; where
+    there are fewer labels than rows, the last rows have none.
     """
-    typical = typical_distance_between_classes(thumbnails, _shape, labels)
+    labelled = len(labels)
+    typical = typical_distance_between_classes(thumbnails[:labelled], _shape, labels)
     pairs = close_pairs(thumbnails, _shape, THUMBNAIL_RATIO * typical)
     if embeddings is None:
         return pairs
@@ -49,7 +51,7 @@ def near_pairs(
     def direction(rows: np.ndarray) -> np.ndarray:
         return _unit(rows.astype(np.float32) - zero_point)
 
-    limit = EMBEDDING_RATIO * typical_distance_between_classes(embeddings, direction, labels)
+    limit = EMBEDDING_RATIO * typical_distance_between_classes(embeddings[:labelled], direction, labels)
     alike = close_pairs(embeddings, direction, limit)
     composed = pair_distances(thumbnails, _shape, alike) <= COMPOSITION_RATIO * typical
     return np.unique(np.concatenate([pairs, alike[composed]]), axis=0)

@@ -97,3 +97,20 @@ class FrameStore:
             f"cannot keep frames in {self._folder}: {(error.strerror or str(error)).lower()}; "
             f"free {needed:.1f} GB there, or set EDGETL_CACHE to a folder on another disk"
         )
+
+
+class JoinedFrames:
+    """Frames of several stores of one size, those of each following those of the one before."""
+
+    def __init__(self, *stores: FrameStore) -> None:
+        self._stores = stores
+        self._ends = np.cumsum([len(store) for store in stores])
+
+    def batch(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Frames in the order asked for, uint8 (m, height, width, 3)."""
+        return np.stack([self._frame(int(index)) for index in indices])
+
+    def _frame(self, index: int) -> np.ndarray:
+        at = int(np.searchsorted(self._ends, index, side="right"))
+        store = self._stores[at]
+        return store[index - int(self._ends[at]) + len(store)]

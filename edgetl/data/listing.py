@@ -60,6 +60,23 @@ def list_photos(source: Path) -> Listing:
         raise DataError(f"cannot list {error.filename or source}: {(error.strerror or str(error)).lower()}") from error
 
 
+def list_pictures(root: Path) -> Listing:
+    """Lists all photos below a folder, with an empty label, whatever folders they lie in. No photo is opened.
+
+    Raises DataError where there is no such folder or no photo in it.
+    """
+    if not root.is_dir():
+        raise DataError(f"no such folder: {root}; name a folder of pictures")
+    try:
+        tree = _walk(root)
+    except OSError as error:
+        raise DataError(f"cannot list {error.filename or root}: {(error.strerror or str(error)).lower()}") from error
+    if not tree.photos:
+        raise DataError(f"no pictures in {root}; name a folder of pictures")
+    photos = tuple(Photo(root.joinpath(*parts), "/".join(parts), "", None) for parts in tree.photos)
+    return Listing(photos, (), dict(sorted(tree.ignored.items())))
+
+
 _CLUTTER = frozenset({"__macosx", "thumbs.db", "desktop.ini", "@eadir"})
 _PATH_COLUMNS = frozenset({"path", "file", "filename", "file_name", "image", "photo"})
 _LABEL_COLUMNS = frozenset({"label", "class", "category"})

@@ -10,10 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Optional, Union
 
-from edgetl.conversion import check
+from edgetl.conversion import Artifact, check
 from edgetl.conversion.origin import Origin, find_origin
-from edgetl.data import Dataset, load_folder
-from edgetl.data.listing import list_photos
+from edgetl.data import Dataset, load_folder, load_unlabelled
+from edgetl.data.listing import list_photos, list_pictures
 from edgetl.errors import DataError, OptionError, StorageError
 from edgetl.evaluation import Report, write_html
 from edgetl.pipeline.candidate import Candidate
@@ -73,6 +73,8 @@ def build(
     require_float(origin, options)
     _check_output(output)
     list_photos(source)  # an unusable folder is told of before anything is compiled
+    if options.unlabelled is not None:
+        list_pictures(options.unlabelled)
 
     with steps.measure("compile backbone"):
         artifact = origin.compile(options.conversion.quantize)
@@ -86,9 +88,9 @@ def build(
         dataset = _load(source, origin, Embedder(artifact.model, origin.preprocess), options, progress)
     with steps.measure("solve last layer"):
         first = solve_stage_1(artifact, dataset)
-    job = Job(origin, dataset, board, options, steps)
+    job = _with_further_pictures(Job(origin, dataset, board, options, steps), artifact)
     chosen = choose_model(first, job)
-    kept, shelf = chosen.candidate, Shelf(name, board, chosen.origin, dataset)
+    kept, shelf = chosen.candidate, Shelf(name, board, chosen.origin, job.dataset)
     with tempfile.TemporaryDirectory(prefix="edgetl-") as scratch:
         with steps.measure("evaluate"):
             shipped = shelf.measure(kept, Path(scratch), progress)
@@ -99,7 +101,7 @@ def build(
         edgetpu = unchanged or compile_for(kept.artifact.model, board)
     report = tell(shelf, first, chosen, shipped, reference, steps.seconds())
     result = _write(output, shelf, kept, report, edgetpu)
-    dataset.close()
+    job.close()
     return result
 
 
@@ -135,6 +137,25 @@ def _load(
             f"no class in {source} has 3 photos that differ, so none can be held back to measure by; add photos"
         )
     return dataset
+
+
+def _with_further_pictures(job: Job, artifact: Artifact) -> Job:
+    """With the unlabelled pictures, and what their check found told with the rest."""
+    if job.options.unlabelled is None:
+        return job
+    embedder = Embedder(artifact.model, job.origin.preprocess)
+    with job.steps.measure("read unlabelled pictures"):
+        unlabelled = load_unlabelled(
+            job.options.unlabelled,
+            job.dataset,
+            embedder,
+            job.options.data.workers,
+            job.options.cache,
+            job.steps.progress,
+        )
+    report = job.dataset.report
+    told = replace(report, findings=(*report.findings, *unlabelled.report.findings))
+    return replace(job, dataset=replace(job.dataset, report=told), unlabelled=unlabelled)
 
 
 def _float_reference(chosen: Chosen, shelf: Shelf, job: Job, scratch: Path) -> Optional[Measured]:

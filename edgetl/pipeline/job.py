@@ -19,7 +19,8 @@ from edgetl.targets import Target
 class Job:
     """One build: its backbone, photos and board, what was asked for, and how long each step took.
 
-    `origin` describes the backbone as it now is: pruning puts a smaller one in its place.
+    `origin` describes the backbone as it now is: pruning puts a smaller one in its place. `unlabelled` are pictures
+    that only a teacher speaks of.
     """
 
     origin: Origin
@@ -27,8 +28,15 @@ class Job:
     board: Target
     options: BuildOptions
     steps: Steps
+    unlabelled: Optional[Dataset] = None
 
     def embed(self, embedder: Embedder, indices: Optional[np.ndarray] = None) -> np.ndarray:
         """Embeddings (n, d) of the photos at `indices`, of all for None; those seen before come from the cache."""
         workers, cache = self.options.data.workers, self.options.cache
         return embed_all(self.dataset, embedder, workers, self.steps.progress, indices, cache)
+
+    def close(self) -> None:
+        """Gives the disk space of all frames back."""
+        self.dataset.close()
+        if self.unlabelled is not None:
+            self.unlabelled.close()

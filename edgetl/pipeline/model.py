@@ -42,7 +42,7 @@ def choose_model(first: Candidate, job: Job) -> Chosen:
     reason = reason_to_stay(first, job)
     tuned = None if reason else fine_tune_stage_2(first, job)
     kept, stages = keep_better(first, tuned, job.dataset, reason)
-    if job.options.teacher is not None:
+    if job.options.teacher is not None or job.unlabelled is not None:
         kept, stages = prefer_distilled(first, kept, stages, job)
     pruning = None
     if job.options.pruning is not None:

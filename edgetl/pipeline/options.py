@@ -24,11 +24,12 @@ class BuildOptions:
     `backbone` is a name or a file, the target's default for None; `edgetpu_backbone` the file that the Edge TPU
     compiler made of it, where `backbone` is a .tflite file; `normalization` the (offset, scale) of a Keras
     file that does not hold its own: it takes (pixel - offset) / scale; `fine_tune` is "auto", "off" or a number
-    of epochs; `teacher` a bundle or a backbone whose answers are learned too; `pruning` makes the backbone smaller
-    (None: it keeps its channels), `sparsity` its weights easier to compress; `max_drop` the points of accuracy
-    that the final model may lose against float (None: no gate), which `allow_drop` only reports; `aware` adds
-    quantization-aware training to int8; `cache` the folder for embeddings and compiled backbones, the user's cache
-    for None.
+    of epochs; `teacher` a bundle or a backbone whose answers are learned too, on the photos and on the pictures in
+    the folder `unlabelled`, which the build's own model teaches where there is no other; `pruning` makes the
+    backbone smaller (None: it keeps its channels), `sparsity` its weights easier to compress; `max_drop` the points
+    of accuracy that the final model may lose against float (None: no gate), which `allow_drop` only reports; `aware`
+    adds quantization-aware training to int8; `cache` the folder for embeddings and compiled backbones, the user's
+    cache for None.
     """
 
     backbone: Optional[str] = None
@@ -48,6 +49,7 @@ class BuildOptions:
     conversion: ConversionOptions = field(default_factory=ConversionOptions)
     training: FineTuneOptions = field(default_factory=FineTuneOptions)
     teacher: Optional[str] = None
+    unlabelled: Optional[Path] = None
     pruning: Optional[PruningOptions] = None
     sparsity: Optional[SparsityOptions] = None
     imitation: ImitationOptions = field(default_factory=ImitationOptions)
@@ -68,8 +70,9 @@ class BuildOptions:
     def needs_frames(self) -> bool:
         """Whether anything after stage 1 looks at the photos again."""
         trains = self.fine_tune != "off" or self.compare_scratch or self.aware
-        changes = self.teacher is not None or self.pruning is not None or self.sparsity is not None
-        return trains or changes or self.float_reference or self.max_drop is not None
+        taught = self.teacher is not None or self.unlabelled is not None
+        changes = self.pruning is not None or self.sparsity is not None
+        return trains or taught or changes or self.float_reference or self.max_drop is not None
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,13 @@ from edgetl.training.options import AugmentationOptions, DistillationOptions, Fi
 
 if TYPE_CHECKING:
     from edgetl.training.distillation import CompiledTeacher, Teacher
-    from edgetl.training.feeding import Frames
+    from edgetl.training.feeding import NO_LABEL, Frames
     from edgetl.training.fine_tuning import FineTuned, fine_tune, from_scratch
     from edgetl.training.last_layer import LastLayer, label_loss
     from edgetl.training.quantization_aware import train_quantization_aware
 
 __all__ = [
+    "NO_LABEL",
     "AugmentationOptions",
     "CompiledTeacher",
     "DistillationOptions",
@@ -36,6 +37,7 @@ __all__ = [
 ]
 
 _NEEDS_TENSORFLOW = {
+    "NO_LABEL": "feeding",
     "CompiledTeacher": "distillation",
     "FineTuned": "fine_tuning",
     "Frames": "feeding",

@@ -6,7 +6,7 @@ import math
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Optional, Protocol
 
 import numpy as np
@@ -18,6 +18,12 @@ Size = tuple[int, int]
 
 _AHEAD = 2  # batches in memory beside the one in use
 _LARGEST_CLASS_WEIGHT = 10.0
+
+NO_LABEL = -1
+"""The label of an image of which only a teacher speaks."""
+
+UNLABELLED_AN_EPOCH = 2000
+"""At most so many images without a label are shown in an epoch, other ones in each; all others are shown in each."""
 
 
 class Batch(NamedTuple):
@@ -41,22 +47,29 @@ class Frames(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Photos:
-    """Frames, their labels as columns (n,) int32, and the indices of those to train on and to validate with."""
+    """Frames, their labels as columns (n,) int32, and the indices of those to train on and to validate with.
+
+    A training image may have NO_LABEL; then it has no weight beside the labels, and a teacher says what it shows.
+    """
 
     frames: Frames
     labels: np.ndarray
     training: np.ndarray
     validation: np.ndarray
 
+    def labelled(self) -> Photos:
+        """The same without the training images that have no label."""
+        return replace(self, training=self.training[self.labels[self.training] != NO_LABEL])
+
     def class_weights(self) -> np.ndarray:
         """Per class, so that all weigh the same together and an image one on average; rare ones at most ten."""
-        counts = np.bincount(self.labels[self.training], minlength=int(self.labels.max()) + 1)
-        weights = len(self.training) / (np.count_nonzero(counts) * np.maximum(counts, 1))
+        counts = np.bincount(self.labels[self.labelled().training], minlength=int(self.labels.max()) + 1)
+        weights = counts.sum() / (np.count_nonzero(counts) * np.maximum(counts, 1))
         return np.minimum(weights, _LARGEST_CLASS_WEIGHT).astype(np.float32)
 
     def steps(self, batch_size: int) -> int:
         """Batches an epoch."""
-        return math.ceil(len(self.training) / batch_size)
+        return math.ceil(self._images_an_epoch() / batch_size)
 
     def varied_batches(
         self, epoch: int, source: Size, target: Size, flip: bool, options: FineTuneOptions
@@ -64,18 +77,29 @@ class Photos:
         """An epoch's batches. Seed and epoch alone decide them: an interrupted training goes on with the same."""
         count, weights = options.batch_size, self.class_weights()
         rng = np.random.default_rng([options.seed, epoch])
-        for indices in np.resize(rng.permutation(self.training), (self.steps(count), count)):
+        for indices in np.resize(self._drawn(rng), (self.steps(count), count)):
             positions = augmentation.draw_positions(rng, count, source, target, options.augmentation, flip)
             colours = augmentation.draw_colours(rng, count, options.augmentation)
             shares = augmentation.draw_shares(rng, count, options.augmentation)
             labels = self.labels[indices]
-            yield Batch(self.frames.batch(indices), labels, weights[labels], positions, colours, shares)
+            of_classes = np.where(labels == NO_LABEL, np.float32(0), weights[labels])
+            yield Batch(self.frames.batch(indices), labels, of_classes, positions, colours, shares)
 
     def validation_batches(self, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Frames and labels, as they are."""
         for first in range(0, len(self.validation), batch_size):
             indices = self.validation[first : first + batch_size]
             yield self.frames.batch(indices), self.labels[indices]
+
+    def _images_an_epoch(self) -> int:
+        labelled = len(self.labelled().training)
+        return labelled + min(len(self.training) - labelled, UNLABELLED_AN_EPOCH)
+
+    def _drawn(self, rng: np.random.Generator) -> np.ndarray:
+        """The training images of an epoch in random order, of those without a label no more than there is room for."""
+        shuffled = rng.permutation(self.training)
+        unlabelled = self.labels[shuffled] == NO_LABEL
+        return shuffled[~unlabelled | (np.cumsum(unlabelled) <= UNLABELLED_AN_EPOCH)]
 
 
 def read_ahead(batches: Iterator[Batch]) -> Iterator[Batch]:

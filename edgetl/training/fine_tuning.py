@@ -61,7 +61,8 @@ def fine_tune(
 
     `model` maps normalised images, (pixel - offset) / scale, to embeddings (n, d). `labels` (all frames) are the
     columns of `start`, a last layer for L2-normalised embeddings; solve it from the training images alone, or
-    validation judges it too kindly. `training` and `validation` are indices into both; with no validation images
+    validation judges it too kindly. An image labelled NO_LABEL takes part where there is a `teacher`, who alone says
+    what it shows. `training` and `validation` are indices into both; with no validation images
     the last epoch is kept. The result is a model of the same input and output with BatchNorm folded into the
     convolutions. On CPUs the same seed gives the same weights every time. `progress` receives (what, steps done,
     steps in all). Raises TrainingError where the loss is no longer a number and StorageError where the checkpoint

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from edgetl.errors import TrainingError
 from edgetl.training import checkpoint, hardware
-from edgetl.training.feeding import Batch, Photos, read_ahead
+from edgetl.training.feeding import NO_LABEL, Batch, Photos, read_ahead
 from edgetl.training.network import Network
 from edgetl.training.options import FineTuneOptions
 
@@ -49,7 +49,8 @@ class Run:
     def _begin(self) -> None:
         if self._options.augmentation.flip is None:
             self.flip = self._mirrored_means_the_same()
-        self._network.soften_head(itertools.islice(self._batches(epoch=0), _BATCHES_TO_SOFTEN_BY))
+        labelled = self._batches(self._photos.labelled(), epoch=0)
+        self._network.soften_head(itertools.islice(labelled, _BATCHES_TO_SOFTEN_BY))
 
     def _train_phase(self, upper_only: bool, last: int) -> None:
         step = self._network.train_step(upper_only, self._averaged_steps())
@@ -66,22 +67,22 @@ class Run:
         return max(1.0, self._options.averaged_share * self._options.epochs * self._steps)
 
     def _train_epoch(self, step: Any) -> dict[str, float]:
-        epoch, loss, hits = len(self.history), tf.constant(0.0), tf.constant(0.0)
-        for number, batch in enumerate(read_ahead(self._batches(epoch)), epoch * self._steps):
+        epoch, loss, hits, labelled = len(self.history), tf.constant(0.0), tf.constant(0.0), 0
+        for number, batch in enumerate(read_ahead(self._batches(self._photos, epoch)), epoch * self._steps):
             rate = tf.constant(self._learning_rate(number), tf.float32)
             batch_loss, batch_hits = step(hardware.share(self._network.strategy, batch), rate)
             loss, hits = loss + batch_loss, hits + batch_hits
+            labelled += int(np.count_nonzero(batch.labels != NO_LABEL))
             if self._progress is not None:
                 self._progress("fine-tuning", number + 1, self._options.epochs * self._steps)
         if not math.isfinite(loss):
             rate = self._options.learning_rate
             raise TrainingError(f"the loss is no longer a number at learning rate {rate}; choose a smaller one")
-        seen = self._steps * self._options.batch_size
-        return {"loss": float(loss) / self._steps, "accuracy": float(hits) / seen}
+        return {"loss": float(loss) / self._steps, "accuracy": float(hits) / labelled}
 
-    def _batches(self, epoch: int) -> Iterator[Batch]:
+    def _batches(self, photos: Photos, epoch: int) -> Iterator[Batch]:
         network = self._network
-        return self._photos.varied_batches(epoch, network.size, network.train_size, self.flip, self._options)
+        return photos.varied_batches(epoch, network.size, network.train_size, self.flip, self._options)
 
     def _learning_rate(self, step: int) -> float:
         """Linear warm-up, then half a cosine down to zero (Loshchilov and Hutter 2017, arXiv 1608.03983)."""

@@ -9,6 +9,7 @@ import pytest
 
 from edgetl.runtime import Embedder, Preprocess
 from edgetl.training import (
+    NO_LABEL,
     AugmentationOptions,
     CompiledTeacher,
     DistillationOptions,
@@ -59,6 +60,16 @@ def test_a_teacher_who_knows_better_is_believed_more_than_wrong_labels(task, tea
     alone = fine_tune(*misled, options=OPTIONS).model
     taught = learned(misled, teacher, answers=1.0, embedding=0.0)
     assert accuracy(taught, task) > accuracy(alone, task)
+
+
+def test_images_without_a_label_are_learned_from_a_teacher_alone(task, teacher):
+    few = np.concatenate([task.training[task.labels[task.training] == label][:2] for label in range(3)])
+    unlabelled = np.setdiff1d(task.training, few)
+    labels = task.labels.copy()
+    labels[unlabelled] = NO_LABEL
+    without = learned(task._replace(training=few), teacher, embedding=100.0)
+    taught = learned(task._replace(labels=labels), teacher, embedding=100.0)
+    assert distance(taught, teacher, task) < 0.8 * distance(without, teacher, task)
 
 
 def test_the_same_seed_gives_the_same_weights(task, teacher):
