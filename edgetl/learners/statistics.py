@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Optional, Union
 
 import numpy as np
@@ -38,12 +38,12 @@ class Statistics:
     def __init__(self, dimension: Optional[int] = None) -> None:
         if dimension is not None and not 0 < dimension <= _MOST_DIMENSIONS:
             raise LearningError(f"dimension is {dimension}; give 1 to {_MOST_DIMENSIONS}")
-        self._dimension = dimension
+        self._dimension = None if dimension is None else int(dimension)
         self._counts: dict[str, int] = {}
         self._sums: dict[str, NDArray[np.int64]] = {}
         self._folded: Optional[NDArray[np.int64]] = None
         self._pending: list[tuple[int, NDArray[Any]]] = []
-        self._largest_gram = 0
+        self._squares = np.zeros(dimension or 1, dtype=np.int64)
 
     @property
     def dimension(self) -> Optional[int]:
@@ -88,6 +88,7 @@ class Statistics:
         rows, labels = self._checked(embedding, label)
         self._reserve(_square_sum_bound(rows))
         self._dimension = rows.shape[1]
+        self._squares = self._squares + _squares_of(rows)
         for name, members in _by_label(rows, labels):
             self._counts[name] = self._counts.get(name, 0) + len(members)
             self._sums[name] = self._sums.get(name, 0) + members.sum(axis=0, dtype=np.int64)
@@ -97,26 +98,28 @@ class Statistics:
         """Undo an `add` of the same embeddings under the same labels, in any order.
 
         Raises:
-            LearningError: the class is unknown or holds fewer embeddings, or what is left of it could not be
-                (something was never added).
+            LearningError: the class is unknown or holds fewer embeddings, or no embeddings have the sums and squares
+                that would be left (something was never added). That is certain to be noticed only of the last ones:
+                the more is held, the more could have been.
         """
         rows, labels = self._checked(embedding, label)
         left = {}
         for name, members in _by_label(rows, labels):
             total = self._sums[name] - members.sum(axis=0, dtype=np.int64) if name in self._sums else None
             left[name] = (self._counts.get(name, 0) - len(members), total)
-        self._check_remains(left)
+        squares = self._squares - _squares_of(rows)
+        self._check_remains(left, squares)
         if len(rows) == self.total:
             _check_emptied(self.gram, _gram_of(rows))
-        self._reserve(_square_sum_bound(rows))
-        self._keep(left)
+        self._keep(left, squares)
         self._postpone(-1, rows)
 
     def merge(self, other: Statistics) -> None:
         """Take in everything another one holds, as if it had been added here."""
         self._match(other.dimension)
-        self._reserve(other._bound())
+        self._reserve(int(other._squares.max()))
         self._dimension = self._dimension or other.dimension
+        self._squares = self._squares + other._squares
         for name, count in other._counts.items():
             self._counts[name] = self._counts.get(name, 0) + count
             self._sums[name] = self._sums.get(name, 0) + other._sums[name]
@@ -134,14 +137,13 @@ class Statistics:
             name: (self._counts.get(name, 0) - count, self._sums.get(name, 0) - other._sums[name])
             for name, count in other._counts.items()
         }
-        self._check_remains(left)
+        squares = self._squares - other._squares
+        self._check_remains(left, squares)
         if not other.total:
             return
         if other.total == self.total:
             _check_emptied(self.gram, other.gram)
-        elif (self.gram.diagonal() < other.gram.diagonal()).any():
-            raise LearningError("cannot subtract statistics that were never merged into these")
-        self._keep(left)
+        self._keep(left, squares)
         self._gram()[...] -= other.gram
 
     def rename(self, old: str, new: str) -> None:
@@ -247,20 +249,25 @@ class Statistics:
         if dimension is not None:
             gram = statistics._gram()
             gram[np.tril_indices(dimension)] = triangle
-            diagonal = gram.diagonal().copy()
-            if (diagonal < 0).any() or (not counts and triangle.any()):
+            statistics._squares = gram.diagonal().copy()
+            classes = ((count, statistics._sums[name]) for name, count in counts.items())
+            if not _can_be(classes, statistics._squares) or (not counts and triangle.any()):
                 raise ValueError("their Gram matrix cannot come from embeddings")
             gram += np.tril(gram, -1).T
-            statistics._largest_gram = int(diagonal.max())
         return statistics
 
     def _checked(self, embedding: ArrayLike, label: Labels) -> tuple[NDArray[Any], list[str]]:
-        rows = np.asarray(embedding)
+        try:
+            rows = np.asarray(embedding)
+        except ValueError as error:
+            raise LearningError(f"these are no embeddings, (d,) or (n, d): {error}") from error
         if rows.dtype.kind not in "iu":
             raise LearningError(f"embeddings are {rows.dtype}; statistics take integers: call to_grid first")
         if rows.ndim not in (1, 2) or rows.shape[-1] == 0:
             raise LearningError(f"embeddings have shape {rows.shape}; give (d,) or (n, d)")
         rows = np.atleast_2d(rows)
+        if not isinstance(label, str) and not hasattr(label, "__iter__"):
+            _check_label(label)
         labels = [label] * len(rows) if isinstance(label, str) else list(label)
         if len(labels) != len(rows):
             raise LearningError(f"{len(rows)} embeddings came with {len(labels)} labels; give one for each")
@@ -278,7 +285,7 @@ class Statistics:
             held = self._dimension
             raise LearningError(f"embeddings have {dimension} numbers; these statistics hold {held}")
 
-    def _check_remains(self, left: dict[str, tuple[int, Any]]) -> None:
+    def _check_remains(self, left: dict[str, tuple[int, Any]], squares: NDArray[np.int64]) -> None:
         for name, (count, total) in left.items():
             if name not in self._counts:
                 known = _listing(self.labels)
@@ -288,8 +295,12 @@ class Statistics:
                 raise LearningError(f"cannot remove {held - count} embeddings from class '{name}' of {held}")
             if count == 0 and total.any():
                 raise LearningError(f"cannot remove from class '{name}' what was never added to it")
+        rest = [(count, self._sums[name]) for name, count in self._counts.items() if name not in left]
+        if not _can_be([*rest, *left.values()], squares):
+            raise LearningError("cannot remove what was never added: no embeddings have the sums that would be left")
 
-    def _keep(self, left: dict[str, tuple[int, Any]]) -> None:
+    def _keep(self, left: dict[str, tuple[int, Any]], squares: NDArray[np.int64]) -> None:
+        self._squares = squares
         for name, (count, total) in left.items():
             if count:
                 self._counts[name], self._sums[name] = count, total
@@ -300,17 +311,12 @@ class Statistics:
         """Refuse what could take an int64 over its edge.
 
         A Gram matrix is positive semidefinite, so no entry is larger than the largest on its diagonal;
-        and over integers no sum is larger than the sum of squares.
+        and over integers no sum is larger than the sum of squares. Postponed additions that are removed again may
+        pass the edge meanwhile: int64 wraps around there and back.
         """
-        if self._largest_gram + growth >= _INT64_END:
-            self._largest_gram = self._bound()
-        if self._largest_gram + growth >= _INT64_END:
+        if int(self._squares.max()) + growth >= _INT64_END:
             held = self.total
             raise LearningError(f"64-bit sums hold no more than these {held} embeddings; start new statistics")
-        self._largest_gram += growth
-
-    def _bound(self) -> int:
-        return int(self.gram.diagonal().max()) if self._counts else 0
 
     def _gram(self) -> NDArray[np.int64]:
         if self._folded is None:
@@ -337,6 +343,7 @@ _VERSION = 1
 _MOST_DIMENSIONS = 1 << 13
 _INT64_END = 1 << 63
 _FLOAT64_EXACT = 1 << 53
+_ROUNDING = 1e-9
 _FOLD_AT = 64
 _LARGEST_BLOCK = 2048
 _STRIP = 128
@@ -350,6 +357,23 @@ def _magnitude(rows: NDArray[Any]) -> int:
 
 def _square_sum_bound(rows: NDArray[Any]) -> int:
     return len(rows) * _magnitude(rows) ** 2
+
+
+def _squares_of(rows: NDArray[Any]) -> NDArray[np.int64]:
+    """(d,) the diagonal of their Gram matrix."""
+    return np.einsum("ij,ij->j", rows, rows, dtype=np.int64, casting="unsafe")
+
+
+def _can_be(classes: Iterable[tuple[int, NDArray[np.int64]]], squares: NDArray[np.int64]) -> bool:
+    """Whether there can be embeddings with these counts and sums (d,) of their classes, and these squares (d,) in all.
+
+    The squares of a class are at least those of its mean times their number (Cauchy and Schwarz).
+    """
+    least = np.zeros(len(squares))
+    for count, total in classes:
+        if count:
+            least += total.astype(np.float64) ** 2 / count
+    return bool((least <= squares * (1 + _ROUNDING)).all())
 
 
 def _by_label(rows: NDArray[Any], labels: list[str]) -> Iterator[tuple[str, NDArray[Any]]]:

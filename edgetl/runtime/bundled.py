@@ -64,7 +64,7 @@ def read_npy(name: str, data: bytes, dtype: str = "float32") -> np.ndarray:
     shape = tuple(int(side) for side in header.groups()[1:] if side is not None) if header else ()
     fits = header is not None and header[1].decode() == kind.str
     if header is None or not fits or len(data) - header.end() != kind.itemsize * math.prod(shape):
-        raise IntegrityError(f"'{name}' is not a {dtype} array as edgetl packs it; build the bundle again")
+        raise IntegrityError(f"'{name}' is no array of {dtype} as edgetl packs it; build the bundle again")
     return np.frombuffer(data, kind, offset=header.end()).reshape(shape)
 
 

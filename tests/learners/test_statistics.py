@@ -156,6 +156,8 @@ class TestRefusals:
             (np.zeros(0, np.int8), "a"),
             (np.zeros(D, np.int8), ""),
             (np.zeros(D, np.int8), [3]),
+            (np.zeros(D, np.int8), None),
+            ([[1], [1, 2]], "a"),
             (np.full(D, LARGEST + 1, np.int32), "a"),
         ],
     )
@@ -174,6 +176,8 @@ class TestRefusals:
             (embeddings(3), "b"),
             (embeddings(1, seed=9), "b"),
             (embeddings(4, seed=9), ["a", "a", "a", "b"]),
+            (embeddings(1, seed=9), "a"),
+            (embeddings(2, seed=9), "a"),
         ],
     )
     def test_what_was_never_added_cannot_be_removed(self, embedding, label):
@@ -195,6 +199,7 @@ class TestRefusals:
             Statistics(4).add(embeddings(1), "a")
         with pytest.raises(LearningError, match="dimension is 0"):
             Statistics(0)
+        assert Statistics(np.int64(4)).to_bytes() == Statistics(4).to_bytes()
 
 
 class TestClasses:
