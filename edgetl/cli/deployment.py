@@ -108,11 +108,15 @@ def _tell_deployed(done: Deployed) -> None:
         f"{replay['latency_ms']:.1f} ms each, on {replay['interpreter']} ({replay['accelerator']})"
     )
     click.echo(f"sent {done.sent_bytes / 1e3:,.0f} of {done.bundle_bytes / 1e3:,.0f} kB, {done.seconds:.1f} s")
-    if installed["carried"] or installed["not_carried"]:
-        lost = f"; {installed['not_carried']} without thumbnail stayed behind" if installed["not_carried"] else ""
-        click.echo(f"{installed['carried']} pictures that were taught there moved along{lost}")
+    _tell_carried(installed, "there")
     if done.service:
         _tell_service(done.service)
+
+
+def _tell_carried(done: dict[str, Any], when: str) -> None:
+    if done["carried"] or done["not_carried"]:
+        lost = f"; {done['not_carried']} without thumbnail stayed behind" if done["not_carried"] else ""
+        click.echo(f"{done['carried']} pictures that were taught {when} moved along{lost}")
 
 
 def _tell_outcomes(outcomes: Sequence[Outcome]) -> None:
@@ -192,12 +196,15 @@ def logs(where: str, lines: int, as_json: bool, **options: Any) -> None:
 @device_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a line.")
 def rollback(where: str, as_json: bool, **options: Any) -> None:
-    """Let a device go back to the bundle that it ran before, with what that had been taught."""
+    """Let a device go back to the bundle that it ran before, with what that had been taught, and what was since."""
     with reach(where, **options) as transport:
         done = transport.tell("rollback")
     if as_json:
         return print_json({"where": where, **done})
     click.echo(f"{where}: back to {done['digest'][:12]}: {done['bundle']}")
+    _tell_carried(done, "since")
+    if done["fault"]:
+        click.echo(f"what was taught since stayed with the bundle that is left: {done['fault']}", err=True)
 
 
 @click.command()

@@ -51,7 +51,7 @@ def _prove(options: argparse.Namespace) -> Dict[str, Any]:
 
 
 def _rollback(options: argparse.Namespace) -> Dict[str, Any]:
-    return {"digest": rollback(options.root), "bundle": str(Slots(options.root).running)}
+    return rollback(options.root).to_dict()
 
 
 def _status(options: argparse.Namespace) -> Dict[str, Any]:

@@ -18,6 +18,7 @@ from typing import Optional
 
 from edgetl.durable import replace_file
 from edgetl.errors import InstallError
+from edgetl.runtime.carrying import carry_back
 from edgetl.runtime.service import require_service, restart_service
 from edgetl.runtime.settings import Settings, read_settings
 from edgetl.runtime.slots import Slot, Slots
@@ -87,6 +88,7 @@ def go_back(slots: Slots, failed: Slot, reason: str) -> None:
             slots.rollback()
     with contextlib.suppress(InstallError):  # the reason to go back is what must be told
         tell_switch(read_settings(slots.root), slots)
+    carry_back(failed, slots.current)
     raise InstallError(f"{reason}; the device went back to its previous bundle")
 
 

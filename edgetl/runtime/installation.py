@@ -11,19 +11,17 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterator, Mapping, Optional, Tuple, Union
+from typing import Any, Dict, Iterator, Optional, Tuple, Union
 
 from edgetl.bundle import Bundle, open_bundle, write_bundle
 from edgetl.errors import BundleError, CanaryError, InstallError, IntegrityError, SignatureError
 from edgetl.learners.difference import apply_difference
 from edgetl.runtime.canaries import Replay
+from edgetl.runtime.carrying import Carried, carry, carry_back
 from edgetl.runtime.health import begin_probation, check_health, go_back, tell_switch, watch_probation
-from edgetl.runtime.journal import FILE as JOURNAL
-from edgetl.runtime.learner import Learner
 from edgetl.runtime.settings import Settings, read_settings
-from edgetl.runtime.sharing import read_taught
 from edgetl.runtime.slots import Slot, Slots
 from edgetl.signing import trusted_keys, verify
 
@@ -58,6 +56,25 @@ class Installed:
         return {**asdict(self), "removed": list(self.removed)}
 
 
+@dataclass(frozen=True)
+class RolledBack:
+    """A bundle that runs again."""
+
+    digest: str
+    bundle: str
+    """The path to run it by."""
+    carried: int
+    """Pictures that were taught since, and that it has learned."""
+    not_carried: int
+    """Pictures that stayed behind: the backbone is another, and they have no thumbnail."""
+    fault: str
+    """Why nothing that was taught since could be carried back; else empty."""
+
+    def to_dict(self) -> Dict[str, Any]:
+        """As JSON takes it."""
+        return asdict(self)
+
+
 def install(
     source: Union[str, os.PathLike[str]],
     root: Union[str, os.PathLike[str]],
@@ -84,7 +101,7 @@ def install(
         _require_admissible(bundle, slots, settings, allow_downgrade)
         with _filled(slots, bundle) as filled:
             replay = prove(filled.bundle)
-            moved = _Moved() if fresh else _move(former, filled, _Moved())
+            carried = Carried() if fresh else carry(former, filled, Carried())
             check_health(settings, filled.bundle)
         slot = slots.of(bundle.digest)
         if slot != former:
@@ -94,7 +111,7 @@ def install(
         removed = slots.prune(settings.slots)
     if slot != former:
         _settle(slots, settings, slot)
-        moved = moved if fresh else _move(former, slot, moved)
+        carried = carried if fresh else carry(former, slot, carried)
         watch_probation(slots)
     return Installed(
         digest=bundle.digest,
@@ -104,22 +121,24 @@ def install(
         previous=slots.previous.digest if slots.previous else None,
         changed=slot != former,
         replay=replay,
-        carried=moved.pictures,
-        not_carried=moved.lost,
+        carried=carried.pictures,
+        not_carried=carried.lost,
         removed=tuple(removed),
     )
 
 
-def rollback(root: Union[str, os.PathLike[str]]) -> str:
-    """Goes back to the bundle that ran before, with what had been taught to it; returns its digest.
+def rollback(root: Union[str, os.PathLike[str]]) -> RolledBack:
+    """Goes back to the bundle that ran before, with what had been taught to it; what was taught since is learned anew.
 
-    What was taught since stays with the bundle that is left, until that is pruned. Raises InstallError.
+    Corrections of what both had been taught stay with the bundle that is left, until that is pruned. Raises
+    InstallError where there is none to go back to.
     """
     slots = Slots(root)
     with slots.locked():
-        digest = slots.rollback().digest
+        left, slot = slots.current, slots.rollback()
     tell_switch(read_settings(slots.root), slots)
-    return digest
+    carried = carry_back(left, slot)
+    return RolledBack(slot.digest, str(slots.running), carried.pictures, carried.lost, carried.fault)
 
 
 def prove(bundle: Path) -> Replay:
@@ -138,29 +157,6 @@ def prove(bundle: Path) -> Replay:
         said = ran.stderr.decode(errors="replace").strip().splitlines() or ["it said nothing"]
         raise CanaryError(said[-1].partition("edgetl: ")[2] or said[-1])
     return Replay(**json.loads(ran.stdout))
-
-
-@dataclass(frozen=True)
-class _Moved:
-    """What was taught to one bundle and has moved to another."""
-
-    pictures: int = 0
-    lost: int = 0
-    labels: Mapping[str, str] = field(default_factory=dict)
-    """Of every picture, by its origin."""
-
-
-def _move(former: Optional[Slot], slot: Slot, moved: _Moved) -> _Moved:
-    """Teaches a slot what the former one was taught, but for what has moved already."""
-    if former is None or former == slot or not (former.state / JOURNAL).is_file():
-        return moved
-    labels = {picture.origin: picture.label for picture in read_taught(former.state).pictures}
-    if labels == moved.labels:
-        return moved
-    with Learner(slot.bundle, slot.state) as learner:
-        step = learner.merge(former.state)
-        learner.publish()
-    return _Moved(moved.pictures + len(step.pictures), step.not_carried, labels)
 
 
 def _settle(slots: Slots, settings: Settings, slot: Slot) -> None:

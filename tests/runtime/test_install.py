@@ -159,6 +159,38 @@ class TestRollingBack:
                 rollback(root)
             install(releases.first, root)
 
+    def test_it_learns_what_was_taught_since(self, releases: Releases, root: Path) -> None:
+        install(releases.first, root)
+        with teach_running(root) as learner:
+            learner.teach(frame("grey"), "grey")
+        install(releases.second, root)
+        with teach_running(root) as learner:
+            learner.teach_many([frame("yellow", seed) for seed in range(3)], "yellow")
+        done = rollback(root)
+        assert (done.carried, done.not_carried, done.fault) == (3, 0, "")
+        with teach_running(root) as learner:
+            assert learner.status().pictures["grey"]["taught"] == 1
+            assert learner.classifier().predict(frame("yellow", 9)).label == "yellow"
+
+    def test_another_backbone_needs_thumbnails_for_that(self, releases: Releases, root: Path) -> None:
+        install(releases.first, root)
+        install(releases.other_backbone, root)
+        for thumbnails, label in ((True, "yellow"), (False, "grey")):
+            with teach_running(root, thumbnails=thumbnails) as learner:
+                learner.teach(frame(label), label)
+        done = rollback(root)
+        assert (done.carried, done.not_carried) == (1, 1)
+
+    def test_a_damaged_state_does_not_hinder_it(self, releases: Releases, root: Path) -> None:
+        install(releases.first, root)
+        install(releases.second, root)
+        with teach_running(root) as learner:
+            learner.teach(frame("yellow"), "yellow")
+        (root / "current/bundle.state/journal.sqlite").write_bytes(b"nothing")
+        done = rollback(root)
+        assert "journal.sqlite" in done.fault
+        assert running(root) == digest_of(releases.first)
+
     def test_the_bundle_that_was_left_can_be_installed_again(self, releases: Releases, root: Path) -> None:
         install(releases.first, root)
         install(releases.second, root)
