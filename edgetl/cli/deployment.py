@@ -142,7 +142,7 @@ def _outcome_row(outcome: Outcome) -> list[str]:
     "--run-options",
     metavar="OPTIONS",
     help="What it gives edgetl run, such as \"--source /srv/photos --watch\".  [default: as before; at first "
-    "--source camera]",
+    "--source camera --changes]",
 )
 @click.option("--remove", is_flag=True, help="Stop the service, and remove it.")
 @device_options

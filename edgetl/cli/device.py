@@ -11,7 +11,8 @@ import click
 
 from edgetl.cli import print_json
 from edgetl.cli.console import print_table
-from edgetl.cli.learning import has_state, open_classifier, state_option
+from edgetl.cli.learning import has_state, open_classifier, require_no_state, state_option
+from edgetl.cli.reaching import BUNDLE_OR_DEVICE, device_options, is_bundle, reach, require_here
 from edgetl.cli.showing import Display, open_display
 from edgetl.cli.stopping import GracefulStop
 from edgetl.errors import ImageError, OptionError
@@ -47,6 +48,13 @@ NOTHING_READ = 1
     "One at a time, for 30 seconds at most; meanwhile a camera's images of LABEL are passed over, files wait.",
 )
 @click.option("--threads", type=click.IntRange(min=1), help="Interpreter threads; the machine's cores by default.")
+@click.option(
+    "--changes",
+    "only_changes",
+    is_flag=True,
+    help="Print an image only where its label is another one than before, or it begins or ends to be unlike anything "
+    "taught, once a second at most; and a summary every hour.",
+)
 @state_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line for every image.")
 def run(
@@ -56,6 +64,7 @@ def run(
     only_new: bool,
     commands: Sequence[tuple[str, str]],
     threads: Optional[int],
+    only_changes: bool,
     state: Optional[Path],
     as_json: bool,
 ) -> None:
@@ -77,7 +86,7 @@ def run(
         classifier = open_classifier(bundle, state, threads, observe=True)
         _tell_beforehand(classifier, hooks)
         tell_ready()
-        with hooks, open_display(as_json, is_camera(source)) as display:
+        with hooks, open_display(as_json, is_camera(source), only_changes) as display:
             read, unread = _classify(classifier, _open_source(source, watches, only_new), display, hooks, stop)
     if unread:
         _warn(f"{unread} image{'s' if unread > 1 else ''} could not be read")
@@ -86,7 +95,7 @@ def run(
 
 
 @click.command()
-@click.argument("bundle", type=click.Path(path_type=Path), required=False)
+@click.argument("where", required=False, metavar=f"[{BUNDLE_OR_DEVICE}]")
 @click.option(
     "--seconds",
     type=click.FloatRange(min=0, min_open=True),
@@ -103,10 +112,11 @@ def run(
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="Store what --json printed on a board, instead of measuring here.",
 )
-@click.option("--target", "target_name", metavar="NAME", help="Whose latency it is.  [default: what BUNDLE is for]")
+@click.option("--target", "target_name", metavar="NAME", help="Whose latency it is.  [default: what the bundle is for]")
+@device_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 def bench(
-    bundle: Optional[Path],
+    where: Optional[str],
     seconds: float,
     threads: Optional[int],
     state: Optional[Path],
@@ -114,25 +124,45 @@ def bench(
     imported: Optional[Path],
     target_name: Optional[str],
     as_json: bool,
+    **options: Any,
 ) -> None:
-    """Measure BUNDLE on this machine: latency, throughput, start-up, memory and, where they can be read, heat and
-    throttling.
+    """Measure a bundle: latency, throughput, start-up, memory and, where they can be read, heat and throttling.
 
-    To have builds estimate from your own board, run edgetl bench BUNDLE --json > FILE there, and
-    edgetl bench --import FILE on the workstation.
+    A file is measured on this machine. On a device, which is whatever is no file and does not end in .edgetl, the
+    bundle that runs is measured while its service pauses, and the latency is stored here: later builds estimate from
+    your own board. Where it cannot be reached, run edgetl bench BUNDLE --json > FILE there, and edgetl bench --import
+    FILE here.
     """
-    if bundle is not None and imported is None:
-        measured = _measure(bundle, seconds, threads, state)
-    elif imported is not None and bundle is None:
+    if (where is None) == (imported is None):
+        raise OptionError("give a BUNDLE or a device to measure, or --import FILE to store what was measured elsewhere")
+    is_there = where is not None and not is_bundle(where)
+    if not is_there:
+        require_here(**options)
+    if imported is not None:
         measured = _read_measured(imported)
+    elif is_there:
+        measured = _measure_there(str(where), seconds, threads, state, options)
     else:
-        raise OptionError("give a BUNDLE to measure, or --import FILE to store what was measured elsewhere")
+        measured = _measure(Path(str(where)), seconds, threads, state)
     if as_json:
         print_json(measured)
     elif imported is None:
         print_table(["", measured["bundle"]], list(_rows(measured)))
-    if store or imported is not None:
+    if store or imported is not None or is_there:
         click.echo(_store(measured, target_name), err=as_json)
+
+
+def _measure_there(
+    where: str, seconds: float, threads: Optional[int], state: Optional[Path], options: dict[str, Any]
+) -> dict[str, Any]:
+    from edgetl.deployment import bench as measure
+
+    require_no_state(state)
+    with reach(where, **options) as transport:
+        measured = measure(transport, seconds, threads)
+    if measured["note"]:
+        _warn(f"{where}: {measured['note']}")
+    return measured
 
 
 def _measure(bundle: Path, seconds: float, threads: Optional[int], state: Optional[Path]) -> dict[str, Any]:

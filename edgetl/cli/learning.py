@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Callable, Optional
 import click
 
 from edgetl.cli import print_json
-from edgetl.cli.console import print_table
+from edgetl.cli.console import print_table, show_progress
+from edgetl.cli.reaching import BUNDLE_OR_DEVICE, device_options, is_bundle, reach, require_here
 from edgetl.errors import OptionError
 
 if TYPE_CHECKING:
-    from edgetl.learners import Adaptation, Drift
+    from edgetl.learners import Adaptation
     from edgetl.runtime import Classifier, Learner
-    from edgetl.runtime.guard import Effect
     from edgetl.runtime.steps import Step
 
 REFUSED = 1
@@ -58,6 +58,12 @@ def has_state(bundle: Path, state: Optional[Path]) -> bool:
     return state is not None or state_folder(bundle).is_dir()
 
 
+def require_no_state(state: Optional[Path]) -> None:
+    """Raise OptionError where a state was named for a device, which has its own."""
+    if state is not None:
+        raise OptionError("--state goes with a bundle here; on a device it is that of the bundle that runs")
+
+
 @contextmanager
 def open_learner(bundle: Path, state: Optional[Path], **options: Any) -> Iterator[Learner]:
     """A learner for one verb, closed at its end."""
@@ -74,6 +80,13 @@ def _verb(command: Command) -> click.Command:
     return click.command()(bundle(state_option(as_json(command))))
 
 
+def _verb_also_there(command: Command) -> click.Command:
+    """What the learning verbs have in common that serve a device too."""
+    where = click.argument("where", metavar=BUNDLE_OR_DEVICE)
+    as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of lines.")
+    return click.command()(where(state_option(device_options(as_json(command)))))
+
+
 def guard_option(then: str) -> Callable[[Command], Command]:
     """`--guard`, the same for every step that may cost the known classes something; `then` is what a refusal means."""
     return click.option(
@@ -84,14 +97,14 @@ def guard_option(then: str) -> Callable[[Command], Command]:
     )
 
 
-@_verb
+@_verb_also_there
 @click.argument("label")
 @click.argument("images", nargs=-1, metavar="[IMAGE]...")
 @guard_option("the pictures wait")
 @click.option("--thumbnails", is_flag=True, help="Keep small JPEGs too, for a later backbone to learn from.")
 @click.option("--threads", type=click.IntRange(min=1), help="Interpreter threads; the machine's cores by default.")
 def teach(
-    bundle: Path,
+    where: str,
     label: str,
     images: Sequence[str],
     guard: Optional[float],
@@ -99,25 +112,32 @@ def teach(
     threads: Optional[int],
     state: Optional[Path],
     as_json: bool,
+    **options: Any,
 ) -> None:
-    """Teach BUNDLE that each IMAGE (or every one in a folder) shows LABEL, which may be a new class.
+    """Teach a bundle, a file here or the one that a device runs, that each IMAGE (or every one in a folder) shows
+    LABEL, which may be a new class.
 
-    Without an IMAGE, the pictures of LABEL that the guard refused before are tried again.
+    Without an IMAGE, the pictures of LABEL that the guard refused before are tried again. A device is whatever is no
+    file and does not end in .edgetl; it is sent the pictures, and keeps none of them.
     """
     from edgetl.runtime import iterate
 
     pictures = [found.image for source in images for found in iterate(source)]
-    unreadable: list[str] = []
-    with open_learner(bundle, state, threads=threads, thumbnails=thumbnails) as learner:
-        step = learner.teach_many(
-            pictures,
-            label,
-            guard=100 if guard is None and not pictures else guard,
-            on_unreadable=lambda error: unreadable.append(str(error)),
-        )
-        for line in unreadable:
-            click.echo(line, err=True)
-        _tell(learner, step, as_json, _taught_line(step), unreadable=unreadable)
+    if is_bundle(where):
+        from edgetl.runtime.running import teach_pictures
+
+        require_here(**options)
+        with open_learner(Path(where), state, threads=threads, thumbnails=thumbnails) as learner:
+            told = teach_pictures(learner, iter(pictures) if pictures else None, label, guard)
+    else:
+        from edgetl.deployment import teach as teach_there
+
+        require_no_state(state)
+        with reach(where, **options) as transport, show_progress() as progress:
+            told = teach_there(transport, label, pictures, guard, thumbnails, threads, progress)
+    for line in told["unreadable"]:
+        click.echo(line, err=True)
+    _tell(told, as_json, _taught_line(told))
 
 
 @_verb
@@ -129,7 +149,7 @@ def correct(
 ) -> None:
     """Give PICTURE, by its id in the history, the right LABEL."""
     with open_learner(bundle, state) as learner:
-        _tell(learner, learner.correct(picture, label, guard), as_json, f"picture {picture} is a '{label}' now")
+        _tell_step(learner, learner.correct(picture, label, guard), as_json, f"picture {picture} is a '{label}' now")
 
 
 @_verb
@@ -149,9 +169,9 @@ def forget(
         raise OptionError("give the id of a picture, or --class LABEL; see the ids: edgetl history")
     with open_learner(bundle, state) as learner:
         if label is not None:
-            _tell(learner, learner.forget_class(label, guard), as_json, f"class '{label}' is forgotten")
+            _tell_step(learner, learner.forget_class(label, guard), as_json, f"class '{label}' is forgotten")
         elif picture is not None:
-            _tell(learner, learner.forget(picture, guard), as_json, f"picture {picture} is forgotten")
+            _tell_step(learner, learner.forget(picture, guard), as_json, f"picture {picture} is forgotten")
 
 
 @_verb
@@ -160,7 +180,7 @@ def forget(
 def rename(bundle: Path, old: str, new: str, state: Optional[Path], as_json: bool) -> None:
     """Give class OLD the name NEW."""
     with open_learner(bundle, state) as learner:
-        _tell(learner, learner.rename(old, new), as_json, f"class '{old}' is called '{new}' now")
+        _tell_step(learner, learner.rename(old, new), as_json, f"class '{old}' is called '{new}' now")
 
 
 @_verb
@@ -173,7 +193,7 @@ def adapt(bundle: Path, guard: Optional[float], state: Optional[Path], as_json: 
     """
     with open_learner(bundle, state) as learner:
         step = learner.adapt(guard)
-        _tell(learner, step, as_json, _adapted_line(step.adaptation))
+        _tell_step(learner, step, as_json, _adapted_line(step.adaptation))
 
 
 @_verb
@@ -182,14 +202,14 @@ def undo(bundle: Path, state: Optional[Path], as_json: bool) -> None:
     with open_learner(bundle, state) as learner:
         step = learner.undo()
         undone = next(entry for entry in learner.history() if entry.id == step.subject)
-        _tell(learner, step, as_json, f"step {undone.step} ({undone.kind}) is undone")
+        _tell_step(learner, step, as_json, f"step {undone.step} ({undone.kind}) is undone")
 
 
 @_verb
 def reset(bundle: Path, state: Optional[Path], as_json: bool) -> None:
     """Go back to what BUNDLE was shipped with; undo brings what was taught back."""
     with open_learner(bundle, state) as learner:
-        _tell(learner, learner.reset(), as_json, "back to what was shipped; edgetl undo takes that back")
+        _tell_step(learner, learner.reset(), as_json, "back to what was shipped; edgetl undo takes that back")
 
 
 @_verb
@@ -202,7 +222,7 @@ def merge(
     with open_learner(bundle, state) as learner:
         step = learner.merge(*sources, guard=guard)
         lost = f"; {step.not_carried} of another backbone, without thumbnail, were not" if step.not_carried else ""
-        _tell(learner, step, as_json, f"{len(step.pictures)} pictures were taken in{lost}")
+        _tell_step(learner, step, as_json, f"{len(step.pictures)} pictures were taken in{lost}")
 
 
 @_verb
@@ -216,48 +236,81 @@ def history(bundle: Path, state: Optional[Path], as_json: bool) -> None:
     print_table(header, [[_cell(value) for value in _row(entry)] for entry in entries])
 
 
-@_verb
-def status(bundle: Path, state: Optional[Path], as_json: bool) -> None:
-    """Tell what BUNDLE knows with what it was taught, and whether what it sees still looks like that."""
-    with open_learner(bundle, state) as learner:
-        found = learner.status()
+@_verb_also_there
+def status(where: str, state: Optional[Path], as_json: bool, **options: Any) -> None:
+    """Tell what a bundle, a file here or the one that a device runs, knows with what it was taught, and whether what
+    it sees still looks like that.
+
+    A device is whatever is no file and does not end in .edgetl; of one it tells too what it is, and how its service
+    does. For several devices: edgetl devices.
+    """
+    if is_bundle(where):
+        require_here(**options)
+        with open_learner(Path(where), state) as learner:
+            found = learner.status().to_dict()
+        return print_json(found) if as_json else _tell_status(found)
+    require_no_state(state)
+    with reach(where, **options) as transport:
+        device = transport.tell("status")
+        learned = transport.tell("learned") if device["running"] else None
     if as_json:
-        return print_json(found.to_dict())
-    rows = [[label, str(count["shipped"]), str(count["taught"])] for label, count in found.pictures.items()]
+        return print_json({"where": where, **device, "learned": learned})
+    _tell_device(where, device)
+    if learned:
+        _tell_status(learned)
+
+
+def _tell_device(where: str, device: dict[str, Any]) -> None:
+    running, machine, service = device["running"], device["machine"], device["service"]
+    runs = f"{running.get('name', 'what is damaged')} {running['digest'][:12]} runs" if running else "nothing runs"
+    click.echo(f"{where}: {runs} on {machine['board'] or machine['architecture']}, {machine['interpreter']}")
+    if service:
+        again = f", {service['restarts']} restarts" if service.get("restarts") else ""
+        click.echo(f"service: {service['state']}{again}")
+    if device["probation_seconds_left"]:
+        click.echo(f"on probation for {device['probation_seconds_left']:.0f} s more")
+    if device["previous"]:
+        click.echo(f"before it ran {device['previous'][:12]}; back to that: edgetl rollback {where}")
+
+
+def _tell_status(found: Mapping[str, Any]) -> None:
+    rows = [[label, str(count["shipped"]), str(count["taught"])] for label, count in found["pictures"].items()]
     print_table(["class", "shipped", "taught"], rows)
-    forgotten = f"; forgotten: {', '.join(found.forgotten_classes)}" if found.forgotten_classes else ""
+    forgotten = f"; forgotten: {', '.join(found['forgotten_classes'])}" if found["forgotten_classes"] else ""
     click.echo(
-        f"{found.bundle}, {found.steps} steps, {found.pending} pictures pending{forgotten}\n"
-        f"{found.state}: {found.size_bytes / 1e6:.1f} MB{'' if found.writable else ', read-only'}"
+        f"{found['bundle']}, {found['steps']} steps, {found['pending']} pictures pending{forgotten}\n"
+        f"{found['state']}: {found['size_bytes'] / 1e6:.1f} MB{'' if found['writable'] else ', read-only'}"
     )
-    if found.halvings:
-        click.echo(f"adapted: what was shipped counts {_weights(found.halvings)}")
-    _tell_drift(found.drift)
+    if found["halvings"]:
+        click.echo(f"adapted: what was shipped counts {_weights(found['halvings'])}")
+    _tell_drift(found["drift"])
 
 
-def _tell(learner: Learner, step: Step, as_json: bool, line: str, **more: Any) -> None:
-    """Publish the last layer to whoever is running, then say what was done and what it costs; a refusal ends it."""
-    learner.publish()
-    labels = list(learner.last_layer().labels)
-    effect = learner.effect(step.id) if step.accepted and step.id else step.effect
+def _tell_step(learner: Learner, step: Step, as_json: bool, line: str) -> None:
+    from edgetl.runtime.running import tell_step
+
+    _tell(tell_step(learner, step), as_json, line)
+
+
+def _tell(told: dict[str, Any], as_json: bool, line: str) -> None:
+    """Say what a step did and what it costs; one that was refused ends the process."""
     if as_json:
-        told = {**step.to_dict(), "effect": effect and effect.to_dict()}
-        print_json({**told, "labels": labels, "state": str(learner.folder), **more})
+        print_json(told)
     else:
-        refusal = f"refused: this {step.kind} would cost too much; nothing was changed"
-        click.echo(f"step {step.id}: {line}" if step.id else line if step.accepted else refusal)
-        click.echo(f"classes: {', '.join(labels)}")
-        if effect is not None:
-            _tell_effect(effect)
-    if not step.accepted:
+        refusal = f"refused: this {told['kind']} would cost too much; nothing was changed"
+        click.echo(f"step {told['id']}: {line}" if told["id"] else line if told["accepted"] else refusal)
+        click.echo(f"classes: {', '.join(told['labels'])}")
+        if told["effect"]:
+            _tell_effect(told["effect"])
+    if not told["accepted"]:
         raise SystemExit(REFUSED)
 
 
-def _taught_line(step: Step) -> str:
-    count = f"{len(step.pictures)} picture{'s' if len(step.pictures) != 1 else ''}"
-    if step.accepted:
-        return f"taught '{step.label}' with {count}"
-    return f"refused: {count} of '{step.label}' would cost too much, and wait for more"
+def _taught_line(told: Mapping[str, Any]) -> str:
+    count = f"{len(told['pictures'])} picture{'s' if len(told['pictures']) != 1 else ''}"
+    if told["accepted"]:
+        return f"taught '{told['label']}' with {count}"
+    return f"refused: {count} of '{told['label']}' would cost too much, and wait for more"
 
 
 def _adapted_line(found: Adaptation) -> str:
@@ -276,16 +329,19 @@ def _weights(halvings: Mapping[str, int]) -> str:
     return ", ".join(f"1/{2**count} for {label}" for label, count in halvings.items() if count)
 
 
-def _tell_drift(drift: Drift) -> None:
-    click.echo(f"drift: {drift.verdict} ({drift.pictures} pictures classified since the latest step)")
-    for name, signal in drift.signals.items():
+def _tell_drift(drift: Mapping[str, Any]) -> None:
+    click.echo(f"drift: {drift['verdict']} ({drift['pictures']} pictures classified since the latest step)")
+    for name, signal in drift["signals"].items():
         click.echo(
-            f"  {name} {signal.value:.2f}: usual {signal.usual:.2f}, drifting at {signal.drifting:.2f}, "
-            f"changed at {signal.changed:.2f}"
+            f"  {name} {signal['value']:.2f}: usual {signal['usual']:.2f}, drifting at {signal['drifting']:.2f}, "
+            f"changed at {signal['changed']:.2f}"
         )
 
 
-def _tell_effect(effect: Effect) -> None:
+def _tell_effect(told: dict[str, Any]) -> None:
+    from edgetl.runtime.guard import Effect
+
+    effect = Effect.from_dict(told)
     click.echo(f"known classes, on guard pictures: {0 - effect.cost_points:+.1f} points")
     for label in effect.losers:
         click.echo(f"  {label}: {effect.before[label]:.1%} -> {effect.after[label]:.1%}")

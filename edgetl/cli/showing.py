@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Optional, Protocol
 
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 TOP = 5
 """Classes in the live table."""
 BAR_WIDTH = 24
+SUMMARY_SECONDS = 3600
+"""Between two summaries where only changes are told."""
+LEAST_SECONDS = 1.0
+"""Between two changes: a label that flickers is not told each time, for a log may lie on an SD card."""
 REFRESHES_PER_SECOND = 8
 
 
@@ -34,13 +39,76 @@ class Display(Protocol):
         """Say that an image cannot be read."""
 
 
-def open_display(as_json: bool, is_camera: bool) -> AbstractContextManager[Display]:
+def open_display(as_json: bool, is_camera: bool, only_changes: bool = False) -> AbstractContextManager[Display]:
     """What fits standard output; a camera has no record in a terminal, its table changes in place."""
+    if only_changes:
+        return Changes(_JsonLines() if as_json else _Lines())
     if as_json:
         return nullcontext(_JsonLines())
     if sys.stdout.isatty():
         return _LiveTable(keeps_record=not is_camera)
     return nullcontext(_Lines())
+
+
+class _Record(Display, Protocol):
+    """A display that is read later."""
+
+    def sum_up(self, summary: dict[str, Any]) -> None:
+        """Say what there was since the last summary."""
+
+
+class Changes:
+    """Passes on what differs from what was told last, by label or by being novel, and a summary every hour.
+
+    Used as a context, it ends with a summary. `clock` gives seconds.
+    """
+
+    def __init__(self, record: _Record, clock: Callable[[], float] = time.monotonic) -> None:
+        self._record = record
+        self._clock = clock
+        self._told: Optional[tuple[str, bool]] = None
+        self._told_at = 0.0
+        self._begin()
+
+    def __enter__(self) -> Changes:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        if self._images or self._unread:
+            self._sum_up()
+
+    def show(self, name: str, prediction: Prediction) -> None:
+        """Count an image, and show it where it is a change."""
+        self._images[prediction.label] += 1
+        self._novel += bool(prediction.is_novel)
+        found, now = (prediction.label, bool(prediction.is_novel)), self._clock()
+        if found != self._told and (self._told is None or now - self._told_at >= LEAST_SECONDS):
+            self._told, self._told_at = found, now
+            self._record.show(name, prediction)
+        if now - self._since >= SUMMARY_SECONDS:
+            self._sum_up()
+
+    def complain(self, name: str, error: ImageError) -> None:
+        """Count an image that cannot be read, and say so."""
+        self._unread += 1
+        self._record.complain(name, error)
+
+    def _begin(self) -> None:
+        self._since = self._clock()
+        self._images: Counter[str] = Counter()
+        self._novel, self._unread = 0, 0
+
+    def _sum_up(self) -> None:
+        self._record.sum_up(
+            {
+                "seconds": round(self._clock() - self._since, 1),
+                "images": sum(self._images.values()),
+                "labels": dict(self._images.most_common()),
+                "novel": self._novel,
+                "unread": self._unread,
+            }
+        )
+        self._begin()
 
 
 class _JsonLines:
@@ -61,6 +129,9 @@ class _JsonLines:
     def complain(self, name: str, error: ImageError) -> None:
         print_json({"source": name, "error": str(error)})
 
+    def sum_up(self, summary: dict[str, Any]) -> None:
+        print_json({"summary": summary})
+
 
 class _Lines:
     """One line an image; what cannot be read goes to standard error."""
@@ -70,6 +141,13 @@ class _Lines:
 
     def complain(self, name: str, error: ImageError) -> None:
         click.echo(str(error), err=True)
+
+    def sum_up(self, summary: dict[str, Any]) -> None:
+        labels = ", ".join(f"{label} {count:,}" for label, count in summary["labels"].items())
+        click.echo(
+            f"in {summary['seconds'] / 60:.0f} minutes {summary['images']:,} images: {labels or 'none'}; "
+            f"{summary['novel']:,} unlike anything it was taught, {summary['unread']:,} not readable"
+        )
 
 
 class _LiveTable:

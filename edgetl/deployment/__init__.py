@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from edgetl.deployment.delivery import Deployed, deploy
 from edgetl.deployment.fleet import Outcome, deploy_each, slowest
+from edgetl.deployment.lessons import teach
+from edgetl.deployment.measurement import bench
 from edgetl.deployment.retrieval import pull
 from edgetl.deployment.serving import install_service
 from edgetl.deployment.transport import LocalTransport, Transport, connect
@@ -13,10 +15,12 @@ __all__ = [
     "LocalTransport",
     "Outcome",
     "Transport",
+    "bench",
     "connect",
     "deploy",
     "deploy_each",
     "install_service",
     "pull",
     "slowest",
+    "teach",
 ]

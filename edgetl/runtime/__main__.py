@@ -20,6 +20,7 @@ from edgetl.runtime.health import check_running
 from edgetl.runtime.installation import install, rollback
 from edgetl.runtime.inventory import take_inventory
 from edgetl.runtime.native_output import native_stderr_aside
+from edgetl.runtime.running import bench_running, describe_learned, teach_running
 from edgetl.runtime.service import RUN_OPTIONS, install_service, read_log, remove_service
 from edgetl.runtime.settings import Settings, read_settings, write_settings
 from edgetl.runtime.slots import Slots, default_root
@@ -56,6 +57,20 @@ def _rollback(options: argparse.Namespace) -> Dict[str, Any]:
 
 def _status(options: argparse.Namespace) -> Dict[str, Any]:
     return take_inventory(options.root)
+
+
+def _learned(options: argparse.Namespace) -> Dict[str, Any]:
+    return describe_learned(options.root)
+
+
+def _teach(options: argparse.Namespace) -> Dict[str, Any]:
+    return teach_running(
+        options.root, options.file, options.label, options.guard, options.thumbnails, options.threads
+    )
+
+
+def _bench(options: argparse.Namespace) -> Dict[str, Any]:
+    return bench_running(options.root, options.seconds, options.threads)
 
 
 def _health(options: argparse.Namespace) -> Dict[str, Any]:
@@ -120,6 +135,16 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("file", type=Path, metavar="FILE")
     add("rollback", _rollback, "go back to the bundle that ran before")
     add("status", _status, "tell what runs, what is held, and what the machine is")
+    add("learned", _learned, "tell what the bundle that runs knows, with what it was taught")
+    command = add("teach", _teach, "teach the bundle that runs what the pictures of an archive show, and remove that")
+    command.add_argument("file", type=Path, nargs="?", metavar="PICTURES.zip")
+    command.add_argument("--label", required=True, help="the class, which may be a new one")
+    command.add_argument("--guard", type=float, metavar="POINTS", help="refuse what costs the known classes more")
+    command.add_argument("--thumbnails", action="store_true", help="keep small JPEGs too")
+    command.add_argument("--threads", type=int, help="of the interpreter; at first: the cores")
+    command = add("bench", _bench, "measure the bundle that runs; its service pauses meanwhile")
+    command.add_argument("--seconds", type=float, default=10.0, help="for latencies and throughput together")
+    command.add_argument("--threads", type=int, help="of the interpreter; at first: the cores")
     add("health", _health, "run the health check; on probation, a failure goes back to the bundle before")
     add("snapshot", _snapshot, "copy what was taught to what runs, to be fetched")
     command = add("service", _service, "run what is installed as a systemd service, from now on and after every start")

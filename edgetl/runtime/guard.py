@@ -70,6 +70,12 @@ class Effect:
             "taught": {label: round(value, 4) for label, value in self.taught.items()},
         }
 
+    @classmethod
+    def from_dict(cls, told: Dict[str, Any]) -> Effect:
+        """The inverse of `to_dict`, but for its rounding."""
+        rivalries = tuple(Rivalry(**rivalry) for rivalry in told["rivalries"])
+        return cls(told["before"], told["after"], told["pictures"], rivalries, told["taught"])
+
 
 class Guard:
     """The guard set of a bundle, which may have been built without one. Not thread-safe."""

@@ -5,6 +5,7 @@ For root it is a system service, for everybody else one of the user's own. A dev
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import pwd
@@ -13,7 +14,7 @@ import subprocess
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Union
+from typing import Any, Dict, Iterator, List, Optional, Union
 
 from edgetl.durable import make_folder, replace_file
 from edgetl.errors import InstallError
@@ -21,8 +22,8 @@ from edgetl.runtime.settings import Settings, read_settings, write_settings
 from edgetl.runtime.slots import Slots
 from edgetl.runtime.unit import Unit, render
 
-RUN_OPTIONS = "--source camera"
-"""What the service runs with, until its owner says otherwise."""
+RUN_OPTIONS = "--source camera --changes"
+"""What the service runs with, until its owner says otherwise; a line for every frame would wear an SD card out."""
 SYSTEM_UNITS = Path("/etc/systemd/system")
 LINGERING = Path("/var/lib/systemd/linger")
 """Holds a file for each user whose services run without a login (systemd-logind)."""
@@ -89,6 +90,25 @@ def restart_service(root: Path, settings: Settings) -> None:
     """Starts the service anew, where there is one, and waits until it has loaded its model. Raises InstallError."""
     if settings.run_options:
         _manage(settings, "restart", service_name(root))
+
+
+@contextlib.contextmanager
+def pausing_service(root: Union[str, os.PathLike[str]]) -> Iterator[None]:
+    """Stops the service, where there is one that runs, and starts it again at the end of the block.
+
+    Raises InstallError where it does not start again.
+    """
+    folder = Path(root).absolute()
+    settings = read_settings(folder)
+    state = describe_service(folder, settings)
+    runs = state is not None and state.state not in ("inactive", "failed")
+    if runs:
+        _manage(settings, "stop", service_name(folder))
+    try:
+        yield
+    finally:
+        if runs:
+            _manage(settings, "start", service_name(folder))
 
 
 def require_service(root: Path, settings: Settings, on_probation: bool) -> None:

@@ -69,8 +69,8 @@ def test_another_machine_is_not_taken_for_the_board(bundle: Path, config: Path) 
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        ([], "give a BUNDLE to measure, or --import FILE"),
-        (["x.edgetl", "--import", "broken.json"], "give a BUNDLE to measure, or --import FILE"),
+        ([], "give a BUNDLE or a device to measure, or --import FILE"),
+        (["x.edgetl", "--import", "broken.json"], "give a BUNDLE or a device to measure, or --import FILE"),
         (["--import", "broken.json"], "broken.json is not JSON"),
         (["--import", "list.json"], "list.json holds no JSON object"),
         (["--import", "empty.json", "--target", "rpi4"], "not what edgetl bench --json prints"),

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from edgetl.bundle import open_bundle
+from edgetl.deployment import connect, teach
+from edgetl.runtime.installation import install
 from edgetl.runtime.slots import Slots
 from tests.cli.test_command_line import edgetl
 from tests.models import tiny_models
-from tests.runtime.installing import Releases, digest_of, releases
+from tests.runtime.installing import Releases, digest_of, releases, repacked
 from tests.runtime.learning import frame, jpeg
 
 __all__ = ["releases", "tiny_models"]
@@ -158,3 +161,80 @@ def test_doctor_of_a_folder_points_to_that_of_the_machine(device: str) -> None:
     assert done.returncode == 2
     assert "is a folder of this machine; for the machine: edgetl doctor" in done.stderr
     assert "--root is about a device" in edgetl("doctor", "--root", "x").stderr
+
+
+@pytest.fixture
+def taught_device(releases: Releases, device: str, tmp_path: Path) -> str:
+    """A device that knows what is yellow, from two pictures in a folder that has a broken one too."""
+    folder = tmp_path / "yellow ones"
+    folder.mkdir()
+    for seed in range(2):
+        (folder / f"{seed}.jpg").write_bytes(jpeg(frame("yellow", seed)))
+    (folder / "broken.jpg").write_bytes(b"none")
+    install(releases.first, device)
+    with connect(device) as transport:
+        teach(transport, "yellow", sorted(folder.iterdir()))
+    return device
+
+
+def test_a_device_is_taught_and_keeps_none_of_the_pictures(taught_device: str, tmp_path: Path) -> None:
+    done = edgetl("teach", taught_device, "yellow", tmp_path / "yellow ones")
+    assert done.stdout.splitlines()[0] == "step 3: taught 'yellow' with 2 pictures"
+    assert "yellow ones/broken.jpg" in done.stderr
+    status = told("status", taught_device)
+    assert status["learned"]["pictures"]["yellow"] == {"shipped": 0, "taught": 4}
+    assert status["learned"]["state"].startswith(taught_device)
+    refused = edgetl("teach", taught_device, "ye\nllow", tmp_path / "yellow ones")
+    assert "give a text of 1 to 200 characters" in refused.stderr
+    assert list(Path(taught_device, "incoming").iterdir()) == []
+
+
+def test_people_are_told_of_a_device_and_what_it_knows(taught_device: str) -> None:
+    said = edgetl("status", taught_device).stdout.splitlines()
+    assert said[0].startswith(f"{taught_device}: colours ")
+    assert any(line.split() == ["yellow", "0", "2"] for line in said)
+    assert any(line.startswith("drift: ") for line in said)
+
+
+def test_what_a_device_is_taught_is_guarded_as_here(taught_device: str, tmp_path: Path) -> None:
+    folder = tmp_path / "red ones"
+    folder.mkdir()
+    for seed in range(100, 140):
+        (folder / f"{seed}.jpg").write_bytes(jpeg(frame("red", seed)))
+    refused = edgetl("teach", taught_device, "scarlet", folder, "--guard", "1.0")
+    assert refused.returncode == 1
+    assert "refused: 40 pictures of 'scarlet' would cost too much, and wait for more" in refused.stdout
+    assert told("teach", taught_device, "scarlet")["accepted"]
+
+
+def test_a_device_measures_itself_for_later_builds(
+    releases: Releases, device: str, config: Path, tmp_path: Path
+) -> None:
+    shipped = open_bundle(releases.first)
+    backbone = {**shipped.manifest.backbone, "macs": 1_000_000}
+    install(repacked(releases.first, tmp_path / "counted.edgetl", backbone=backbone), device)
+    done = edgetl("bench", device, "--seconds", "0.1", "--threads", "1", "--json")
+    measured = json.loads(done.stdout)
+    assert measured["where"] == device
+    assert done.stderr.startswith("stored for generic")
+    (stored,) = json.loads((config / "edgetl/profiles/generic.json").read_text())
+    assert stored["latency_ms"] == measured["frame_ms"]["p50"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["status", "./device", "--state", "x"], "--state goes with a bundle here"),
+        (["status", "gone.edgetl"], "there is no bundle at gone.edgetl"),
+        (["status", "gone.edgetl", "--root", "x"], "--root is about a device"),
+        (["teach", "gone.edgetl", "red", "--accept-new-host-key"], "--accept-new-host-key is about a device"),
+        (["teach", "./device", "red"], "nothing is installed in"),
+        (["teach", "./device", "red", "gone.jpg"], "there is no source 'gone.jpg'"),
+        (["bench", "./device"], "nothing is installed in"),
+        (["bench", "./device", "--import", "gone.json"], "does not exist"),
+    ],
+)
+def test_what_goes_with_a_bundle_and_what_with_a_device(arguments: list[str], complaint: str, tmp_path: Path) -> None:
+    done = edgetl(*arguments, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert complaint in done.stderr

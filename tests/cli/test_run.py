@@ -107,6 +107,15 @@ def test_a_reader_that_has_enough_ends_it_quietly(tiny_bundle: Path, pictures: P
     assert process.stderr.read() == ""
 
 
+def test_a_record_of_changes_ends_with_a_summary(tiny_bundle: Path, pictures: Path) -> None:
+    done = edgetl("run", tiny_bundle, "--source", pictures, "--changes", "--json")
+    first, *_, last = map(json.loads, done.stdout.splitlines())
+    assert first["label"] == "blue"
+    assert last["summary"]["labels"] == dict.fromkeys(("blue", "green", "red"), 1)
+    said = edgetl("run", tiny_bundle, "--source", pictures, "--changes").stdout.splitlines()
+    assert "3 images: blue 1, green 1, red 1; " in said[-1]
+
+
 def test_a_watched_folder_gives_new_pictures(tiny_bundle: Path, pictures: Path) -> None:
     process = start(tiny_bundle, "--source", pictures, "--watch", "--json")
     assert {line["label"] for line in lines(process, 3)} == set(COLOURS)

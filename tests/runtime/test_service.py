@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Optional
 
@@ -18,6 +20,7 @@ import pytest
 
 from edgetl.errors import InstallError, OptionError
 from edgetl.runtime import service
+from edgetl.runtime import unit as unit_file
 from edgetl.runtime.health import begin_probation, check_running
 from edgetl.runtime.heartbeat import tell_alive, tell_ready
 from edgetl.runtime.installation import install, rollback
@@ -150,9 +153,9 @@ def process_of(root: Path) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def until(happened: Callable[[], bool]) -> None:
+def until(happened: Callable[[], bool], seconds: float = 30) -> None:
     """Waits for something that another process does."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + seconds
     while not happened():
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -200,6 +203,25 @@ class TestService:
         with pytest.raises(InstallError, match=r"edgetl-device.service is activating after .* went back"):
             check_running(Slots(root))
         assert (state(root).state, state(root).restarts) == ("active", 0)
+
+    def test_one_that_hangs_is_restarted(
+        self, releases: Releases, root: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(unit_file, "WATCHDOG_SECONDS", 5)
+        install(releases.first, root)
+        service.install_service(root, watching(root))
+        hanging = process_of(root)
+        os.kill(int(hanging), signal.SIGSTOP)
+        until(lambda: state(root).state == "active" and process_of(root) not in ("0", hanging), seconds=120)
+        assert state(root).restarts >= 1
+
+    def test_it_pauses_while_the_bundle_is_measured(self, releases: Releases, root: Path) -> None:
+        install(releases.first, root)
+        service.install_service(root, watching(root))
+        with suppress(OptionError), service.pausing_service(root):
+            assert state(root).state == "inactive"
+            raise OptionError("whatever happens meanwhile")
+        assert state(root).state == "active"
 
     def test_removed_it_leaves_nothing(self, releases: Releases, root: Path) -> None:
         install(releases.first, root)
