@@ -13,6 +13,7 @@ import click
 from edgetl.cli import print_json
 from edgetl.cli.console import ProgressCallback, print_table, show_progress
 from edgetl.cli.reaching import device_options, reach
+from edgetl.cli.rollout import require_fleet, require_no_single_device, roll_out, rollout_options
 from edgetl.errors import EdgetlError, OptionError
 from edgetl.runtime.folders import config_folder
 
@@ -25,7 +26,8 @@ FAILED = 1
 
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.argument("where", nargs=-1, required=True, metavar="[USER@]HOST[:PORT]|FOLDER/...")
+@click.argument("where", nargs=-1, metavar="[USER@]HOST[:PORT]|FOLDER/...")
+@rollout_options
 @click.option("--fresh", is_flag=True, help="Leave what was taught there with the bundle that runs now.")
 @click.option("--allow-downgrade", is_flag=True, help="Send a signed bundle though it is older than what runs.")
 @click.option("--whole", is_flag=True, help="Send all of BUNDLE, also what the device has.")
@@ -40,17 +42,32 @@ def deploy(
     whole: bool,
     serves: bool,
     as_json: bool,
+    inventory: Optional[Path],
+    limit: Optional[str],
+    waves: Optional[Sequence[str]],
+    max_fail_percentage: Optional[float],
+    check: bool,
     **options: Any,
 ) -> None:
     """Make BUNDLE the one that a device runs, or several at once, when it has proven itself there.
 
-    A device that has no edgetl yet is given it first, as by edgetl prepare.
+    A device that has no edgetl yet is given it first, as by edgetl prepare. With --inventory, Ansible brings BUNDLE to
+    a fleet: to the group canary first, then to all others in waves, until too many fail.
     """
     from edgetl.bundle import open_bundle
+    from edgetl.deployment import Rollout, deploy_each, install_service
     from edgetl.deployment import deploy as deploy_bundle
-    from edgetl.deployment import deploy_each, install_service
 
     open_bundle(bundle)  # one that is not whole is told of before a device is reached, or given anything
+    if inventory is not None:
+        require_no_single_device(
+            where=where, whole=whole, serves=serves, root=options.pop("root"), python=options.pop("python")
+        )
+        rollout = Rollout(inventory, limit, waves, max_fail_percentage, check, fresh, allow_downgrade, **options)
+        return roll_out(bundle, rollout, as_json)
+    require_fleet(limit=limit, waves=waves, max_fail_percentage=max_fail_percentage is not None, check=check)
+    if not where:
+        raise OptionError("name a device, as [USER@]HOST[:PORT], or a fleet: --inventory hosts.ini")
     with show_progress() as progress:
 
         def deploy_to(one: str) -> Deployed:

@@ -7,6 +7,7 @@ from edgetl.deployment.fleet import Outcome, deploy_each, slowest
 from edgetl.deployment.lessons import teach
 from edgetl.deployment.measurement import bench
 from edgetl.deployment.retrieval import pull
+from edgetl.deployment.rollout import Reached, Rollout, roll_out
 from edgetl.deployment.serving import install_service
 from edgetl.deployment.transport import LocalTransport, Transport, connect
 
@@ -14,6 +15,8 @@ __all__ = [
     "Deployed",
     "LocalTransport",
     "Outcome",
+    "Reached",
+    "Rollout",
     "Transport",
     "bench",
     "connect",
@@ -21,6 +24,7 @@ __all__ = [
     "deploy_each",
     "install_service",
     "pull",
+    "roll_out",
     "slowest",
     "teach",
 ]

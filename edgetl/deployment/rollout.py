@@ -1,0 +1,197 @@
+"""Hides ansible-playbook: a bundle goes to the devices of an inventory in waves, and stops where too many fail.
+
+The playbook and its role are those of examples/fleet, which Ansible's users call without this front.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+from edgetl.deployment.transport import Progress
+from edgetl.errors import DeviceError, MissingExtraError, OptionError
+
+UPDATED, UNCHANGED, OUTDATED = "updated", "unchanged", "outdated"
+"""What the role makes of a device; outdated is one that a check has found without the bundle."""
+FAILED = "failed"
+NOT_REACHED = "not reached"
+"""The rollout had stopped before."""
+
+_WAVE = re.compile(r"[1-9]\d*|[1-9]\d?%|100%")
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """How a bundle goes to the devices of an inventory. Raises OptionError where a value is out of range."""
+
+    inventory: Path
+    limit: Optional[str] = None
+    """Only these of its devices, as Ansible's patterns name them."""
+    waves: Optional[Sequence[str]] = None
+    """How many devices after the canaries are given it at once, one after another: numbers, or "10%"."""
+    max_fail_percentage: Optional[float] = None
+    """More failures than that in a wave end the rollout."""
+    check: bool = False
+    """Change nothing, and tell which devices are outdated."""
+    fresh: bool = False
+    allow_downgrade: bool = False
+    ssh_config: Optional[Path] = None
+    accept_new_host_key: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.inventory.exists():
+            raise OptionError(f"there is no inventory at {self.inventory}; see examples/fleet/hosts.ini")
+        for wave in self.waves or ():
+            if not _WAVE.fullmatch(wave):
+                raise OptionError(f"'{wave}' is no wave; give numbers of devices or percentages: 1,10%,100%")
+
+
+@dataclass(frozen=True)
+class Reached:
+    """What became of one device of an inventory."""
+
+    host: str
+    state: str = NOT_REACHED
+    """UPDATED, UNCHANGED, OUTDATED, FAILED or NOT_REACHED."""
+    fault: str = ""
+    """Why it failed."""
+
+    @property
+    def is_well(self) -> bool:
+        """Whether the rollout did with it what it was to do."""
+        return self.state not in (FAILED, NOT_REACHED)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON takes it."""
+        return asdict(self)
+
+
+def roll_out(bundle: Path, rollout: Rollout, progress: Optional[Progress] = None) -> list[Reached]:
+    """Make a bundle the one that the devices of an inventory run; the canaries first, then the others in waves.
+
+    Returns what became of each device, in the inventory's order. A device that fails runs what it ran before.
+
+    Raises:
+        OptionError: the inventory holds no such devices.
+        DeviceError: Ansible cannot make sense of what it was given.
+        MissingExtraError: there is no Ansible.
+    """
+    hosts = _hosts(rollout)
+    reached = {host: Reached(host) for host in hosts}
+
+    def hear(event: Mapping[str, Any]) -> None:
+        host = event["host"]
+        if event.get("fault") is not None:
+            reached[host] = Reached(host, FAILED, event["fault"])
+        elif event.get("state"):
+            reached[host] = Reached(host, event["state"])
+        if progress:
+            done = sum(one.state != NOT_REACHED for one in reached.values())
+            progress("devices", done, len(reached))
+
+    complaint = _play(bundle, rollout, hear)
+    outcomes = list(reached.values())
+    if complaint and all(one.state == NOT_REACHED for one in outcomes):
+        raise DeviceError(f"Ansible ended before it reached a device: {complaint}")
+    return outcomes
+
+
+def playbook_folder() -> Path:
+    """The folder of the playbook: inside an installed package, beside the package in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    folders = (package / "fleet_data", package.parent / "examples" / "fleet")
+    return next(folder for folder in folders if (folder / "deploy.yml").is_file())
+
+
+def _hosts(rollout: Rollout) -> list[str]:
+    """The names of the devices, by group, each once."""
+    command = [_program("ansible-inventory"), "--inventory", str(rollout.inventory), "--list", *_limit(rollout)]
+    ran = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if ran.returncode:
+        raise DeviceError(f"Ansible cannot read {rollout.inventory}: {_complaint(ran.stderr)}")
+    groups = json.loads(ran.stdout)
+    hosts = list(dict.fromkeys(host for group in groups.values() for host in group.get("hosts", ())))
+    if not hosts:
+        of = f" that '{rollout.limit}' names" if rollout.limit else ""
+        raise OptionError(f"{rollout.inventory} holds no device{of}; see examples/fleet/hosts.ini")
+    return hosts
+
+
+def _play(bundle: Path, rollout: Rollout, hear: Callable[[Mapping[str, Any]], None]) -> str:
+    """Runs the playbook, and passes on what happens to the devices; returns what Ansible complains of at its end."""
+    folder = playbook_folder()
+    environment = {
+        **os.environ,
+        "ANSIBLE_CALLBACK_PLUGINS": str(folder / "callback_plugins"),
+        "ANSIBLE_STDOUT_CALLBACK": "edgetl_events",
+        "ANSIBLE_NOCOLOR": "1",
+    }
+    with tempfile.TemporaryFile("w+") as complaints:
+        with subprocess.Popen(
+            _command(folder / "deploy.yml", bundle, rollout),
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=complaints,
+            text=True,
+        ) as running:
+            for line in running.stdout or ():
+                if line.startswith("{"):
+                    hear(json.loads(line))
+        complaints.seek(0)
+        return _complaint(complaints.read()) if running.returncode else ""
+
+
+def _command(playbook: Path, bundle: Path, rollout: Rollout) -> list[str]:
+    variables: dict[str, Any] = {
+        "edgetl_bundle": str(bundle.absolute()),
+        "edgetl_command": [sys.executable, "-m", "edgetl"],
+        "edgetl_install_options": _given({"--fresh": rollout.fresh, "--allow-downgrade": rollout.allow_downgrade}),
+        "edgetl_prepare_options": _given({"--accept-new-host-key": rollout.accept_new_host_key}),
+    }
+    if rollout.waves is not None:
+        variables["edgetl_waves"] = list(rollout.waves)
+    if rollout.max_fail_percentage is not None:
+        variables["edgetl_max_fail_percentage"] = rollout.max_fail_percentage
+    ssh = ["-o StrictHostKeyChecking=accept-new"] if rollout.accept_new_host_key else []
+    if rollout.ssh_config is not None:
+        config = str(rollout.ssh_config.absolute())
+        variables["edgetl_prepare_options"] += ["--ssh-config", config]
+        ssh.append(f"-F {shlex.quote(config)}")
+    command = [_program("ansible-playbook"), str(playbook), "--inventory", str(rollout.inventory), *_limit(rollout)]
+    command += ["--extra-vars", json.dumps(variables)]
+    command += [f"--ssh-common-args={' '.join(ssh)}"] if ssh else []
+    return [*command, *_given({"--check": rollout.check})]
+
+
+def _given(flags: Mapping[str, bool]) -> list[str]:
+    return [flag for flag, wanted in flags.items() if wanted]
+
+
+def _limit(rollout: Rollout) -> list[str]:
+    return [] if rollout.limit is None else ["--limit", rollout.limit]
+
+
+def _program(name: str) -> str:
+    """One of Ansible's programs: beside this Python, or on the PATH."""
+    found = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
+    if found is None:
+        raise MissingExtraError("ansible-core", "fleet", "an inventory")
+    return found
+
+
+def _complaint(text: str) -> str:
+    """The first line that Ansible marks as an error, else the last one."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    marked = [line.partition("]: ")[2] for line in lines if line.startswith("[ERROR]: ")]
+    return (marked or [line.removeprefix("ERROR! ") for line in lines[-1:]] or ["it gave no reason"])[0]

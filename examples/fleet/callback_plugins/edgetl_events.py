@@ -1,0 +1,44 @@
+"""Prints one JSON line for each thing that a device of the rollout comes to; `edgetl deploy --inventory` reads them.
+
+`state` is what the task says by its variable `edgetl_state`, `fault` why the device goes no further.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ansible.executor.task_result import CallbackTaskResult
+from ansible.plugins.callback import CallbackBase
+
+DOCUMENTATION = """
+name: edgetl_events
+type: stdout
+short_description: JSON lines for edgetl
+description: One JSON line for each thing that a device of the rollout comes to.
+"""
+
+
+class CallbackModule(CallbackBase):
+    CALLBACK_VERSION = 2.0
+    CALLBACK_TYPE = "stdout"
+    CALLBACK_NAME = "edgetl_events"
+
+    def v2_runner_on_ok(self, result: CallbackTaskResult) -> None:
+        self._tell(result, state=result.task.vars.get("edgetl_state"))
+
+    def v2_runner_on_failed(self, result: CallbackTaskResult, ignore_errors: bool = False) -> None:
+        self._tell(result, fault=_fault(result.result))
+
+    def v2_runner_on_unreachable(self, result: CallbackTaskResult) -> None:
+        if not result.task.ignore_unreachable:  # else the role tells by a later task whether that matters
+            self._tell(result, fault=_fault(result.result))
+
+    def _tell(self, result: CallbackTaskResult, **told: Any) -> None:
+        self._display.display(json.dumps({"host": result.host.get_name(), "task": result.task.get_name(), **told}))
+
+
+def _fault(result: dict[str, Any]) -> str:
+    """What the command said, if it was one; else what Ansible says."""
+    said = str(result.get("stderr") or "").strip().splitlines() or str(result.get("msg", "")).strip().splitlines()
+    return (said or ["Ansible gave no reason"])[-1].removeprefix("edgetl: ")

@@ -1,0 +1,157 @@
+"""A bundle goes to a fleet by Ansible: canaries first, then waves; what fails stops it, and runs what it ran before."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgetl.deployment import Reached, Rollout, roll_out
+from edgetl.deployment.rollout import playbook_folder
+from edgetl.runtime.installation import install
+from edgetl.runtime.slots import Slots
+from tests.deployment.server import Server, serving
+from tests.emulation.tools import or_skip
+from tests.runtime.installing import Releases, digest_of
+from tests.runtime.test_install import with_swapped_labels
+
+pytest.importorskip("ansible", reason="there is no Ansible here; install it: pip install 'edgetl[fleet]'")
+
+NAMES = ("canary-1", "field-1", "field-2")
+INVENTORY = """\
+[canary]
+canary-1
+
+[field]
+field-[1:2]
+"""
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """Devices that each answer SSH at a port of their own, by their names in `config`."""
+
+    folder: Path
+    servers: dict[str, Server]
+
+    @property
+    def config(self) -> Path:
+        return self.folder / "config"
+
+    @property
+    def inventory(self) -> Path:
+        return self.folder / "hosts.ini"
+
+    def root(self, name: str) -> Path:
+        return self.servers[name].home / ".local/share/edgetl"
+
+    def running(self) -> list[str]:
+        """The digests of what the devices run, "" for nothing, in their order."""
+        slots = [Slots(self.root(name)).current for name in NAMES]
+        return [slot.digest if slot else "" for slot in slots]
+
+    def files(self) -> dict[str, float]:
+        """What the devices hold, with when it was written."""
+        paths = [path for name in NAMES for path in self.root(name).rglob("*")]
+        return {str(path): path.lstat().st_mtime for path in paths}
+
+    def with_silent(self) -> Path:
+        """An inventory that also has the device "silent", which refuses connections."""
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        path = self.folder / "with_silent.ini"
+        path.write_text(f"{INVENTORY}silent ansible_host=127.0.0.1 ansible_port={port}\n")
+        return path
+
+    def play(self, playbook: str, bundle: Path) -> str:
+        """What Ansible prints of a playbook that is called without edgetl's front."""
+        command = ["ansible-playbook", playbook_folder() / playbook, "-i", self.inventory, "-e"]
+        ssh = f"--ssh-common-args=-F {self.config}"
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        done = subprocess.run(
+            [*command, f"edgetl_bundle={bundle}", ssh], env={**os.environ, "PATH": path}, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def roll_out(self, bundle: Path, **options: Any) -> dict[str, Reached]:
+        rollout = Rollout(**{"inventory": self.inventory, "ssh_config": self.config, **options})
+        return {one.host: one for one in roll_out(bundle, rollout)}
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    with or_skip(), ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("fleet")
+        patch.setenv("ANSIBLE_HOME", str(folder))  # with the connections that ssh keeps: they are of these servers
+        servers = {name: stack.enter_context(serving(tmp_path_factory.mktemp(name))) for name in NAMES}
+        config = "".join(server.config.read_text().replace("board", name) for name, server in servers.items())
+        (folder / "config").write_text(config)
+        (folder / "hosts.ini").write_text(INVENTORY)
+        yield Fleet(folder, servers)
+
+
+@pytest.fixture
+def fleet(started: Fleet, releases: Releases) -> Fleet:
+    """The devices, each with the first release and nothing else."""
+    for name in NAMES:
+        for folder in ("slots", "incoming"):
+            shutil.rmtree(started.root(name) / folder, ignore_errors=True)
+        install(releases.first, started.root(name))
+    return started
+
+
+def states(reached: dict[str, Reached]) -> list[str]:
+    return [one.state for one in reached.values()]
+
+
+def test_a_check_changes_nothing_and_tells_who_is_outdated(fleet: Fleet, releases: Releases) -> None:
+    install(releases.second, fleet.root("field-1"))
+    before = fleet.files()
+    reached = fleet.roll_out(releases.second, check=True)
+    assert states(reached) == ["outdated", "unchanged", "outdated"]
+    assert fleet.files() == before
+
+
+def test_every_device_is_updated_and_a_second_time_none_is(fleet: Fleet, releases: Releases) -> None:
+    reached = fleet.roll_out(releases.second)
+    assert states(reached) == ["updated"] * 3
+    assert fleet.running() == [digest_of(releases.second)] * 3
+    assert not any(list((fleet.root(name) / "incoming").iterdir()) for name in NAMES)
+    recap = fleet.play("deploy.yml", releases.second).partition("PLAY RECAP")[2]
+    assert [re.findall(rf"^{name} .* changed=0 .*unreachable=0 .*failed=0 ", recap, re.MULTILINE) for name in NAMES]
+    assert recap.count("changed=0 ") == 3
+
+
+def test_a_bundle_that_fails_on_the_canaries_goes_no_further(fleet: Fleet, releases: Releases, tmp_path: Path) -> None:
+    reached = fleet.roll_out(with_swapped_labels(releases.second, tmp_path / "swapped.edgetl"))
+    assert states(reached) == ["failed", "not reached", "not reached"]
+    assert "label" in reached["canary-1"].fault
+    assert fleet.running() == [digest_of(releases.first)] * 3
+
+
+def test_a_device_that_is_silent_counts_among_the_failures(fleet: Fleet, releases: Releases) -> None:
+    inventory = fleet.with_silent()
+    strict = fleet.roll_out(releases.second, inventory=inventory, limit="field", waves=["100%"])
+    assert states(strict) == ["not reached", "not reached", "failed"]
+    assert fleet.running() == [digest_of(releases.first)] * 3
+    lenient = fleet.roll_out(releases.second, inventory=inventory, waves=["100%"], max_fail_percentage=50)
+    assert states(lenient) == ["updated", "updated", "updated", "failed"]
+    assert "Connection refused" in lenient["silent"].fault
+
+
+def test_a_bundle_is_taken_back_from_those_that_run_it(fleet: Fleet, releases: Releases) -> None:
+    for name in NAMES[:2]:
+        install(releases.second, fleet.root(name))
+    fleet.play("rollback.yml", releases.second)
+    assert fleet.running() == [digest_of(releases.first)] * 3
