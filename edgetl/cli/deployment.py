@@ -14,6 +14,7 @@ from edgetl.cli import print_json
 from edgetl.cli.console import ProgressCallback, print_table, show_progress
 from edgetl.cli.reaching import device_options, reach
 from edgetl.cli.rollout import require_fleet, require_no_single_device, roll_out, rollout_options
+from edgetl.cli.stopping import GracefulStop
 from edgetl.errors import EdgetlError, OptionError
 from edgetl.runtime.folders import config_folder
 
@@ -196,16 +197,25 @@ def _tell_service(done: dict[str, Any]) -> None:
 @click.command()
 @click.argument("where", metavar="[USER@]HOST[:PORT]|FOLDER/")
 @click.option("--lines", type=click.IntRange(min=1), default=50, show_default=True, help="How many, the latest.")
+@click.option("-f", "--follow", is_flag=True, help="Go on with what it says from now, until Ctrl-C.")
 @device_options
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of lines.")
-def logs(where: str, lines: int, as_json: bool, **options: Any) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of lines; following, one a line.")
+def logs(where: str, lines: int, follow: bool, as_json: bool, **options: Any) -> None:
     """Tell what a device's service has said, the latest last."""
+    if follow:
+        return _follow(where, lines, as_json, options)
     with reach(where, **options) as transport:
         said = transport.tell("logs", f"--lines={lines}")["lines"]
     if as_json:
         return print_json({"where": where, "lines": said})
     for line in said:
         click.echo(line)
+
+
+def _follow(where: str, lines: int, as_json: bool, options: dict[str, Any]) -> None:
+    with GracefulStop(), reach(where, **options) as transport:
+        for line in transport.follow("logs", f"--lines={lines}", "--follow"):
+            print_json({"where": where, "line": line}) if as_json else click.echo(line)
 
 
 @click.command()

@@ -12,7 +12,7 @@ import json
 import posixpath
 import re
 import shlex
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Optional, TypeVar
@@ -97,8 +97,16 @@ class SshTransport(Transport):
     def _execute(self, words: Sequence[str]) -> Answer:
         command = shlex.join(words)
         ran = self._wait(self._connection.run(command, stdin=asyncssh.DEVNULL))
-        code = ran.exit_status if ran.exit_status is not None else -1
-        return Answer(code, str(ran.stdout or ""), str(ran.stderr or ""))
+        return _answer(ran)
+
+    def _stream(self, arguments: Sequence[str]) -> Generator[str, None, Answer]:
+        process = self._wait(self._connection.create_process(shlex.join([str(self._python), *arguments])))
+        try:
+            while line := self._wait(process.stdout.readline()):
+                yield str(line).rstrip()
+            return _answer(self._wait(process.wait()))
+        finally:
+            process.close()
 
     def _held_bytes(self, name: str) -> int:
         if not self._wait(self._files.isfile(name)):
@@ -174,6 +182,11 @@ class SshTransport(Transport):
             raise DeviceError(
                 f"cannot reach {self.where}: {reason}; look whether it is on, and try again: what has arrived is kept"
             ) from None
+
+
+def _answer(ran: asyncssh.SSHCompletedProcess) -> Answer:
+    code = ran.exit_status if ran.exit_status is not None else -1
+    return Answer(code, str(ran.stdout or ""), str(ran.stderr or ""))
 
 
 def _options(where: str, ssh_config: Optional[Path]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Hides how far away a device is: a deployment tells it verbs and sends it files, whatever lies between.
 
-A maker of transports writes `_run`, `_held_bytes`, `_append`, `_read` and `_remove`; the base gives what is checked,
-and goes on where it was interrupted.
+A maker of transports writes `_run`, `_stream`, `_held_bytes`, `_append`, `_read` and `_remove`; the base gives what is
+checked, and goes on where it was interrupted.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import subprocess
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -66,14 +66,23 @@ class Transport(ABC):
         Raises:
             DeviceError: it cannot be reached, has no edgetl, or refuses; with its own words.
         """
-        root = [] if self._root is None else ["--root", self._root]
-        answer = self._run(["-m", "edgetl.runtime", verb, *arguments, *root, "--json"])
+        answer = self._run([*self._command(verb, arguments), "--json"])
         if answer.code == 0:
             try:
                 return dict(json.loads(answer.output))
             except ValueError:
                 raise DeviceError(f"{self.where} gave no answer that edgetl can read; update edgetl there") from None
         raise DeviceError(f"{self.where}: {_reason(answer)}")
+
+    def follow(self, verb: str, *arguments: str) -> Iterator[str]:
+        """The lines that a verb says on the device, as they come; it ends there when nobody wants any more.
+
+        Raises:
+            DeviceError: it cannot be reached, the link broke, or it refuses; with its own words.
+        """
+        answer = yield from self._stream(self._command(verb, arguments))
+        if answer.code:
+            raise DeviceError(f"{self.where}: {_reason(answer)}")
 
     def send(self, path: Path, root: str, progress: Optional[Progress] = None) -> str:
         """Send a file to the device of this root; returns its path there. What has arrived before is not sent again.
@@ -105,9 +114,17 @@ class Transport(ABC):
         """Remove a file that was sent or fetched."""
         self._remove(name)
 
+    def _command(self, verb: str, arguments: Sequence[str]) -> list[str]:
+        root = [] if self._root is None else ["--root", self._root]
+        return ["-m", "edgetl.runtime", verb, *arguments, *root]
+
     @abstractmethod
     def _run(self, arguments: Sequence[str]) -> Answer:
         """Run the device's Python with arguments, to its end."""
+
+    @abstractmethod
+    def _stream(self, arguments: Sequence[str]) -> Generator[str, None, Answer]:
+        """The lines, without their ends, that the device's Python says meanwhile; its standard input ends with them."""
 
     @abstractmethod
     def _held_bytes(self, name: str) -> int:
@@ -135,6 +152,24 @@ class LocalTransport(Transport):
     def _run(self, arguments: Sequence[str]) -> Answer:
         ran = subprocess.run([sys.executable, *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True)
         return Answer(ran.returncode, ran.stdout, ran.stderr)
+
+    def _stream(self, arguments: Sequence[str]) -> Generator[str, None, Answer]:
+        with subprocess.Popen(
+            [sys.executable, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            assert process.stderr is not None
+            try:
+                yield from map(str.rstrip, process.stdout)
+            finally:
+                process.stdin.close()
+            complaint = process.stderr.read()
+        return Answer(process.returncode, "", complaint)
 
     def _held_bytes(self, name: str) -> int:
         path = Path(name)

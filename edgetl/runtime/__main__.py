@@ -1,7 +1,7 @@
 """The verbs of a device that has no more than the runtime: `python -m edgetl.runtime install FILE`.
 
-A deployment calls the same ones over its transport. Each prints one JSON object with --json, else lines for people;
-an expected error is one line on standard error and exit code 2.
+A deployment calls the same ones over its transport. Each prints one JSON object with --json, else lines for people,
+but for logs --follow; an expected error is one line on standard error and exit code 2.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from edgetl.runtime.installation import install, rollback
 from edgetl.runtime.inventory import take_inventory
 from edgetl.runtime.native_output import native_stderr_aside
 from edgetl.runtime.running import bench_running, describe_learned, teach_running
-from edgetl.runtime.service import RUN_OPTIONS, install_service, read_log, remove_service
+from edgetl.runtime.service import RUN_OPTIONS, follow_log, install_service, read_log, remove_service
 from edgetl.runtime.settings import Settings, read_settings, write_settings
 from edgetl.runtime.slots import Slots, default_root
 from edgetl.runtime.snapshot import take_snapshot
@@ -37,7 +37,8 @@ def main(arguments: Optional[List[str]] = None) -> int:
     except EdgetlError as error:
         sys.stderr.write(f"edgetl: {' '.join(str(error).split())}\n")
         return error.exit_code
-    sys.stdout.write(json.dumps(told, ensure_ascii=False) + "\n" if options.json else _lines(told))
+    if told is not None:
+        sys.stdout.write(json.dumps(told, ensure_ascii=False) + "\n" if options.json else _lines(told))
     return 0
 
 
@@ -88,7 +89,10 @@ def _service(options: argparse.Namespace) -> Dict[str, Any]:
     return install_service(options.root, options.run_options, options.memory_bytes)
 
 
-def _logs(options: argparse.Namespace) -> Dict[str, Any]:
+def _logs(options: argparse.Namespace) -> Optional[Dict[str, Any]]:
+    if options.follow:
+        follow_log(options.root, options.lines)
+        return None
     return {"lines": read_log(options.root, options.lines)}
 
 
@@ -153,6 +157,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--remove", action="store_true", help="stop the service and remove it")
     command = add("logs", _logs, "tell what the service has said")
     command.add_argument("--lines", type=int, default=50, help="how many, the latest")
+    command.add_argument("--follow", action="store_true", help="and those to come, as they are, until the input ends")
     command = add("configure", _configure, "set what the device is and how its health is checked, and tell it")
     command.add_argument("--target", help="what the device is: a name of edgetl targets")
     command.add_argument("--health-check", metavar="COMMAND", help="ends with 0 where $EDGETL_BUNDLE does its work")

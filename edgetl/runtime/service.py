@@ -12,6 +12,7 @@ import pwd
 import re
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Union
@@ -125,10 +126,25 @@ def describe_service(root: Path, settings: Settings) -> Optional[ServiceState]:
 
 def read_log(root: Union[str, os.PathLike[str]], lines: int = 50) -> List[str]:
     """The latest lines that the service has said, with their times, the oldest first. Raises InstallError."""
-    selector = "--unit" if _is_root() else "--user-unit"
-    name = service_name(Path(root))
-    command = ["journalctl", "--quiet", "--no-pager", f"--lines={lines}", "--output=short-iso", f"{selector}={name}"]
-    return _run(command, LOG_SECONDS).splitlines()
+    return _run(_journal(root, lines), LOG_SECONDS).splitlines()
+
+
+def follow_log(root: Union[str, os.PathLike[str]], lines: int = 50) -> None:
+    """Writes the latest lines to standard output, and each further one when it is said, until standard input ends.
+
+    So it ends with the link of whoever follows from afar. Raises InstallError.
+    """
+    with _starting("journalctl"):
+        journal = subprocess.Popen([*_journal(root, lines), "--follow"], stdin=subprocess.DEVNULL, stderr=sys.stderr)
+
+    def end_with_input() -> None:
+        while os.read(0, 4096):  # sys.stdin has a lock, which would be held at the process's end
+            pass
+        journal.terminate()
+
+    threading.Thread(target=end_with_input, daemon=True).start()
+    if journal.wait() > 0:
+        raise InstallError(f"journalctl ended with code {journal.returncode}; see: edgetl logs, without --follow")
 
 
 def service_name(root: Path) -> str:
@@ -169,16 +185,30 @@ def _manage(settings: Settings, *words: str) -> str:
 def _run(command: List[str], seconds: float) -> str:
     # A command that comes by SSH, or from a timer, may not know where its user's service manager is.
     environment = {"XDG_RUNTIME_DIR": f"/run/user/{os.getuid()}", **os.environ, "LC_ALL": "C"}
+    options: Dict[str, Any] = {"env": environment, "stdin": subprocess.DEVNULL, "capture_output": True}
     try:
-        ran = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds)
-    except FileNotFoundError:
-        raise InstallError(f"there is no {command[0]} here, so no service; start edgetl run by what there is") from None
+        with _starting(command[0]):
+            ran = subprocess.run(command, timeout=seconds, **options)
     except subprocess.TimeoutExpired:
         raise InstallError(f"{' '.join(command)} took more than {seconds:g} seconds; see: edgetl logs") from None
     if ran.returncode:
         said = ran.stderr.decode(errors="replace").strip().splitlines() or [f"code {ran.returncode}"]
         raise InstallError(f"{' '.join(command)} failed: {said[0]}; see: edgetl logs")
     return ran.stdout.decode(errors="replace")
+
+
+def _journal(root: Union[str, os.PathLike[str]], lines: int) -> List[str]:
+    selector = "--unit" if _is_root() else "--user-unit"
+    options = ["--quiet", "--no-pager", f"--lines={lines}", "--output=short-iso"]
+    return ["journalctl", *options, f"{selector}={service_name(Path(root))}"]
+
+
+@contextlib.contextmanager
+def _starting(command: str) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise InstallError(f"there is no {command} here, so no service; start edgetl run by what there is") from None
 
 
 def _last_words(root: Path) -> str:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from edgetl.deployment import connect, deploy, pull
+from edgetl.deployment import Transport, connect, deploy, pull
 from edgetl.deployment.ssh import SshTransport
 from edgetl.errors import DeviceError, OptionError
 from edgetl.runtime import Learner
@@ -185,6 +187,56 @@ def test_a_sent_file_goes_on_where_the_link_broke(server: Server, tmp_path: Path
         sent = transport.send(tmp_path / "file", root, lambda step, done, total: progress.append(done))
     assert progress[0] == held
     assert Path(sent).read_bytes() == content
+
+
+@pytest.mark.parametrize("far", [True, False], ids=["ssh", "local"])
+def test_a_log_is_followed_until_nobody_wants_more(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, far: bool
+) -> None:
+    started = with_journal(tmp_path / "journalctl", "echo first; echo second; exec sleep 600")
+    with following(server, tmp_path, monkeypatch, far) as transport:
+        said = transport.follow("logs", "--follow", "--lines=2")
+        assert [next(said), next(said)] == ["first", "second"]
+        journal = Path("/proc", started.read_text().strip())
+        assert journal.exists()
+        said.close()
+        until(lambda: not journal.exists())
+
+
+@pytest.mark.parametrize("far", [True, False], ids=["ssh", "local"])
+def test_a_log_that_cannot_be_followed_is_one_line(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, far: bool
+) -> None:
+    with_journal(tmp_path / "journalctl", "exit 1")
+    transport = following(server, tmp_path, monkeypatch, far)
+    with transport, pytest.raises(DeviceError, match="journalctl ended with code 1"):
+        list(transport.follow("logs", "--follow"))
+
+
+def with_journal(path: Path, script: str) -> Path:
+    """A journal of the test's own, for no systemd keeps one for it; the file with its process's id."""
+    path.write_text(f"#!/bin/sh\necho $$ > {path}.pid\n{script}\n")
+    path.chmod(0o755)
+    return path.with_name(f"{path.name}.pid")
+
+
+def following(server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch, far: bool) -> Transport:
+    """A device, by SSH or in a folder, whose commands are first searched for in a folder."""
+    if not far:
+        monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+        return connect(f"{folder}/device")
+    python = folder / "python"
+    python.write_text(f'#!/bin/sh\nPATH={folder}:$PATH exec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    return reach(server, python=str(python))
+
+
+def until(happened: Callable[[], bool]) -> None:
+    """Waits for something that another process does."""
+    deadline = time.monotonic() + 60
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 @contextmanager
