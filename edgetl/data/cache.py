@@ -38,6 +38,8 @@ class Stamp(NamedTuple):
     path: bytes
     size: int
     mtime_ns: int
+    ctime_ns: int
+    """Tells of a change too where a copying program has set the time of modification back."""
 
 
 class Record(NamedTuple):
@@ -65,7 +67,7 @@ def open_folder(folder: Optional[Path] = None) -> Path:
 def stamp_of(path: Path) -> Stamp:
     """The stamp of a file; raises OSError."""
     status = os.stat(path)
-    return Stamp(os.fsencode(os.path.abspath(path)), status.st_size, status.st_mtime_ns)
+    return Stamp(os.fsencode(os.path.abspath(path)), status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 class CacheReader:
@@ -78,7 +80,7 @@ class CacheReader:
 
     def digest(self, stamp: Stamp) -> Optional[bytes]:
         """The content digest of the file that had this stamp."""
-        row = self._row("SELECT digest FROM files WHERE path = ? AND size = ? AND mtime_ns = ?", stamp)
+        row = self._row("SELECT digest FROM files WHERE path = ? AND size = ? AND mtime_ns = ? AND ctime_ns = ?", stamp)
         return row[0] if row and isinstance(row[0], bytes) else None
 
     def traits(self, digest: bytes, frame_key: bytes) -> Optional[Traits]:
@@ -212,7 +214,7 @@ _ELSEWHERE = "set EDGETL_CACHE to a folder on another disk"
 _PATIENCE_SECONDS = 60
 _TABLES = """
 CREATE TABLE IF NOT EXISTS files (
-    path BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, digest BLOB
+    path BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER, digest BLOB
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS photos (
     digest BLOB, frame_key BLOB, width INTEGER, height INTEGER, flags INTEGER, thumbnail BLOB,
@@ -223,7 +225,7 @@ CREATE TABLE IF NOT EXISTS embeddings (
 );
 CREATE TABLE IF NOT EXISTS uses (embedder_key BLOB PRIMARY KEY, number INTEGER) WITHOUT ROWID;
 """
-_STORE_FILE = "REPLACE INTO files VALUES (?, ?, ?, ?)"
+_STORE_FILE = "REPLACE INTO files VALUES (?, ?, ?, ?, ?)"
 _STORE_PHOTO = "REPLACE INTO photos VALUES (?, ?, ?, ?, ?, ?)"
 _STORE_EMBEDDING = "REPLACE INTO embeddings VALUES (?, ?, ?)"
 _USE = "REPLACE INTO uses SELECT ?, COALESCE(MAX(number), 0) + 1 FROM uses"
@@ -246,7 +248,7 @@ _FORGET = (
 
 def _file(folder: Path) -> Path:
     """The name tells the format, so that a later one never meets an older file."""
-    return folder / "photos-2.sqlite"
+    return folder / "photos-3.sqlite"
 
 
 def _photo_row(record: Record, frame_key: bytes) -> tuple[Any, ...]:

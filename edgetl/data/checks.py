@@ -49,6 +49,12 @@ def check_photos(photos: Sequence[Photo], reading: Reading, zero_point: int, exc
 def check_listed_classes(photos: Sequence[Photo], empty_labels: Sequence[str], source: object) -> list[Finding]:
     """What class names and counts tell before any photo is opened; raises DataError."""
     counts = Counter(photo.label for photo in photos)
+    if len(counts) == 1 and len(inner := _folders_inside(photos)) > 1:
+        (label,) = counts
+        raise DataError(
+            f"{source} holds one folder, '{label}'; if the folders inside ({', '.join(inner[:3])}, ...) "
+            f"are the classes, name it: --data '{source}/{label}'"
+        )
     _require_classes(counts, source)
     findings = [Finding("empty class", (), f"class '{label}' has no photos") for label in empty_labels]
     spellings: dict[str, list[str]] = defaultdict(list)
@@ -62,9 +68,16 @@ def check_listed_classes(photos: Sequence[Photo], empty_labels: Sequence[str], s
 
 
 def require_usable_classes(
-    photos: Sequence[Photo], rows: Sequence[int], digests: Sequence[bytes], source: object
+    photos: Sequence[Photo], rows: Sequence[int], digests: Sequence[bytes], findings: Sequence[Finding], source: object
 ) -> list[Finding]:
-    """Findings for classes that lost all their photos; raises DataError where too little is left."""
+    """Findings for classes that lost all their photos; raises DataError where too little is left.
+
+    `findings` are those that photos were left out for.
+    """
+    if not rows:
+        first = findings[0]
+        kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(finding.kind for finding in findings).items())
+        raise DataError(f"no photo in {source} can be used: {kinds}; the first is {first.paths[0]}: {first.detail}")
     contents = {(photos[row].label, digests[row]) for row in rows}
     counts = Counter(label for label, _ in contents)
     _require_classes(counts, source)
@@ -91,9 +104,12 @@ def check_counts(counts: Mapping[str, Mapping[str, int]]) -> list[Finding]:
     return findings
 
 
+def _folders_inside(photos: Sequence[Photo]) -> list[str]:
+    """The folders on the second level, where photos lie below them."""
+    return sorted({photo.name.split("/")[1] for photo in photos if photo.name.count("/") > 1})
+
+
 def _require_classes(counts: Mapping[str, int], source: object) -> None:
-    if not counts:
-        raise DataError(f"no photo in {source} can be used; the findings are: all unreadable or left out")
     if len(counts) == 1:
         raise DataError(f"{source} has one class only ('{next(iter(counts))}'); add a folder for each other class")
     for label in sorted(counts):
@@ -121,8 +137,8 @@ class _Inspection:
             if traits.blank:
                 blank.append(row)
         for kind, rows, detail in (
-            ("tiny", tiny, f"{len(tiny)} photos have a side shorter than {TINY_SIDE} pixels"),
-            ("blank", blank, f"{len(blank)} photos show a single colour"),
+            ("tiny", tiny, f"photos with a side shorter than {TINY_SIDE} pixels: {len(tiny)}"),
+            ("blank", blank, f"photos of a single colour: {len(blank)}"),
         ):
             if rows:
                 self._find(kind, rows, detail)

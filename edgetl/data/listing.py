@@ -14,7 +14,11 @@ from typing import Optional
 from edgetl.errors import DataError
 from edgetl.runtime.sources import IMAGE_EXTENSIONS
 
-SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+SPLIT_FOLDERS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
 """Folder names (and CSV values) that name a split, in lower case."""
 
 BESIDE = "beside the class folders"
@@ -78,8 +82,10 @@ def list_pictures(root: Path) -> Listing:
 
 
 _CLUTTER = frozenset({"__macosx", "thumbs.db", "desktop.ini", "@eadir"})
-_PATH_COLUMNS = frozenset({"path", "file", "filename", "file_name", "image", "photo"})
-_LABEL_COLUMNS = frozenset({"label", "class", "category"})
+_PATH_COLUMNS = frozenset({
+    "path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img", "img_path", "photo",
+})
+_LABEL_COLUMNS = frozenset({"label", "labels", "label_name", "class", "class_name", "category", "target"})
 _SPLIT_COLUMNS = frozenset({"split", "set", "subset"})
 _DELIMITERS = ",;\t"
 
@@ -188,6 +194,8 @@ def _list_csv(source: Path) -> Listing:
     columns = _header_columns(rows[0][1]) if rows else None
     if columns is not None:
         rows = rows[1:]
+    elif rows:
+        _require_photo(source, *rows[0])
     path_at, label_at, split_at = columns or (0, 1, 2)
     photos: dict[tuple[str, str, Optional[str]], Photo] = {}
     for number, row in rows:
@@ -195,7 +203,8 @@ def _list_csv(source: Path) -> Listing:
         if len(row) <= max(path_at, label_at) or not row[path_at] or not row[label_at]:
             raise DataError(f"{where}: expected path,label or path,label,split; received {','.join(row)!r}")
         split = _csv_split(row[split_at] if split_at is not None and len(row) > split_at else "", where)
-        photo = Photo(source.parent / row[path_at], row[path_at], _label(row[label_at]), split)
+        path = _csv_path(source.parent, row[path_at])
+        photo = Photo(source.parent / path, path, _label(row[label_at]), split)
         photos[photo.name, photo.label, split] = photo
     if not photos:
         raise DataError(f"no photos in {source}; each line is path,label or path,label,split")
@@ -235,6 +244,20 @@ def _header_columns(row: Sequence[str]) -> Optional[tuple[int, int, Optional[int
     if not paths or not labels:
         return None
     return paths[0], labels[0], splits[0] if splits else None
+
+
+def _require_photo(source: Path, number: int, row: Sequence[str]) -> None:
+    """A first line that names no photo is a header in other words, or has its columns the other way round."""
+    if _suffix(row[0]) not in IMAGE_EXTENSIONS and not (source.parent / row[0]).is_file():
+        raise DataError(
+            f"{source}, line {number}: expected path,label and {row[0]!r} is no photo; where the columns are others, "
+            "name them in the first line: path,label"
+        )
+
+
+def _csv_path(folder: Path, cell: str) -> str:
+    """A path with forward slashes, also where the file was written on Windows."""
+    return cell if "\\" not in cell or (folder / cell).exists() else cell.replace("\\", "/")
 
 
 def _csv_split(value: str, where: str) -> Optional[str]:

@@ -57,7 +57,7 @@ def load_folder(
     verdict = check_photos(listing.photos, reading, embedder.zero_point if embedder else 0, options.exclude_bad)
     findings += verdict.findings
     rows = _in_order(listing.photos, reading, verdict)
-    findings += require_usable_classes(listing.photos, rows, reading.digests, source)
+    findings += require_usable_classes(listing.photos, rows, reading.digests, verdict.findings, source)
     samples, how = _split(listing.photos, rows, reading, verdict, options, source)
     counts = _counts(samples)
     findings += check_counts(counts)
@@ -141,7 +141,8 @@ def _plan(
     if given <= {None, "train"}:
         return both, {}, f"test and val dealt out by class and near-duplicate group ({seed})"
     if "train" not in given:
-        raise DataError(f"{source} has {' and '.join(sorted(map(str, given)))} photos but no train; add a train folder")
+        held_back = " and ".join(sorted(map(str, given)))
+        raise DataError(f"{source} has {held_back} photos but no train photo that can be used; put some into train")
     if given == {"train", "test"}:
         return validation, {}, f"test as given; val dealt out of train ({seed})"
     if given == {"train", "val"}:

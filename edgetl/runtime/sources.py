@@ -11,7 +11,7 @@ from edgetl.errors import DataError
 from edgetl.runtime.preprocess import ImageSource
 
 IMAGE_EXTENSIONS = frozenset({
-    ".avif", ".bmp", ".gif", ".heic", ".heif", ".jp2", ".jpe", ".jpeg",
+    ".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jpeg",
     ".jpg", ".mpo", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp",
 })
 """The file names that a folder is searched for, in lower case."""

@@ -29,7 +29,7 @@ def digest(number: int) -> bytes:
 
 def embed(cache: Cache, embedder: bytes, photos: range = range(PHOTOS)) -> None:
     cache.use(embedder)
-    records = [Record(Stamp(b"%d.jpg" % number, 1, 1), digest(number), TRAITS, bytes(SIZE)) for number in photos]
+    records = [Record(Stamp(b"%d.jpg" % number, 1, 1, 1), digest(number), TRAITS, bytes(SIZE)) for number in photos]
     cache.store(records, FRAME, embedder)
 
 
@@ -58,9 +58,9 @@ def test_of_one_embedder_the_oldest_photos_go_with_all_that_is_known_of_them(cac
     cache.use(b"only")
     assert 0 < known(cache, b"only", many) < 4 * PHOTOS
     assert cache.traits(digest(0), FRAME) is None
-    assert cache.digest(Stamp(b"0.jpg", 1, 1)) is None
+    assert cache.digest(Stamp(b"0.jpg", 1, 1, 1)) is None
     assert cache.traits(digest(many[-1]), FRAME) == TRAITS
-    assert cache.digest(Stamp(b"%d.jpg" % many[-1], 1, 1)) == digest(many[-1])
+    assert cache.digest(Stamp(b"%d.jpg" % many[-1], 1, 1, 1)) == digest(many[-1])
 
 
 def test_a_limit_that_nothing_fits_in_empties_the_cache(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:

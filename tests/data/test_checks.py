@@ -127,6 +127,13 @@ def test_a_class_whose_photos_are_all_broken_is_an_empty_class(photos: Path, loa
     assert "'cow' has no photo that can be used" in dataset.report.of_kind("empty class")[0].detail
 
 
+def test_where_no_photo_can_be_used_the_first_says_why(photos: Path, load: Load) -> None:
+    for path in photos.rglob("*.jpg"):
+        path.write_bytes(b"moo")
+    with pytest.raises(DataError, match=r"20 unreadable; the first is .*/cat/0.jpg: .*not an image"):
+        load(photos)
+
+
 def test_a_class_with_copies_of_one_photo_has_a_single_photo(photos: Path, load: Load) -> None:
     for number in range(3):
         save(scene(70), photos / "cow" / f"{number}.jpg")

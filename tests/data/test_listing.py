@@ -96,6 +96,7 @@ def test_an_empty_class_folder_is_reported(photos: Path, load: Load) -> None:
         ({}, "no photos in"),
         ({".": 3}, "holds 3 photos but no class folders; put the photos of each class into a folder"),
         ({"cat": 3}, "has one class only ('cat')"),
+        ({"all/cat": 3, "all/dog": 3}, "one folder, 'all'; if the folders inside (cat, dog, ...) are the classes"),
         ({"cat": 3, "dog": 1}, "class 'dog' in .* has a single usable photo"),
         ({"train/cat": 3, "train/dog": 3, "cow": 3}, "mixes split folders .train. with other folders of photos"),
         ({"test/cat": 3, "test/dog": 3}, "has test photos but no train"),
@@ -138,6 +139,12 @@ def test_a_csv_file_lists_photos_relative_to_itself(photos: Path, load: Load, he
     assert dataset.report.total == 10
 
 
+def test_a_csv_file_from_windows_is_read_here(photos: Path, load: Load) -> None:
+    lines = [f"{label}\\{n}.jpg;{label}" for label in ("cat", "dog") for n in range(10)]
+    (photos / "list.csv").write_text("img_path;class_name\r\n" + "\r\n".join(lines))
+    assert load(photos / "list.csv").report.total == 20
+
+
 def test_a_csv_file_may_give_the_splits(photos: Path, load: Load) -> None:
     lines = [f"{label}/{n}.jpg,{label},{'test' if n > 6 else 'train'}" for label in ("cat", "dog") for n in range(10)]
     (photos / "list.csv").write_text("\n".join(lines))
@@ -152,6 +159,8 @@ def test_a_csv_file_may_give_the_splits(photos: Path, load: Load) -> None:
         ("cat/0.jpg,cat\ncat/1.jpg,\n", "line 2: expected path,label"),
         ("cat/0.jpg,cat,holdout\n", "line 1: unknown split 'holdout'; choose train, val or test"),
         ("cat/0.jpg,cat,test\ncat/1.jpg,cat\n", "gives a split for some photos but none for cat/1.jpg"),
+        ("picture,species\ncat/0.jpg,cat\n", "line 1: expected path,label and 'picture' is no photo"),
+        ("cat,cat/0.jpg\ndog,dog/0.jpg\n", "line 1: expected path,label and 'cat' is no photo"),
         ("", "no photos in"),
     ],
 )

@@ -45,11 +45,9 @@ def test_embeddings_are_what_the_embedder_gives_for_each_photo(
 
 def test_a_second_load_opens_no_photo(photos: Path, load: Load, embedder: Embedder) -> None:
     first = load(photos, embedder=embedder)
-    for path in photos.glob("*/*.jpg"):
-        status = path.stat()
-        path.write_bytes(b"?" * status.st_size)
-        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-    second = load(photos, embedder=embedder)
+    steps: list[tuple[str, int, int]] = []
+    second = load(photos, embedder=embedder, progress=lambda *step: steps.append(step))
+    assert steps == [("read photos", 20, 20)], "all were known before the first was to be read"
     assert (first.report.embedded, second.report.embedded) == (20, 0)
     assert first.samples == second.samples
     assert first.report == second.report
@@ -68,6 +66,18 @@ def test_a_changed_photo_is_read_again(photos: Path, load: Load, embedder: Embed
     load(photos, embedder=embedder)
     save(scene(77), photos / "cat" / "3.jpg")
     assert load(photos, embedder=embedder).report.embedded == 1
+
+
+def test_a_photo_changed_with_its_size_and_time_kept_is_read_again(
+    photos: Path, load: Load, embedder: Embedder
+) -> None:
+    load(photos, embedder=embedder)
+    first, second = photos / "cat" / "3.jpg", photos / "cat" / "4.jpg"
+    before = first.stat()
+    other = save(scene(77), second, quality=50).read_bytes()
+    first.write_bytes(other[: before.st_size].ljust(before.st_size, b"\0"))
+    os.utime(first, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert load(photos, embedder=embedder).report.embedded == 2
 
 
 def test_a_second_embedder_finds_what_either_pass_has_computed(
