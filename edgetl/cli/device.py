@@ -33,7 +33,7 @@ NOTHING_READ = 1
     required=True,
     metavar="FILE|FOLDER|camera|-",
     help="An image, a folder of images, camera (or camera:X: a number, a device, a video file, rtsp://...), "
-    "or - to read paths from standard input, one a line.",
+    "or - for standard input: paths, one a line, or an image, or JPEG after JPEG, as from rpicam-vid --codec mjpeg.",
 )
 @click.option("--watch", "watches", is_flag=True, help="Wait for further images in the folder, until stopped.")
 @click.option("--only-new", is_flag=True, help="With --watch: leave out the images that are there already.")

@@ -1,13 +1,15 @@
-"""Hides where images come from (a file, a folder, paths on standard input); `edgetl run` iterates over it."""
+"""Hides where images come from (a file, a folder, standard input); `edgetl run` iterates over it."""
 
 from __future__ import annotations
 
 import os
 import sys
+from io import BufferedReader
 from pathlib import Path
-from typing import Callable, Iterable, Iterator, NamedTuple, Optional, TextIO
+from typing import Callable, Iterator, NamedTuple, Optional, cast
 
 from edgetl.errors import DataError
+from edgetl.runtime.piped import read_piped
 from edgetl.runtime.preprocess import ImageSource
 
 IMAGE_EXTENSIONS = frozenset({
@@ -26,20 +28,20 @@ class Source(NamedTuple):
     image: ImageSource
 
 
-def iterate(source: str, stdin: Optional[TextIO] = None) -> Iterator[Source]:
+def iterate(source: str, stdin: Optional[BufferedReader] = None) -> Iterator[Source]:
     """The images of a source, one at a time, unopened: one that cannot be read fails when it is predicted.
 
     `source` is a file, a folder (all images below it, sorted by path, without hidden ones) or "-": paths on
-    standard input, one a line, taken as they come. Raises DataError where there is no such source, or nothing
-    in it.
+    standard input, one a line, or images themselves, taken as they come. Raises DataError where there is no such
+    source, or nothing in it.
     """
     if source == STANDARD_INPUT:
-        return _from_lines(sys.stdin if stdin is None else stdin)
+        return _from_pipe(cast(BufferedReader, sys.stdin.buffer) if stdin is None else stdin)
     path = Path(source)
     if path.is_dir():
         return _from_folder(path)
     if not path.exists():
-        raise DataError(f"there is no source '{source}'; give an image, a folder, or - for paths on stdin")
+        raise DataError(f"there is no source '{source}'; give an image, a folder, or - for paths or images on stdin")
     return iter([Source(source, path)])
 
 
@@ -55,11 +57,9 @@ def find_images(folder: Path, on_error: Optional[Callable[[OSError], object]] = 
                 yield Path(parent, name)
 
 
-def _from_lines(lines: Iterable[str]) -> Iterator[Source]:
-    for line in lines:
-        name = line.rstrip("\r\n")
-        if name:
-            yield Source(name, Path(name))
+def _from_pipe(pipe: BufferedReader) -> Iterator[Source]:
+    for number, found in enumerate(read_piped(pipe), 1):
+        yield Source(found, Path(found)) if isinstance(found, str) else Source(f"stdin:{number}", found)
 
 
 def _from_folder(folder: Path) -> Iterator[Source]:
