@@ -78,6 +78,9 @@ def roll_out(bundle: Path, rollout: Rollout, as_json: bool) -> None:
 
 
 def _tell(reached: Sequence[Reached]) -> None:
+    from edgetl.deployment.rollout import NOT_REACHED
+
     print_table(["device", "state", "fault"], [[one.host, one.state, one.fault] for one in reached])
     counts = Counter(one.state for one in reached)
-    click.echo(", ".join(f"{count} {state}" for state, count in counts.items()))
+    stopped = ": the rollout stopped before" if counts[NOT_REACHED] else ""
+    click.echo(", ".join(f"{count} {state}" for state, count in counts.items()) + stopped)

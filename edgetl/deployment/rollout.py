@@ -113,9 +113,17 @@ def playbook_folder() -> Path:
     return next(folder for folder in folders if (folder / "deploy.yml").is_file())
 
 
+def program(name: str) -> str:
+    """One of Ansible's programs: beside this Python, or on the PATH. Raises MissingExtraError."""
+    found = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
+    if found is None:
+        raise MissingExtraError("ansible-core", "fleet", "an inventory")
+    return found
+
+
 def _hosts(rollout: Rollout) -> list[str]:
     """The names of the devices, by group, each once."""
-    command = [_program("ansible-inventory"), "--inventory", str(rollout.inventory), "--list", *_limit(rollout)]
+    command = [program("ansible-inventory"), "--inventory", str(rollout.inventory), "--list", *_limit(rollout)]
     ran = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     if ran.returncode:
         raise DeviceError(f"Ansible cannot read {rollout.inventory}: {_complaint(ran.stderr)}")
@@ -168,7 +176,7 @@ def _command(playbook: Path, bundle: Path, rollout: Rollout) -> list[str]:
         config = str(rollout.ssh_config.absolute())
         variables["edgetl_prepare_options"] += ["--ssh-config", config]
         ssh.append(f"-F {shlex.quote(config)}")
-    command = [_program("ansible-playbook"), str(playbook), "--inventory", str(rollout.inventory), *_limit(rollout)]
+    command = [program("ansible-playbook"), str(playbook), "--inventory", str(rollout.inventory), *_limit(rollout)]
     command += ["--extra-vars", json.dumps(variables)]
     command += [f"--ssh-common-args={' '.join(ssh)}"] if ssh else []
     return [*command, *_given({"--check": rollout.check})]
@@ -180,14 +188,6 @@ def _given(flags: Mapping[str, bool]) -> list[str]:
 
 def _limit(rollout: Rollout) -> list[str]:
     return [] if rollout.limit is None else ["--limit", rollout.limit]
-
-
-def _program(name: str) -> str:
-    """One of Ansible's programs: beside this Python, or on the PATH."""
-    found = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
-    if found is None:
-        raise MissingExtraError("ansible-core", "fleet", "an inventory")
-    return found
 
 
 def _complaint(text: str) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
+import json
 import re
 import shutil
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -16,13 +15,15 @@ from typing import Any
 
 import pytest
 
-from edgetl.deployment import Reached, Rollout, roll_out
-from edgetl.deployment.rollout import playbook_folder
+from edgetl.deployment import Reached, Rollout, connect, pull, roll_out
+from edgetl.deployment.rollout import playbook_folder, program
+from edgetl.runtime import Learner
 from edgetl.runtime.installation import install
 from edgetl.runtime.slots import Slots
 from tests.deployment.server import Server, serving
 from tests.emulation.tools import or_skip
-from tests.runtime.installing import Releases, digest_of
+from tests.runtime.installing import Releases, digest_of, teach_running
+from tests.runtime.learning import frame
 from tests.runtime.test_install import with_swapped_labels
 
 pytest.importorskip("ansible", reason="there is no Ansible here; install it: pip install 'edgetl[fleet]'")
@@ -34,6 +35,8 @@ canary-1
 
 [field]
 field-[1:2]
+[all:vars]
+ansible_python_interpreter=python3
 """
 
 
@@ -70,17 +73,16 @@ class Fleet:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         path = self.folder / "with_silent.ini"
-        path.write_text(f"{INVENTORY}silent ansible_host=127.0.0.1 ansible_port={port}\n")
+        silent = f"silent ansible_host=127.0.0.1 ansible_port={port}\n"
+        path.write_text(INVENTORY.replace("[all:vars]", f"{silent}\n[all:vars]"))
         return path
 
     def play(self, playbook: str, bundle: Path) -> str:
         """What Ansible prints of a playbook that is called without edgetl's front."""
-        command = ["ansible-playbook", playbook_folder() / playbook, "-i", self.inventory, "-e"]
+        command = [program("ansible-playbook"), playbook_folder() / playbook, "-i", self.inventory, "-e"]
+        variables = json.dumps({"edgetl_bundle": str(bundle), "edgetl_waves": ["100%"]})
         ssh = f"--ssh-common-args=-F {self.config}"
-        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        done = subprocess.run(
-            [*command, f"edgetl_bundle={bundle}", ssh], env={**os.environ, "PATH": path}, capture_output=True, text=True
-        )
+        done = subprocess.run([*command, variables, ssh], capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
@@ -101,13 +103,22 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
         yield Fleet(folder, servers)
 
 
+@pytest.fixture(scope="module")
+def installed(releases: Releases, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The root of a device that runs the first release."""
+    root = tmp_path_factory.mktemp("installed") / "edgetl"
+    install(releases.first, root)
+    return root
+
+
 @pytest.fixture
-def fleet(started: Fleet, releases: Releases) -> Fleet:
+def fleet(started: Fleet, installed: Path) -> Fleet:
     """The devices, each with the first release and nothing else."""
     for name in NAMES:
-        for folder in ("slots", "incoming"):
-            shutil.rmtree(started.root(name) / folder, ignore_errors=True)
-        install(releases.first, started.root(name))
+        for entry in ("slots", "incoming", "previous", "current"):
+            path = started.root(name) / entry
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
+        shutil.copytree(installed, started.root(name), symlinks=True, dirs_exist_ok=True)
     return started
 
 
@@ -118,7 +129,7 @@ def states(reached: dict[str, Reached]) -> list[str]:
 def test_a_check_changes_nothing_and_tells_who_is_outdated(fleet: Fleet, releases: Releases) -> None:
     install(releases.second, fleet.root("field-1"))
     before = fleet.files()
-    reached = fleet.roll_out(releases.second, check=True)
+    reached = fleet.roll_out(releases.second, check=True, waves=["100%"])
     assert states(reached) == ["outdated", "unchanged", "outdated"]
     assert fleet.files() == before
 
@@ -155,3 +166,38 @@ def test_a_bundle_is_taken_back_from_those_that_run_it(fleet: Fleet, releases: R
         install(releases.second, fleet.root(name))
     fleet.play("rollback.yml", releases.second)
     assert fleet.running() == [digest_of(releases.first)] * 3
+
+
+def test_what_several_devices_were_taught_is_merged(fleet: Fleet, releases: Releases, tmp_path: Path) -> None:
+    for number, name in enumerate(NAMES):
+        with teach_running(fleet.root(name)) as learner:
+            learner.teach(frame("yellow", number), "yellow")
+        with connect(name, ssh_config=fleet.config) as transport:
+            pull(transport, tmp_path / "learned" / name)
+    with Learner(releases.first, state=tmp_path / "here", threads=1) as learner:
+        assert len(learner.merge(*sorted((tmp_path / "learned").iterdir())).pictures) == len(NAMES)
+
+
+@pytest.mark.slow
+def test_a_device_without_edgetl_is_given_it_first(
+    releases: Releases, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with or_skip(), serving(tmp_path_factory.mktemp("bare")) as server, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ANSIBLE_HOME", str(server.folder))
+        shutil.rmtree(server.home / ".local")
+        (server.folder / "hosts.ini").write_text("board\n")
+        rollout = Rollout(server.folder / "hosts.ini", ssh_config=server.config)
+        (reached,) = roll_out(releases.first, rollout)
+        if "cannot get the wheels" in reached.fault:
+            pytest.skip(reached.fault)
+        assert reached == Reached("board", "updated")
+        current = Slots(server.home / ".local/share/edgetl").current
+        assert current is not None
+        assert current.digest == digest_of(releases.first)
+
+
+def test_the_playbooks_are_ones_that_ansible_takes() -> None:
+    folder = playbook_folder()
+    command = [program("ansible-playbook"), "--syntax-check", "-i", folder / "hosts.ini"]
+    done = subprocess.run([*command, *folder.glob("*.yml")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

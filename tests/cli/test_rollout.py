@@ -1,0 +1,98 @@
+"""Deploying to a fleet by the command line: a table of what became of its devices, or one line of what is wrong."""
+
+from __future__ import annotations
+
+import json
+import sys
+import zipfile
+from pathlib import Path
+from subprocess import run
+
+import pytest
+
+from tests.cli.test_command_line import edgetl
+from tests.conftest import REPOSITORY
+from tests.models import tiny_models
+from tests.runtime.installing import Releases, digest_of, releases
+
+__all__ = ["releases", "tiny_models"]
+
+
+@pytest.fixture(autouse=True)
+def ansible(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ansible", reason="there is no Ansible here; install it: pip install 'edgetl[fleet]'")
+    monkeypatch.setenv("ANSIBLE_HOME", str(tmp_path / "ansible"))
+
+
+@pytest.fixture
+def inventory(tmp_path: Path) -> Path:
+    """Two devices in folders of this machine; the second one's cannot be made."""
+    (tmp_path / "broken").write_text("no folder")
+    path = tmp_path / "hosts.ini"
+    path.write_text(
+        f"whole edgetl_root={tmp_path}/device\nbroken edgetl_root={tmp_path}/broken\n[all:vars]\n"
+        f"ansible_connection=local\nansible_python_interpreter={sys.executable}\nedgetl_python={sys.executable}\n"
+    )
+    return path
+
+
+def test_what_became_of_each_device_is_told(releases: Releases, inventory: Path, tmp_path: Path) -> None:
+    done = edgetl("deploy", releases.first, "--inventory", inventory)
+    assert done.returncode == 1, done.stderr
+    *table, summary = done.stdout.splitlines()
+    assert ["whole", "updated"] in [line.split() for line in table]
+    assert ["broken", "failed"] in [line.split()[:2] for line in table]
+    assert summary == "1 updated, 1 failed"
+    again = edgetl("deploy", releases.first, "--inventory", inventory, "--limit", "whole", "--json")
+    assert again.returncode == 0, again.stderr
+    assert json.loads(again.stdout) == [{"host": "whole", "state": "unchanged", "fault": ""}]
+    assert (tmp_path / "device/current").resolve().name == digest_of(releases.first)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ([], "name a device, as [USER@]HOST[:PORT], or a fleet: --inventory hosts.ini"),
+        (["./device", "--limit", "field"], "go with --inventory"),
+        (["./device", "--inventory", "hosts.ini"], "--inventory goes without HOST"),
+        (["--inventory", "nowhere.ini"], "there is no inventory at nowhere.ini"),
+        (["--inventory", "hosts.ini", "--waves", "1,few"], "'few' is no wave; give numbers"),
+        (["--inventory", "hosts.ini", "--limit", "nobody"], "nobody"),
+        (["--inventory", "empty.ini"], "empty.ini holds no device"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(
+    releases: Releases, inventory: Path, arguments: list[str], complaint: str
+) -> None:
+    (inventory.parent / "empty.ini").write_text("")
+    done = edgetl("deploy", releases.first, *arguments, cwd=inventory.parent)
+    assert done.returncode == 2, done.stderr
+    assert complaint in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_missing_ansible_is_named_with_its_extra(
+    releases: Releases, inventory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "python").symlink_to(sys.executable)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setenv("PYTHONPATH", ":".join(filter(None, sys.path)))
+    done = edgetl("deploy", releases.first, "--inventory", inventory)
+    assert done.returncode == 2
+    assert done.stderr == "edgetl: an inventory needs ansible-core. Install it: pip install 'edgetl[fleet]'\n"
+
+
+def test_an_installed_wheel_has_the_playbook(tmp_path: Path) -> None:
+    build = "import sys; from hatchling.build import build_wheel; build_wheel(sys.argv[1])"
+    run([sys.executable, "-c", build, tmp_path], cwd=REPOSITORY, capture_output=True, check=True)
+    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as archive:
+        archive.extractall(tmp_path / "installed")
+    ask = "from edgetl.deployment.rollout import playbook_folder; print(playbook_folder())"
+    done = run([sys.executable, "-c", ask], cwd=tmp_path / "installed", capture_output=True, text=True, check=True)
+    folder = Path(done.stdout.strip())
+    assert folder.is_relative_to(tmp_path / "installed")
+    source = REPOSITORY / "examples" / "fleet"
+    carried = {path.relative_to(folder) for path in folder.rglob("*.*")}
+    assert {path.relative_to(source) for path in source.rglob("*.yml")} < carried
+    assert Path("callback_plugins/edgetl_events.py") in carried
