@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 from edgetl.bundle import open_bundle, write_bundle
-from edgetl.deployment import Transport, connect, deploy, pull
-from edgetl.deployment.environment import look_at, prepare
+from edgetl.deployment import Transport, connect, deploy, pull, teach
+from edgetl.deployment.environment import look_at
+from edgetl.deployment.examination import examine
 from edgetl.deployment.ssh import SshTransport
 from edgetl.errors import DeviceError
 from edgetl.signing import make_key, read_private_key, sign
+from tests.deployment.preparing import prepare_or_skip
 from tests.emulation.device import Device, device
 from tests.runtime.installing import Releases, digest_of
 from tests.runtime.learning import frame, jpeg
@@ -27,13 +29,9 @@ def board(device: Device) -> Device:
     """The device after its first contact with this edgetl; a visible skip where its wheels cannot be had."""
     with connect("device", ssh_config=device.config) as opened:
         assert isinstance(opened, SshTransport)
-        assert opened.is_bare
-        try:
-            done = prepare(opened)
-        except DeviceError as error:
-            if "cannot get the wheels" not in str(error):
-                raise
-            pytest.skip(str(error))
+        found = examine(opened)
+        assert (found.is_usable, found.device) == (True, None)
+        done = prepare_or_skip(opened)
         assert done["changed"]
         assert look_at(opened).environment == done["environment"]
         assert not opened.is_bare
@@ -47,7 +45,7 @@ def transport(board: Device, request: pytest.FixtureRequest) -> Iterator[Transpo
         yield opened
 
 
-def teach(board: Device, transport: Transport, label: str, count: int) -> None:
+def teach_there(board: Device, transport: Transport, label: str, count: int) -> None:
     """Teaches the bundle that runs generated pictures, by the command line of the device."""
     folder = board.root / "tmp" / label
     folder.mkdir()
@@ -64,14 +62,17 @@ def test_a_bundle_is_proven_taught_updated_rolled_back_and_pulled_there(
     first = deploy(releases.first, transport)
     assert first.installed["replay"]["canaries"] == 3
     assert transport.tell("status")["machine"]["architecture"] == "aarch64"
-    teach(board, transport, "yellow", 3)
+    teach_there(board, transport, "yellow", 3)
     second = deploy(releases.second, transport)
     assert second.installed["carried"] == 3
     assert second.sent_bytes < 0.5 * second.bundle_bytes
     other = deploy(releases.other_backbone, transport)
     assert (other.installed["carried"], other.installed["not_carried"]) == (3, 0)
-    assert transport.tell("rollback")["digest"] == digest_of(releases.second)
-    assert pull(transport, tmp_path / "pulled")["pictures"] == 3
+    (tmp_path / "grey.jpg").write_bytes(jpeg(frame("grey")))
+    assert "grey" in teach(transport, "grey", [tmp_path / "grey.jpg"], thumbnails=True)["labels"]
+    back = transport.tell("rollback")
+    assert (back["digest"], back["carried"]) == (digest_of(releases.second), 1)
+    assert pull(transport, tmp_path / "pulled")["pictures"] == 4
 
 
 def test_what_fails_its_canaries_there_does_not_run(
