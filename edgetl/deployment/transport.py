@@ -232,5 +232,5 @@ def _reason(answer: Answer) -> str:
     if "invalid choice" in lines[-1] or "unrecognized arguments" in lines[-1]:  # as argparse has it
         return "edgetl is older there than here; renew it: edgetl prepare HOST"
     if "No module named" in lines[-1] or answer.code == 127:
-        return f"edgetl cannot run there ({lines[-1]}); install it: pip install 'edgetl[tflite]', or name its --python"
+        return f"edgetl cannot run there ({lines[-1]}); install it: edgetl prepare HOST, or name its --python"
     return lines[-1]

@@ -168,6 +168,11 @@ def test_a_device_without_edgetl_is_one_line(server: Server, python: str, compla
         transport.tell("status")
 
 
+def test_an_older_edgetl_is_one_line(server: Server) -> None:
+    with reach(server) as transport, pytest.raises(DeviceError, match=r"older there than here; renew it: edgetl prep"):
+        transport.tell("a-verb-to-come")
+
+
 def test_a_sent_file_goes_on_where_the_link_broke(server: Server, tmp_path: Path) -> None:
     content = os.urandom(4_000_000)
     (tmp_path / "file").write_bytes(content)

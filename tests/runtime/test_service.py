@@ -18,6 +18,7 @@ from typing import Optional
 
 import pytest
 
+from edgetl.deployment import connect, teach
 from edgetl.errors import InstallError, OptionError
 from edgetl.runtime import service
 from edgetl.runtime import unit as unit_file
@@ -171,6 +172,18 @@ class TestService:
         (root.parent / "pictures/red.jpg").write_bytes(jpeg(frame("red")))
         until((root / "slots/seen").exists)
         assert not (root / "seen").exists()
+
+    def test_it_follows_what_the_device_is_taught(self, releases: Releases, root: Path) -> None:
+        install(releases.first, root)
+        command = shlex.quote(f"touch {root}/slots/seen")
+        service.install_service(root, f"{watching(root)} --on-label yellow {command}")
+        before = process_of(root)
+        (root.parent / "taught.jpg").write_bytes(jpeg(frame("yellow")))
+        with connect(str(root)) as transport:
+            teach(transport, "yellow", [root.parent / "taught.jpg"])
+        (root.parent / "pictures/another.jpg").write_bytes(jpeg(frame("yellow", 9)))
+        until((root / "slots/seen").exists)
+        assert process_of(root) == before
 
     def test_a_switch_restarts_it(self, releases: Releases, root: Path) -> None:
         install(releases.first, root)
