@@ -63,6 +63,7 @@ class Journal:
         self._lock = threading.RLock()
         self._stack = contextlib.ExitStack()
         self._is_open = self._is_writable = False
+        self._obstacle = _READ_ONLY
         self._seen_version = -1
         if not self._open_if_there() and identity is None:
             raise LearningError(f"there is no state in {self.folder}; teach something first: edgetl teach")
@@ -88,7 +89,9 @@ class Journal:
             if not self._open_if_there():
                 self._create()
             if not self._is_writable:
-                raise StorageError(f"cannot write {self.folder}: it is read-only here; choose another --state folder")
+                self._reopen()
+            if not self._is_writable:
+                raise StorageError(f"cannot write {self.folder}: {self._obstacle}")
             self._writer.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -191,11 +194,20 @@ class Journal:
             raise StorageError(f"cannot make {self.folder}: {(error.strerror or str(error)).lower()}") from error
         self._open()
 
+    def _reopen(self) -> None:
+        """The disk may have been freed, or made writable, meanwhile."""
+        self.close()
+        self._open()
+
     def _open(self) -> None:
+        self._obstacle, self._seen_version = _READ_ONLY, -1
         try:
             self._is_writable = os.access(self.folder, os.W_OK) and self._open_for_writing()
             if not self._is_writable:
                 self._open_for_reading()
+            if self._is_empty():  # a disk that is full let the file be made, and not filled: there is no state yet
+                self._stack.close()
+                return
             self._check_identity()
         except BaseException:
             self._stack.close()
@@ -203,7 +215,7 @@ class Journal:
         self._is_open = True
 
     def _open_for_writing(self) -> bool:
-        """False where the file system or its permissions do not let this process write."""
+        """False where the disk, the file system or its permissions do not let this process write."""
         try:
             self._writer = self._connect(self.path)
             self._writer.execute("PRAGMA journal_mode = WAL")
@@ -214,8 +226,9 @@ class Journal:
             self._fill_if_empty()
             self._writer.execute("COMMIT")
         except sqlite3.OperationalError as error:
-            if not self.path.is_file() or not _is_read_only(error):
+            if not self.path.is_file() or not _can_be_read(error):
                 raise
+            self._obstacle = _remedy(error)
             return False
         sync_folder(self.folder)
         self._watcher = self._connect(self.path)
@@ -223,26 +236,44 @@ class Journal:
 
     def _fill_if_empty(self) -> None:
         """A process that was killed while it made the file left it empty."""
-        if self._identity is None or self._writer.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+        if self._identity is None or not self._is_empty():
             return
         for statement in _SCHEMA:
             self._writer.execute(statement)
         self._writer.executemany("INSERT INTO identity VALUES (?, ?)", self._identity.items())
 
+    def _is_empty(self) -> bool:
+        return not self._writer.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+
     def _open_for_reading(self) -> None:
-        """Reads in place where SQLite can; else a copy, into which it can recover what a crash left behind."""
+        """Reads in place where SQLite can; else a copy, into which it can recover what a crash left behind.
+
+        Where nothing was left behind no copy is needed, for which a full disk would have no room.
+        """
+        uri, log = self.path.resolve().as_uri(), self.folder / f"{FILE}-wal"
         try:
-            self._connect_to_read(f"{self.path.resolve().as_uri()}?mode=ro")
+            self._connect_to_read(f"{uri}?mode=ro")
         except sqlite3.OperationalError:
-            folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="edgetl-state-")))
-            for name in (FILE, f"{FILE}-wal"):
-                if (self.folder / name).is_file():
-                    shutil.copyfile(self.folder / name, folder / name)
-            self._connect_to_read(folder / FILE)
+            if log.is_file() and log.stat().st_size:
+                self._connect_to_read(self._copied(log) / FILE)
+            else:
+                self._connect_to_read(f"{uri}?immutable=1")
+
+    def _copied(self, log: Path) -> Path:
+        """The folder of a copy: in memory where there is no room for temporary files."""
+        for place in (None, _IN_MEMORY):
+            try:
+                folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="edgetl-state-", dir=place)))
+                shutil.copyfile(self.path, folder / FILE)
+                shutil.copyfile(log, folder / log.name)
+                return folder
+            except OSError as error:
+                refusal = error
+        raise StorageError(f"cannot copy {self.path} to read it: {refusal.strerror}; free some space") from refusal
 
     def _connect_to_read(self, path: Union[str, Path]) -> None:
         self._writer, self._watcher = self._connect(path), self._connect(path)
-        self._writer.execute("SELECT count(*) FROM identity").fetchone()
+        self._is_empty()
 
     def _connect(self, path: Union[str, Path]) -> sqlite3.Connection:
         connection = sqlite3.connect(
@@ -295,6 +326,8 @@ _KEEP = (
     "SET position = excluded.position, data = excluded.data WHERE excluded.position >= position"
 )
 """What another process has worked out from more rows stays."""
+_READ_ONLY = "it is read-only here; choose another --state folder"
+_IN_MEMORY = "/dev/shm"
 _WAL_PAGES = 512
 _IDS_AT_ONCE = 500
 _COMPRESSION = 1
@@ -309,8 +342,9 @@ def _unpacked(path: Path, number: int, data: bytes) -> bytes:
         raise StorageError(f"picture {number} in {path} is damaged; restore the file from a copy") from error
 
 
-def _is_read_only(error: sqlite3.Error) -> bool:
-    return any(words in str(error) for words in ("readonly", "unable to open"))
+def _can_be_read(error: sqlite3.Error) -> bool:
+    """Whether what hinders writing lets the journal be read."""
+    return any(words in str(error) for words in ("readonly", "unable to open", "full", "disk I/O"))
 
 
 def _remedy(error: sqlite3.Error) -> str:
@@ -319,7 +353,7 @@ def _remedy(error: sqlite3.Error) -> str:
         "full": "the disk is full; free some space. What was acknowledged is safe",
         "disk I/O": "the disk refuses to write; it may be full or broken. What was acknowledged is safe",
         "locked": f"another process has been writing for {BUSY_SECONDS:.0f} seconds; try again",
-        "readonly": "it is read-only here; choose another --state folder",
+        "readonly": _READ_ONLY,
         "unable to open": "it cannot be opened; look at the folder's permissions",
         "malformed": "the file is damaged; restore it from a copy, or move it away to begin as shipped",
         "not a database": "the file is damaged; restore it from a copy, or move it away to begin as shipped",

@@ -172,7 +172,7 @@ def test_a_state_that_cannot_be_written_is_used_and_refuses_to_learn(
             learner.teach_embeddings(embeddings(1)[0], "yellow")
 
 
-READ_ONLY = """
+USE = """
 import sys
 from edgetl.errors import StorageError
 from edgetl.runtime import Learner
@@ -187,23 +187,47 @@ with Learner(bundle, state=state, threads=1) as learner:
 """
 
 
+MOUNTS = {
+    "read-only here": "mount --bind {state} {state} && mount -o remount,bind,ro {state}",
+    "the disk": "cp -r {state} {state}.kept && mount -t tmpfs -o size=1m tmpfs {state} && cp {state}.kept/* {state} && "
+    "(cat /dev/zero > {state}/rest || true)",
+}
+"""Shell commands that make a file system read-only, or full, and what is then complained of."""
+
+
+@pytest.mark.parametrize("complaint", sorted(MOUNTS))
 @pytest.mark.parametrize("crashed", [False, True])
-def test_a_state_on_a_read_only_file_system_is_read(taught: Path, teachable: Path, crashed: bool) -> None:
+def test_a_state_on_a_file_system_that_takes_nothing_is_read(
+    taught: Path, teachable: Path, crashed: bool, complaint: str
+) -> None:
     state, count = taught, 10
     if crashed:
         with _log_left_behind(teachable, taught) as (state, _):
             count = 20
         (state / f"{FILE}-shm").unlink()
-    script = f"mount --bind {state} {state} && mount -o remount,bind,ro {state} && exec {sys.executable} -c '$CODE'"
-    command = ["unshare", "-m", "sh", "-c", script.replace("'$CODE'", '"$0" "$@"'), READ_ONLY]
     if subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode:
         pytest.skip("this user may not make mount namespaces")
-    ran = subprocess.run(
-        [*command, str(teachable), str(state)], capture_output=True, text=True, cwd=REPOSITORY, timeout=120
-    )
+    script = f'{MOUNTS[complaint].format(state=state)} && exec {sys.executable} -c "$0" "$@"'
+    command = ["unshare", "-m", "sh", "-c", script, USE, str(teachable), str(state)]
+    ran = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, timeout=120)
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.splitlines()[0] == f"{count} red True"
-    assert "read-only here" in ran.stdout.splitlines()[1]
+    assert complaint in ran.stdout.splitlines()[1]
+
+
+def test_a_state_that_a_full_disk_let_be_begun_only_is_none_yet(
+    teachable: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / FILE).touch()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "access", lambda path, mode: mode != os.W_OK)
+        with Learner(teachable, state=tmp_path, threads=1) as learner:
+            assert learner.history() == []
+            with pytest.raises(StorageError):
+                learner.teach_embeddings(embeddings(1)[0], "yellow")
+            patched.undo()
+            learner.teach_embeddings(embeddings(1)[0], "yellow")  # it can be written now, and is
+            assert learner.labels[-1] == "yellow"
 
 
 def test_the_order_is_that_of_the_steps_whatever_the_clock_says(
