@@ -134,9 +134,10 @@ def measure(place: Place, places: list[Place], windows: int) -> Iterator[dict[st
 def window(layer: Any, rows: np.ndarray) -> Window:
     """What a classifier's observer would have summed up."""
     probabilities = layer.probabilities(rows)
+    found = np.array(layer.labels)[probabilities.argmax(axis=1)]
     return Window(
-        counts=Counter(layer.labels[slot] for slot in probabilities.argmax(axis=1)),
-        sums=rows.sum(axis=0, dtype=np.int64),
+        counts=Counter(found.tolist()),
+        sums={label: rows[found == label].sum(axis=0, dtype=np.int64) for label in set(found.tolist())},
         novelty=float(layer.novelty(rows).sum()),
         confidence=float(probabilities.max(axis=1).sum()),
     )

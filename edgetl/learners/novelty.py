@@ -14,7 +14,7 @@ from edgetl.learners.moments import Directions
 
 Floats = NDArray[np.float32]
 
-SHRINKAGE = 0.3
+SHRINKAGE = "oas"
 """Of the covariance that novelty is measured with, where the solver has none of its own."""
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, NamedTuple, Optional
 
 import numpy as np
@@ -12,17 +11,15 @@ from edgetl.learners import discriminant, nearest_mean, ridge
 from edgetl.learners.embedding import GRID
 from edgetl.learners.last_layer import Floats, unit_length
 from edgetl.learners.moments import Directions, Moments
-from edgetl.learners.novelty import Span
+from edgetl.learners.novelty import SHRINKAGE, Span
 from edgetl.learners.statistics import Statistics
 
-SHRINKAGES = (0.1, 0.2, 0.35, 0.55, 0.8)
-
-
-class Attempt(NamedTuple):
-    """A solver with a shrinkage; None where it knows none."""
-
-    solver: str
-    shrinkage: Optional[float]
+PARAMETERS: dict[str, dict[str, Any]] = {
+    nearest_mean.NAME: {},
+    ridge.NAME: {"shrinkage": SHRINKAGE},
+    discriminant.NAME: {"shrinkage": SHRINKAGE},
+}
+"""Of each solver. The shrinkage follows the statistics, so that it stays right as classes and pictures come."""
 
 
 class OutOfFold(NamedTuple):
@@ -32,14 +29,14 @@ class OutOfFold(NamedTuple):
 
     Attributes:
         indices: (m,).
-        scores: (m, K) for each attempt.
-        whitened: (m, K) squared distances to the classes for each shrinkage; see novelty.Span.
+        scores: (m, K) by each solver.
+        whitened: (m, K) squared distances to the classes; see novelty.Span.
         plain: (m, K) squared distances to the class means.
     """
 
     indices: NDArray[np.int64]
-    scores: dict[Attempt, Floats]
-    whitened: dict[float, Floats]
+    scores: dict[str, Floats]
+    whitened: Floats
     plain: Floats
 
 
@@ -56,8 +53,8 @@ def predict(embeddings: NDArray[np.int16], y: NDArray[np.int64], folds: NDArray[
     shape = (len(indices), len(total.labels))
     predicted = OutOfFold(
         indices,
-        {attempt: np.empty(shape, dtype=np.float32) for attempt in _ATTEMPTS},
-        {amount: np.full(shape, np.inf, dtype=np.float32) for amount in SHRINKAGES},
+        {solver: np.empty(shape, dtype=np.float32) for solver in PARAMETERS},
+        np.full(shape, np.inf, dtype=np.float32),
         np.full(shape, np.inf, dtype=np.float32),
     )
     coordinates = _coordinates(embeddings)
@@ -74,10 +71,6 @@ def predict(embeddings: NDArray[np.int16], y: NDArray[np.int64], folds: NDArray[
     return predicted
 
 
-_ATTEMPTS = (
-    Attempt(nearest_mean.NAME, None),
-    *(Attempt(solver.NAME, amount) for amount in SHRINKAGES for solver in (ridge, discriminant)),
-)
 _JITTER = 1e-9
 
 
@@ -88,24 +81,16 @@ def _predict_fold(
     places: NDArray[np.int64],
     slots: NDArray[np.int64],
 ) -> None:
+    """All solvers, and the distances, share one factorisation."""
     cells = (places[:, None], slots)
-    for attempt, (weights, bias) in _solutions(moments, predicted, rows, cells):
+    directions = Directions.of(moments, SHRINKAGE)
+    for solver in (nearest_mean, ridge, discriminant):
+        weights, bias = solver.from_directions(directions)
         scores = rows @ weights + bias
-        predicted.scores[attempt][places] = scores.min(axis=1, keepdims=True)
-        predicted.scores[attempt][cells] = scores
-
-
-def _solutions(
-    moments: Moments, predicted: OutOfFold, rows: NDArray[Any], cells: tuple[Any, Any]
-) -> Iterator[tuple[Attempt, tuple[Floats, Floats]]]:
-    """Every attempt's weights and bias; all of one shrinkage, and the distances, share one factorisation."""
-    yield Attempt(nearest_mean.NAME, None), nearest_mean.from_means(moments.means)
-    for amount in SHRINKAGES:
-        directions = Directions.of(moments, amount)
-        for solver in (ridge, discriminant):
-            yield Attempt(solver.NAME, amount), solver.from_directions(directions)
-        span = Span.of(directions)
-        predicted.whitened[amount][cells] = span.whitened(rows)
+        predicted.scores[solver.NAME][places] = scores.min(axis=1, keepdims=True)
+        predicted.scores[solver.NAME][cells] = scores
+    span = Span.of(directions)
+    predicted.whitened[cells] = span.whitened(rows)
     predicted.plain[cells] = span.plain(rows)
 
 

@@ -11,7 +11,7 @@ from edgetl.learners.statistics import Statistics
 NAME = "ridge"
 
 
-def solve(statistics: Statistics, shrinkage: Shrinkage = 0.5) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def solve(statistics: Statistics, shrinkage: Shrinkage = "oas") -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return weights (d, K) and bias (K,).
 
     Args:

@@ -1,4 +1,4 @@
-"""Hides how solver, shrinkage, temperature and novelty are chosen without a test split; build calls it."""
+"""Hides how solver, temperature and novelty are chosen without a test split; build calls it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edgetl.errors import LearningError
 from edgetl.learners import discriminant, out_of_fold
 from edgetl.learners.calibration import class_weights, fit_temperature, log_losses
 from edgetl.learners.last_layer import Floats, LastLayer, softmax
-from edgetl.learners.novelty import SHRINKAGE, NoveltyModel
+from edgetl.learners.novelty import NoveltyModel
 from edgetl.learners.relearning import solve
 from edgetl.learners.statistics import Statistics
 
@@ -22,7 +22,7 @@ NOVELTY_THRESHOLD = 0.98
 
 
 class Candidate(NamedTuple):
-    """What one solver with one set of parameters reached on held-out folds; all classes weigh the same."""
+    """What one solver reached on held-out folds; all classes weigh the same."""
 
     solver: str
     parameters: dict[str, Any]
@@ -54,7 +54,7 @@ class Selection:
 
 
 def choose(embeddings: NDArray[np.int16], labels: Sequence[str], folds: NDArray[Any]) -> Selection:
-    """Choose solver and shrinkage by cross-validation, calibrate, and solve from everything.
+    """Choose the solver by cross-validation, calibrate, and solve from everything.
 
     Args:
         embeddings: (n, d) int16, on the grid.
@@ -71,10 +71,10 @@ def choose(embeddings: NDArray[np.int16], labels: Sequence[str], folds: NDArray[
     y = np.searchsorted(names, labels)
     total = _gather(embeddings, y, names)
     predicted = out_of_fold.predict(embeddings, y, folds, total)
-    trials = [_Trial.of(attempt, scores, y[predicted.indices]) for attempt, scores in predicted.scores.items()]
+    trials = [_Trial.of(solver, scores, y[predicted.indices]) for solver, scores in predicted.scores.items()]
     chosen = _preferred(trials)
     return Selection(
-        solver=chosen.attempt.solver,
+        solver=chosen.solver,
         parameters=chosen.parameters,
         last_layer=_solve(total, chosen, predicted),
         statistics=total,
@@ -84,14 +84,13 @@ def choose(embeddings: NDArray[np.int16], labels: Sequence[str], folds: NDArray[
     )
 
 
-_ON_A_PAR = 1.0
 _CLEARLY = 2.0
 _QUANTILES = 101
 _LEAST_SCALE = 1e-6
 
 
 class _Trial(NamedTuple):
-    attempt: out_of_fold.Attempt
+    solver: str
     scores: Floats
     temperature: float
     losses: NDArray[np.float64]
@@ -100,15 +99,15 @@ class _Trial(NamedTuple):
     """(m,) the same for right answers."""
 
     @classmethod
-    def of(cls, attempt: out_of_fold.Attempt, scores: Floats, y: NDArray[np.int64]) -> _Trial:
+    def of(cls, solver: str, scores: Floats, y: NDArray[np.int64]) -> _Trial:
         weights = class_weights(y)
         temperature = fit_temperature(scores, y)
         losses = weights * log_losses(scores, y, temperature)
-        return cls(attempt, scores, temperature, losses, weights * (scores.argmax(axis=1) == y))
+        return cls(solver, scores, temperature, losses, weights * (scores.argmax(axis=1) == y))
 
     @property
     def parameters(self) -> dict[str, Any]:
-        return {} if self.attempt.shrinkage is None else {"shrinkage": self.attempt.shrinkage}
+        return dict(out_of_fold.PARAMETERS[self.solver])
 
     @property
     def log_loss(self) -> float:
@@ -120,20 +119,15 @@ class _Trial(NamedTuple):
 
     @property
     def candidate(self) -> Candidate:
-        return Candidate(self.attempt.solver, self.parameters, self.accuracy, self.log_loss)
+        return Candidate(self.solver, self.parameters, self.accuracy, self.log_loss)
 
 
 def _preferred(trials: Sequence[_Trial]) -> _Trial:
-    """The smoothest of the good discriminants, unless another solver is clearly more often right.
+    """The discriminant, unless another solver is clearly more often right.
 
-    On a par, the discriminant serves the device better: new classes with few pictures profit from it most. And
-    photos in one folder resemble each other more than they do those to come, so of shrinkages that the folds
-    cannot tell apart (within a standard error of the best, Breiman et al., CART, 1984) the largest is safest.
+    On a par, the discriminant serves the device better: new classes with few pictures profit from it most.
     """
-    discriminants = [trial for trial in trials if trial.attempt.solver == discriminant.NAME]
-    best = min(discriminants, key=lambda trial: trial.log_loss)
-    good = [trial for trial in discriminants if _error_steps(trial.losses - best.losses) <= _ON_A_PAR]
-    home = max(good, key=lambda trial: trial.attempt.shrinkage or 0)
+    home = next(trial for trial in trials if trial.solver == discriminant.NAME)
     rival = max(trials, key=lambda trial: trial.accuracy)
     return rival if _error_steps(rival.hits - home.hits) > _CLEARLY else home
 
@@ -153,16 +147,15 @@ def _gather(embeddings: NDArray[np.int16], y: NDArray[np.int64], names: Sequence
 
 
 def _solve(total: Statistics, chosen: _Trial, predicted: out_of_fold.OutOfFold) -> LastLayer:
-    solution = solve(chosen.attempt.solver, total, chosen.parameters)
-    amount = SHRINKAGE if chosen.attempt.shrinkage is None else chosen.attempt.shrinkage
-    scales, quantiles = _usual(predicted.whitened[amount], predicted.plain)
+    solution = solve(chosen.solver, total, chosen.parameters)
+    scales, quantiles = _usual(predicted.whitened, predicted.plain)
     return LastLayer(
         labels=total.labels,
         weights=solution.weights,
         bias=solution.bias,
         temperature=chosen.temperature,
         novelty_model=NoveltyModel.of(solution.directions, scales, quantiles, NOVELTY_THRESHOLD),
-        solver=chosen.attempt.solver,
+        solver=chosen.solver,
     )
 
 

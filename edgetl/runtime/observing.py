@@ -12,7 +12,7 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Counter as CounterOf
-from typing import Deque, Iterable, List, Optional
+from typing import Deque, Dict, Iterable, List, Optional
 
 import numpy as np
 
@@ -34,15 +34,15 @@ class Block:
 
     position: int
     """The last row of the journal that the layer knew."""
-    sums: np.ndarray
-    """(d,) int64, of the embeddings on the grid."""
+    sums: Dict[str, np.ndarray] = field(default_factory=dict)
+    """By predicted label, (d,) int64, of the embeddings on the grid."""
     counts: CounterOf[str] = field(default_factory=Counter)
     novelty: float = 0.0
     confidence: float = 0.0
 
     def add(self, grid: np.ndarray, prediction: Prediction) -> None:
         """Takes in an embedding (d,) on the grid and what was predicted of it."""
-        self.sums += grid
+        self.sums[prediction.label] = self.sums.get(prediction.label, 0) + grid.astype(np.int64)
         self.counts[prediction.label] += 1
         self.novelty += prediction.novelty
         self.confidence += prediction.probability
@@ -80,7 +80,7 @@ class Observer:
             self._last = row
             block = self._block
             if block is None or block.position != position or block.pictures >= BLOCK_PICTURES:
-                block = self._block = Block(position, np.zeros(self._size, np.int64))
+                block = self._block = Block(position)
                 self._waiting.append(block)
             block.add(grid, prediction)
 
@@ -136,10 +136,15 @@ class Observer:
             uri = f"{self._path.resolve().as_uri()}?mode=rw"  # not ro: that could not roll back what a kill cut short
             with contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
                 rows = connection.execute(_READ, (self._bundle, position, WINDOW_PICTURES)).fetchall()
-            blocks = [_block_of(position, *row) for row in reversed(rows)]
-            return [block for block in blocks if len(block.sums) == self._size]
+            return [self._block_of(position, *row) for row in reversed(rows)]
         except (sqlite3.Error, zlib.error, ValueError, TypeError, AttributeError, OverflowError):
             return []
+
+
+    def _block_of(self, position: int, sums: bytes, counts: str, novelty: float, confidence: float) -> Block:
+        by_label = Counter({str(label): int(count) for label, count in json.loads(counts).items()})
+        rows = np.frombuffer(zlib.decompress(sums), "<i8").reshape(len(by_label), self._size)
+        return Block(position, dict(zip(by_label, rows)), by_label, float(novelty), float(confidence))
 
 
 _SCHEMA = (
@@ -157,18 +162,9 @@ _DAMAGED = ("malformed", "not a database")
 
 
 def _row_of(block: Block, bundle: str) -> tuple[object, ...]:
-    data = zlib.compress(block.sums.astype("<i8").tobytes(), 1)
+    sums = np.stack([block.sums[label] for label in block.counts])
+    data = zlib.compress(sums.astype("<i8").tobytes(), 1)
     return bundle, block.position, data, json.dumps(block.counts), block.novelty, block.confidence
-
-
-def _block_of(position: int, sums: bytes, counts: str, novelty: float, confidence: float) -> Block:
-    return Block(
-        position,
-        np.frombuffer(zlib.decompress(sums), "<i8"),
-        Counter({str(label): int(count) for label, count in json.loads(counts).items()}),
-        float(novelty),
-        float(confidence),
-    )
 
 
 def _window_of(blocks: List[Block]) -> Optional[Window]:
@@ -179,9 +175,13 @@ def _window_of(blocks: List[Block]) -> Optional[Window]:
             newest.append(block)
     if not newest:
         return None
+    sums: Dict[str, np.ndarray] = {}
+    for block in newest:
+        for label, row in block.sums.items():
+            sums[label] = sums.get(label, 0) + row
     return Window(
         counts=sum((block.counts for block in newest), Counter()),
-        sums=np.sum([block.sums for block in newest], axis=0),
+        sums=sums,
         novelty=sum(block.novelty for block in newest),
         confidence=sum(block.confidence for block in newest),
     )

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from edgetl.errors import LearningError
-from edgetl.learners import SOLVERS, Statistics, choose
+from edgetl.learners import SOLVERS, Statistics, choose, relearn
 from tests.learners.conftest import make_world, name
 
 COUNTS = {0: 60, 1: 25, 2: 40, 3: 60}
@@ -45,6 +45,18 @@ def test_every_solver_was_tried_and_the_best_comes_first(selection):
     losses = [candidate.log_loss for candidate in selection.candidates]
     assert losses == sorted(losses)
     assert all(0 <= candidate.accuracy <= 1 for candidate in selection.candidates)
+
+
+def test_built_on_two_classes_and_taught_the_others_is_as_good_as_built_on_all(selection, taught):
+    rows, labels = taught
+    first = np.isin(labels, [name(0), name(1)])
+    built = choose(rows[first], [label for label in labels if label in (name(0), name(1))], spread(int(first.sum())))
+    statistics = built.statistics.copy()
+    statistics.add(rows[~first], [label for label in labels if label not in (name(0), name(1))])
+    layer = relearn(built.last_layer, statistics, built.parameters)
+    assert layer.labels == selection.last_layer.labels
+    assert np.array_equal(layer.weights, selection.last_layer.weights)
+    assert np.array_equal(layer.bias, selection.last_layer.bias)
 
 
 def test_the_same_input_gives_the_same_bits(selection, taught):

@@ -172,6 +172,13 @@ class TestDiscriminant:
         assert scales == sorted(scales)
 
 
+    def test_the_analytic_shrinkage_keeps_to_its_bounds(self, world):
+        few, many = (Moments.of(world.statistics({0: n, 1: n}, 0)) for n in (1, 30_000))
+        for moments, amount in ((few, 0.9), (many, 0.02)):
+            found, expected = Directions.of(moments, "oas"), Directions.of(moments, amount)
+            assert np.array_equal(found.products, expected.products)
+
+
 def _between(solution, world, statistics, one, other) -> float:
     slots = [statistics.labels.index(name(label)) for label in (one, other)]
     weights, bias = solution[0][:, slots], solution[1][slots]
