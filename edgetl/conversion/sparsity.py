@@ -1,8 +1,8 @@
 """Makes a backbone's weights easier to compress, with tensorflow-model-optimization; `pipeline` calls it.
 
-Most weights become zero, or the weights of a channel share a few values: the download gets smaller. The model keeps
-its shape, and XNNPACK's int8 kernels take as long as before. Both are followed by post-training quantization, which
-keeps zeros and shared values as they are; quantization-aware training after them does not.
+Most weights become zero, or share a few values, or both: the download gets smaller. The model keeps its shape, and
+XNNPACK's int8 kernels take as long as before. Post-training quantization keeps zeros and shared values as they are,
+and so does the quantization-aware training of `training`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,10 @@ Train = Callable[[Any, Sequence[Any]], None]
 """Trains the model in place with these Keras callbacks, for as many steps as it was promised."""
 
 TWO_OF_FOUR = "2:4"
+FEWEST_CLUSTERS, MOST_CLUSTERS = 3, 128
+"""Minus one, zero and one at least; int8 has twice as many values as the most."""
+
+_INT8_STEPS = 127
 _UPDATES, _RISING = 20, 12
 """How often the zeros are chosen anew if they were until the end, and in how many of these sparsity rises: what is
 left of the steps mends, with the zeros fixed."""
@@ -31,23 +35,23 @@ left of the steps mends, with the zeros fixed."""
 
 @dataclass(frozen=True)
 class SparsityOptions:
-    """How weights are made easier to compress.
+    """How weights are made easier to compress; one of the two at least, and clusters keep the zeros where both are.
 
-    Either `sparsity`, the share of each layer's weights that becomes zero, or "2:4": two of any four neighbours; or
-    `clusters`, how many values at most the weights of a channel take.
+    `sparsity` is the share of each layer's weights that becomes zero, or "2:4": two of any four neighbours;
+    `clusters` how many values at most the weights of a convolution take in int8, zero among them.
     """
 
     sparsity: Union[float, str, None] = None
     clusters: Optional[int] = None
 
     def __post_init__(self) -> None:
-        if (self.sparsity is None) == (self.clusters is None):
-            raise OptionError("give either sparsity or clusters, not both: the zeros would not survive the clusters")
+        if self.sparsity is None and self.clusters is None:
+            raise OptionError("give sparsity, clusters, or both")
         known = self.sparsity in (None, TWO_OF_FOUR)
         if not known and not (isinstance(self.sparsity, float) and 0 < self.sparsity < 1):
             raise OptionError(f"sparsity is {self.sparsity}; choose more than 0 and less than 1, or {TWO_OF_FOUR}")
-        if self.clusters is not None and not 2 <= self.clusters <= 128:
-            raise OptionError(f"clusters is {self.clusters}; choose 2 to 128")
+        if self.clusters is not None and not FEWEST_CLUSTERS <= self.clusters <= MOST_CLUSTERS:
+            raise OptionError(f"clusters is {self.clusters}; choose {FEWEST_CLUSTERS} to {MOST_CLUSTERS}")
 
 
 def sparsify(model: Model, sparsity: Union[float, str], steps: int, train: Train) -> Model:
@@ -70,11 +74,12 @@ def sparsify(model: Model, sparsity: Union[float, str], steps: int, train: Train
     return _unwrapped(model, keras.strip_pruning(wrapped))
 
 
-def cluster(model: Model, clusters: int, train: Train) -> Model:
+def cluster(model: Model, clusters: int, train: Train, keep_zeros: bool = False) -> Model:
     """A copy in which the weights of a convolution have at most `clusters` values, times a scale for each channel.
 
-    Int8 has such a scale for each channel too, so that as many values are left of every channel's integers. Depthwise
-    kernels stay as they are. Raises MissingExtraError.
+    The scale is the largest weight of the channel, and the values are multiples of a 127th of it. Int8 has just this
+    scale and these steps, so that it has as many values, the same ones in every channel. A dense layer has one scale
+    in all. Depthwise kernels stay as they are, and with `keep_zeros` the zeros do. Raises MissingExtraError.
     """
     keras = _tfmot().clustering.keras
     scales = {layer.name: _channel_scales(layer.kernel.numpy()) for layer in model.layers if _is_convolution(layer)}
@@ -84,13 +89,19 @@ def cluster(model: Model, clusters: int, train: Train) -> Model:
             layer,
             number_of_clusters=clusters,
             cluster_centroids_init=keras.CentroidInitialization.LINEAR,
+            preserve_sparsity=keep_zeros,
         ),
     )
-    train(wrapped, [])
+    train(wrapped, [_bounding(wrapped)])
     clustered = _unwrapped(model, keras.strip_clustering(wrapped))
-    for name, scale in scales.items():
-        kernel, *bias = clustered.get_layer(name).get_weights()
-        clustered.get_layer(name).set_weights([kernel * scale, *bias])
+    for layer in filter(_is_large, clustered.layers):
+        kernel, *bias = layer.get_weights()
+        if layer.name in scales:
+            scale, relative = scales[layer.name], _reaching_one(kernel, model.get_layer(layer.name).kernel.numpy())
+        else:
+            scale = np.abs(kernel).max()
+            relative = kernel / scale
+        layer.set_weights([np.rint(relative * _INT8_STEPS) / _INT8_STEPS * scale, *bias])
     return clustered
 
 
@@ -155,6 +166,31 @@ def _scaled_convolution() -> type:
             return [("kernel", self.kernel)]
 
     return Scaled
+
+
+def _bounding(wrapped: Model) -> Any:
+    """A callback that keeps a convolution's outermost centroids at -1 and 1, and all others between.
+
+    So the largest weight of a channel remains its scale, whichever sign it has.
+    """
+    layers = [layer for layer in wrapped.layers if isinstance(getattr(layer, "layer", None), _scaled_convolution())]
+
+    def bound() -> None:
+        for layer in layers:
+            centroids = layer.cluster_centroids["kernel"]
+            centroids.assign([-1.0, *np.clip(centroids.numpy()[1:-1], -1.0, 1.0), 1.0])
+
+    after_each = tf_keras().callbacks.LambdaCallback
+    return after_each(on_train_begin=lambda logs: bound(), on_batch_end=lambda batch, logs: bound())
+
+
+def _reaching_one(kernel: np.ndarray, original: np.ndarray) -> np.ndarray:
+    """Relative weights that reach 1 in every channel also where training took the largest one off its centroid."""
+    flat, peaks = kernel.reshape(-1, kernel.shape[-1]).copy(), original.reshape(-1, kernel.shape[-1])
+    for channel, at in enumerate(np.abs(peaks).argmax(axis=0)):
+        if peaks[at, channel] and np.abs(flat[:, channel]).max() < 1:
+            flat[at, channel] = np.sign(peaks[at, channel])
+    return flat.reshape(kernel.shape)
 
 
 def _channel_scales(kernel: np.ndarray) -> np.ndarray:

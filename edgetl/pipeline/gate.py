@@ -19,6 +19,7 @@ from edgetl.pipeline.candidate import FOLDS, Candidate, held_out_answers
 from edgetl.pipeline.job import Job
 from edgetl.pipeline.options import BuildOptions
 from edgetl.pipeline.repairs import Attempt, RepairStep, Workshop, repairs_for, train_aware
+from edgetl.pipeline.sparsity import tell_compression
 from edgetl.pipeline.stages import calibration_frames, merit, obstacle_to_training, solve_float, stage_of
 
 AWARE = "quantization-aware"
@@ -63,7 +64,7 @@ def pass_gate(start: Attempt, job: Job) -> Gated:
     if not first.passes(job.options.max_drop):
         guilty = _guilty(kept, reference, job.dataset)
         workshop = Workshop(kept, job)
-        for step in repairs_for(start, job.board):
+        for step in repairs_for(start, job):
             best, repair = _try(step, best, court, workshop)
             repairs.append(repair)
             if repair.kept and court.rule(best).passes(job.options.max_drop):
@@ -92,6 +93,8 @@ def prefer_aware(kept: Candidate, job: Job) -> tuple[Attempt, Stage]:
     better = merit(after) > merit(before)
     candidate = replace(trained.candidate, stage=f"{kept.stage}, {AWARE}")
     note = "" if better else f"the validation photos did not prefer it to {kept.stage}"
+    if job.options.sparsity is not None:
+        note = "; ".join(filter(None, [note, tell_compression(kept, candidate)]))
     stage = stage_of(candidate, better, after, _VALIDATION, job.dataset, note)
     stage = replace(stage, seconds=time.perf_counter() - started)
     return (replace(trained, candidate=candidate) if better else start), stage

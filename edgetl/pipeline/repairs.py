@@ -13,7 +13,6 @@ from edgetl.pipeline.candidate import Candidate, solve_cross_validated, solve_he
 from edgetl.pipeline.job import Job
 from edgetl.pipeline.stages import calibration_frames, compile_for_board
 from edgetl.runtime import Embedder
-from edgetl.targets import Target
 
 MORE_FRAMES = 500
 """Photos to calibrate on once the usual number was not enough."""
@@ -108,16 +107,19 @@ class RepairStep:
     apply: Callable[[Workshop, Attempt], Attempt]
 
 
-def repairs_for(attempt: Attempt, board: Target) -> list[RepairStep]:
-    """The repairs that an int8 model on this board can have, the cheapest first; none for other number formats."""
+def repairs_for(attempt: Attempt, job: Job) -> list[RepairStep]:
+    """The repairs that an int8 model of this job can have, the cheapest first; none for other number formats.
+
+    None of them undoes sparsity or clusters: equalisation, which scales the weights of a channel apart from each
+    other, is left out where there are clusters.
+    """
     if attempt.candidate.artifact.quantize != "int8":
         return []
-    steps = [
-        RepairStep("more calibration photos", _calibrate_on_more),
-        RepairStep("clipped activation ranges", _clip),
-        RepairStep("cross-layer equalisation", _equalize),
-        RepairStep("bias correction", _correct_bias),
-    ]
+    steps = [RepairStep("more calibration photos", _calibrate_on_more), RepairStep("clipped activation ranges", _clip)]
+    if job.options.sparsity is None or job.options.sparsity.clusters is None:
+        steps.append(RepairStep("cross-layer equalisation", _equalize))
+    steps.append(RepairStep("bias correction", _correct_bias))
+    board = job.board
     if not board.edgetpu:
         steps.append(RepairStep("guilty layers in float", _keep_in_float))
     if not attempt.trained:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from edgetl.conversion.sparsity import SparsityOptions, cluster, sparsify
+from edgetl.conversion.weights import count_weights
 from edgetl.errors import OptionError
 from edgetl.evaluation import Stage, compressed_size
 from edgetl.pipeline.candidate import Candidate, held_out_answers
@@ -43,26 +44,40 @@ def compress_weights(kept: Candidate, stages: tuple[Stage, ...], job: Job) -> tu
     trained = _Trained(model, kept.history, time.monotonic() - started)
     candidate = compile_and_solve(name, trained, job)
     answers = held_out_answers(candidate.selection, job.dataset)
-    before, after = (compressed_size(one.artifact.model) / 1e6 for one in (kept, candidate))
-    note = f"compressed {after:.2f} MB instead of {before:.2f}; no faster: XNNPACK's int8 kernels skip no zeros"
+    note = tell_compression(kept, candidate)
     told = tuple(replace(earlier, kept=False) for earlier in stages)
     return candidate, (*told, stage_of(candidate, True, answers, HELD_OUT, job.dataset, note))
 
 
+def tell_compression(before: Candidate, after: Candidate) -> str:
+    """What became of the weights in the file that would ship, and of its size compressed, in words."""
+    sizes = [compressed_size(one.artifact.model) / 1e6 for one in (before, after)]
+    told = f"compressed {sizes[1]:.2f} MB instead of {sizes[0]:.2f}"
+    if after.artifact.quantize == "int8":
+        count = count_weights(after.artifact.model)
+        told = f"{count.zeros:.0%} zeros, at most {count.values} values in a tensor; {told}"
+    return f"{told}; no faster: XNNPACK's int8 kernels skip no zeros"
+
+
 def _named(sparsity: SparsityOptions) -> tuple[str, str]:
-    """What the stage is called, and the option that asked for it."""
+    """What the stage is called, and the options that asked for it."""
+    parts = []
+    if sparsity.sparsity is not None:
+        parts.append((f"{sparsity.sparsity} sparse", "--sparsity"))
     if sparsity.clusters is not None:
-        return f"weights in {sparsity.clusters} clusters", "--clusters"
-    return f"weights {sparsity.sparsity} sparse", "--sparsity"
+        parts.append((f"in {sparsity.clusters} clusters", "--clusters"))
+    names, options = zip(*parts)
+    return f"weights {', '.join(names)}", " and ".join(options)
 
 
 def _compressed(whole: Any, sparsity: SparsityOptions, job: Job) -> Any:
+    """Sparse first, then clustered with the zeros kept, so that both hold in the end."""
     from edgetl.training.folding import copy_for_training, fold
     from edgetl.training.imitation import imitate
 
     course = replace(job.options.imitation, seed=job.options.data.seed)
     folded = fold(whole)
-    pupil, size = copy_for_training(folded, course.train_scale)
+    changed, size = copy_for_training(folded, course.train_scale)
     teacher, _ = copy_for_training(folded, course.train_scale)
     assert job.dataset.frames is not None
     photos = job.dataset.frames, job.dataset.indices("train")
@@ -70,10 +85,9 @@ def _compressed(whole: Any, sparsity: SparsityOptions, job: Job) -> Any:
     def train(model: Any, callbacks: Sequence[Any]) -> None:
         imitate(model, teacher, job.origin.normalization, *photos, size, course, callbacks, job.steps.progress)
 
+    if sparsity.sparsity is not None:
+        changed = sparsify(changed, sparsity.sparsity, course.steps, train)
     if sparsity.clusters is not None:
-        changed = cluster(pupil, sparsity.clusters, train)
-    else:
-        assert sparsity.sparsity is not None
-        changed = sparsify(pupil, sparsity.sparsity, course.steps, train)
+        changed = cluster(changed, sparsity.clusters, train, keep_zeros=sparsity.sparsity is not None)
     folded.set_weights(changed.get_weights())
     return folded

@@ -22,6 +22,7 @@ from edgetl.training.feeding import Batch, Frames, Photos, read_ahead
 from edgetl.training.folding import fold
 from edgetl.training.optimizer import RelativeAdam
 from edgetl.training.options import FineTuneOptions, QuantizationAwareOptions
+from edgetl.training.preserving import Preserved
 from edgetl.training.run import Progress
 
 
@@ -36,7 +37,8 @@ def train_quantization_aware(
     """A float model whose weights stand being rounded to int8; convert it as any other, on the same photos.
 
     `model` maps normalised images, (pixel - offset) / scale, to embeddings (n, d); `training` are indices into
-    `frames`. The result has BatchNorm folded into the convolutions. On CPUs the same seed gives the same weights.
+    `frames`. The result has BatchNorm folded into the convolutions, its kernels the zeros and the clusters that they
+    had: what was made easier to compress stays so. On CPUs the same seed gives the same weights.
     `progress` receives (what, steps done, steps in all). Raises TrainingError where the loss is no longer a number.
     """
     options = options or QuantizationAwareOptions()
@@ -59,6 +61,7 @@ def train_quantization_aware(
             )
         if progress is not None:
             progress("quantization-aware training", number, options.steps)
+    lesson.preserved.settle()
     student.set_weights(emulated.get_weights())
     return student
 
@@ -76,6 +79,7 @@ class _Lesson:
         self.size: tuple[int, int] = student.input_shape[1:3]
         self._teacher, self._student, self._normalization = teacher, student, normalization
         self._variables = student.trainable_variables
+        self.preserved = Preserved(student)
         self._optimizer = RelativeAdam(self._variables, [1.0] * len(self._variables), options.weight_decay)
 
     def step(self, batch: Batch, learning_rate: float) -> float:
@@ -92,6 +96,7 @@ class _Lesson:
             loss = tf.reduce_mean(tf.reduce_sum(tf.square(given - wanted), axis=1))
         self._optimizer.learning_rate.assign(rate)
         self._optimizer.apply_gradients(zip(tape.gradient(loss, self._variables), self._variables))
+        self.preserved.restore()
         return loss
 
 

@@ -8,9 +8,11 @@ import pytest
 
 from edgetl.bundle import open_bundle
 from edgetl.conversion import PruningOptions, SparsityOptions
+from edgetl.conversion.weights import count_weights
 from edgetl.errors import OptionError
 from edgetl.pipeline import build
-from edgetl.training.options import ImitationOptions
+from edgetl.runtime.bundled import MODEL
+from edgetl.training.options import ImitationOptions, QuantizationAwareOptions
 
 pytestmark = pytest.mark.slow
 
@@ -76,6 +78,29 @@ def test_sparse_weights_compress_better_and_the_report_says_that_they_are_no_fas
     (kept,) = (stage for stage in result.report.training.stages if stage.kept)
     assert kept.name == "weights 0.8 sparse"
     assert "no faster" in kept.note
+
+
+def test_what_is_sparse_and_clustered_stays_so_through_training_for_int8_and_the_repairs_of_the_gate(
+    digits, own_backbone, tmp_path
+):
+    options = replace(
+        own_backbone,
+        sparsity=SparsityOptions(sparsity=0.5, clusters=16),
+        imitation=ImitationOptions(steps=10),
+        quantization_aware=QuantizationAwareOptions(steps=4, batch_size=8),
+        aware=True,
+        max_drop=0.0,
+        allow_drop=True,
+    )
+    result = build(digits, "rpi4", options, output=tmp_path)
+    sparse, aware = result.report.training.stages[-2:]
+    assert sparse.name == "weights 0.5 sparse, in 16 clusters"
+    for stage in (sparse, aware):
+        assert "at most 16 values in a tensor" in stage.note
+    assert "cross-layer equalisation" not in [repair.name for repair in result.report.gate.repairs]
+    count = count_weights(open_bundle(result.bundle).read(MODEL))
+    assert count.zeros >= 0.48
+    assert count.values <= 16
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,45 @@ def test_the_given_model_stays_as_it_was(task):
         np.testing.assert_array_equal(weights, now)
 
 
+def quantized_kernels(model: tf_keras.Model) -> list[np.ndarray]:
+    """As int8 has them, (h, w, inputs, outputs) of each convolution."""
+    kernels = [layer.kernel.numpy() for layer in model.layers if type(layer).__name__ == "Conv2D"]
+    return [np.rint(127 * kernel / np.maximum(np.abs(kernel).max(axis=(0, 1, 2)), 1e-9)) for kernel in kernels]
+
+
+def with_kernels(model: tf_keras.Model, change) -> tf_keras.Model:
+    folded = fold(model)
+    for layer in folded.layers:
+        if type(layer).__name__ == "Conv2D":
+            kernel, *bias = layer.get_weights()
+            layer.set_weights([change(kernel), *bias])
+    return folded
+
+
+def test_what_was_zero_stays_zero_and_the_rest_learns(task):
+    sparse = with_kernels(task.model, lambda kernel: kernel * (np.abs(kernel) > np.median(np.abs(kernel))))
+    trained = train_quantization_aware(sparse, NORMALIZATION, task.frames, task.training, OPTIONS)
+    for before, after in zip(quantized_kernels(sparse), quantized_kernels(trained)):
+        assert not after[before == 0].any()
+        assert (after != before).any()
+
+
+def test_weights_that_shared_a_value_share_one_after_training(task):
+    def share(kernel):
+        scale = np.abs(kernel).max(axis=(0, 1, 2))
+        return np.rint(127 * np.rint(3 * kernel / scale) / 3) / 127 * scale
+
+    shared = with_kernels(task.model, share)
+    trained = train_quantization_aware(shared, NORMALIZATION, task.frames, task.training, OPTIONS)
+    moved = False
+    for before, after in zip(quantized_kernels(shared), quantized_kernels(trained)):
+        for value in np.unique(before):
+            assert len(np.unique(after[before == value])) == 1
+            moved |= after[before == value].flat[0] != value
+        np.testing.assert_array_equal(np.abs(after).max(axis=(0, 1, 2)), 127)
+    assert moved
+
+
 def test_progress_reaches_the_last_step(task):
     told = []
     options = QuantizationAwareOptions(steps=3, batch_size=8)
