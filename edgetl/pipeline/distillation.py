@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import Any, Optional
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from edgetl.bundle import open_bundle
 from edgetl.conversion.origin import find_origin
 from edgetl.data import Dataset, JoinedFrames
 from edgetl.errors import OptionError
 from edgetl.evaluation import ImageResult, Stage
-from edgetl.learners import LastLayer
-from edgetl.pipeline.candidate import Candidate, held_out_answers, solve_cross_validated, solved_from_training_photos
+from edgetl.learners import LastLayer, Selection, choose, to_grid
+from edgetl.pipeline.candidate import FOLDS, Candidate, held_out_answers, solved_from_training_photos
 from edgetl.pipeline.job import Job
 from edgetl.pipeline.stages import (
     HELD_OUT,
@@ -27,9 +28,6 @@ from edgetl.pipeline.stages import (
 )
 from edgetl.runtime import Embedder, Preprocess
 from edgetl.runtime.bundled import MODEL, read_last_layer
-
-if TYPE_CHECKING:
-    from edgetl.training import CompiledTeacher
 
 DISTILLED = "distilled"
 
@@ -51,17 +49,17 @@ def prefer_distilled(
     if obstacle := obstacle_to_training(job):
         raise OptionError(f"{obstacle}; leave --teacher and --unlabelled out")
     assert job.origin.assemble is not None
-    with job.steps.measure("prepare teacher"):
-        teacher = _teacher(kept, job)
+    with job.steps.measure("ask teacher"):
+        answers = _answers(_teacher(kept, job), job)
     with job.steps.measure("distil"):
         trained = fine_tune(
             job.origin.assemble(),
             job.origin.normalization,
             *_photos_to_learn_from(job),
             solved_from_training_photos(first, job.dataset),
-            training_options(f"{DISTILLED} from {_digest(teacher)} {job.unlabelled and job.unlabelled.digest}", job),
+            training_options(f"{DISTILLED} {hashlib.sha256(answers.tobytes()).hexdigest()}", job),
             progress=job.steps.progress,
-            teacher=teacher,
+            answers=answers,
         )
     candidate = compile_and_solve(DISTILLED, trained, job)
     before, after = (on_validation(one, job.dataset) for one in (kept, candidate))
@@ -77,25 +75,61 @@ def on_validation(candidate: Candidate, dataset: Dataset) -> list[ImageResult]:
     return [answer for answer in held_out_answers(candidate.selection, dataset) if answer.source in validation]
 
 
-def _teacher(kept: Candidate, job: Job) -> CompiledTeacher:
-    """A bundle as it is; a pretrained backbone with a last layer solved on the training photos; or what is kept."""
-    from edgetl.training import CompiledTeacher
+@dataclass(frozen=True, eq=False)
+class _Teacher:
+    """A backbone and its last layer; where no photo has shaped the backbone, also what layers said of each training
+    photo that had not seen it, (n, K): the last layer itself is surer of these than it ever is of others.
+    """
 
+    backbone: Embedder
+    last_layer: LastLayer
+    out_of_fold: Optional[Selection] = None
+
+
+def _teacher(kept: Candidate, job: Job) -> _Teacher:
+    """A bundle as it is; a pretrained backbone with a last layer solved on the training photos; or what is kept."""
     name = job.options.teacher
     if name is None:
-        embedder = Embedder(kept.artifact.model, job.origin.preprocess)
-        return CompiledTeacher(embedder, solved_from_training_photos(kept, job.dataset))
+        backbone = Embedder(kept.artifact.model, job.origin.preprocess)
+        if kept.model is None:
+            return _solved(backbone, job)
+        return _Teacher(backbone, solved_from_training_photos(kept, job.dataset))
     if name.endswith(".edgetl"):
         bundle = open_bundle(name)
         last_layer = _in_order(read_last_layer(bundle), job.dataset.labels, name)
-        preprocess = Preprocess.from_dict(bundle.manifest.preprocess)
-        return CompiledTeacher(Embedder(bundle.read(MODEL), preprocess), last_layer)
+        return _Teacher(Embedder(bundle.read(MODEL), Preprocess.from_dict(bundle.manifest.preprocess)), last_layer)
     origin = find_origin(name, cache=job.options.cache)
-    artifact = origin.compile("int8")
-    embedder = Embedder(artifact.model, origin.preprocess)
-    embeddings = job.embed(embedder)
-    solved = Candidate("teacher", artifact, embeddings, solve_cross_validated(artifact, embeddings, job.dataset))
-    return CompiledTeacher(embedder, solved_from_training_photos(solved, job.dataset))
+    return _solved(Embedder(origin.compile("int8").model, origin.preprocess), job)
+
+
+def _solved(backbone: Embedder, job: Job) -> _Teacher:
+    """A backbone that has seen none of these photos, with a last layer solved on the training photos."""
+    training = job.dataset.indices("train")
+    grid = to_grid(job.embed(backbone, training), backbone.zero_point)
+    with threadpool_limits(1, "blas"):
+        selection = choose(grid, job.dataset.labels_of(training), job.dataset.folds(training, FOLDS))
+    return _Teacher(backbone, selection.last_layer, selection)
+
+
+def _answers(teacher: _Teacher, job: Job) -> np.ndarray:
+    """Probabilities (n, K) float32 for the photos of the data set, then for the unlabelled pictures.
+
+    The teacher sees each photo as a whole and at its own size, in the order of the classes. Only the rows of the
+    training photos are filled.
+    """
+    training = job.dataset.indices("train")
+    answers = np.zeros((len(job.dataset), len(job.dataset.labels)), np.float32)
+    answers[training] = _probabilities(teacher, job, training)
+    if teacher.out_of_fold is not None:
+        answers[training[teacher.out_of_fold.out_of_fold_indices]] = teacher.out_of_fold.out_of_fold_probabilities
+    if job.unlabelled is None:
+        return answers
+    pictures = replace(job, dataset=job.unlabelled)
+    return np.concatenate([answers, _probabilities(teacher, pictures, np.arange(len(job.unlabelled)))])
+
+
+def _probabilities(teacher: _Teacher, job: Job, indices: np.ndarray) -> np.ndarray:
+    return teacher.last_layer.probabilities(to_grid(job.embed(teacher.backbone, indices), teacher.backbone.zero_point))
 
 
 def _in_order(layer: LastLayer, labels: tuple[str, ...], name: str) -> LastLayer:
@@ -107,13 +141,6 @@ def _in_order(layer: LastLayer, labels: tuple[str, ...], name: str) -> LastLayer
         )
     columns = np.array([layer.labels.index(label) for label in labels])
     return replace(layer, labels=labels, weights=layer.weights[:, columns], bias=layer.bias[columns])
-
-
-def _digest(teacher: CompiledTeacher) -> str:
-    """Of all that its answers depend on."""
-    layer = teacher.last_layer
-    parts = (layer.weights.tobytes(), layer.bias.tobytes(), np.float64(layer.temperature).tobytes())
-    return hashlib.sha256(b"".join((teacher.backbone.digest.encode(), *parts))).hexdigest()
 
 
 def _photos_to_learn_from(job: Job) -> tuple[Any, list[int], np.ndarray, np.ndarray]:

@@ -13,7 +13,7 @@ from edgetl.errors import MissingExtraError
 from edgetl.training.options import AugmentationOptions, DistillationOptions, FineTuneOptions, QuantizationAwareOptions
 
 if TYPE_CHECKING:
-    from edgetl.training.distillation import CompiledTeacher, Teacher
+    from edgetl.training.distillation import Teacher
     from edgetl.training.feeding import NO_LABEL, Frames
     from edgetl.training.fine_tuning import FineTuned, fine_tune, from_scratch
     from edgetl.training.last_layer import LastLayer, label_loss
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 __all__ = [
     "NO_LABEL",
     "AugmentationOptions",
-    "CompiledTeacher",
     "DistillationOptions",
     "FineTuneOptions",
     "FineTuned",
@@ -38,7 +37,6 @@ __all__ = [
 
 _NEEDS_TENSORFLOW = {
     "NO_LABEL": "feeding",
-    "CompiledTeacher": "distillation",
     "FineTuned": "fine_tuning",
     "Frames": "feeding",
     "LastLayer": "last_layer",

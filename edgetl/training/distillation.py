@@ -1,4 +1,4 @@
-"""Hides what a student learns from a teacher beside the labels; `network` adds it to the loss.
+"""Hides what a changed backbone learns from the one it was made from, beside the labels; `network` adds it to the loss.
 
 The teacher sees the very image that the student sees, moved, recoloured and blended (Beyer et al. 2022, arXiv
 2106.05237), so its answers are right for that image, where the label may not be.
@@ -8,13 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Union
 
-import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from edgetl.runtime import Embedder
 from edgetl.training.folding import copy_for_training, fold
 from edgetl.training.last_layer import LastLayer, cross_entropy, head_of, unit_length
 from edgetl.training.options import DistillationOptions
@@ -46,38 +43,12 @@ class Teacher:
         return embed
 
 
-@dataclass(frozen=True, eq=False)
-class CompiledTeacher:
-    """A compiled model of any architecture, with a last layer that has a column for each of the student's."""
-
-    backbone: Embedder
-    last_layer: LastLayer
-
-    def embedder(self, scale: float) -> Embed:
-        """How it embeds images: at the size that it was compiled for, whatever the `scale`."""
-        zero_point = np.float32(self.backbone.zero_point)
-
-        def run(frames: np.ndarray) -> np.ndarray:
-            return np.stack([self.backbone.embed(frame) for frame in frames]).astype(np.float32) - zero_point
-
-        def embed(images: tf.Tensor) -> tf.Tensor:
-            frames = tf.cast(tf.round(_resized(images, self.backbone.preprocess.size)), tf.uint8)
-            embeddings = tf.numpy_function(run, [frames], tf.float32, stateful=False)
-            return unit_length(tf.ensure_shape(embeddings, (None, self.backbone.dimension)))
-
-        return embed
-
-
-AnyTeacher = Union[Teacher, CompiledTeacher]
-
-
 class Lesson:
     """The teacher's part of the loss."""
 
-    def __init__(self, teacher: AnyTeacher, scale: float, options: DistillationOptions) -> None:
+    def __init__(self, teacher: Teacher, scale: float, options: DistillationOptions) -> None:
         self._embed, self._options = teacher.embedder(scale), options
         self._weights, self._bias = head_of(teacher.last_layer)
-        self._same_space = isinstance(teacher, Teacher)
 
     def losses(
         self, images: tf.Tensor, embeddings: tf.Tensor, logits: tf.Tensor, label_losses: tf.Tensor
@@ -91,9 +62,7 @@ class Lesson:
         answers = tf.nn.softmax((known @ self._weights + self._bias) / options.temperature)
         softened = cross_entropy(answers, logits / options.temperature) * options.temperature**2
         losses = (1 - options.answers) * label_losses + options.answers * softened
-        if self._same_space:
-            losses += options.embedding * tf.reduce_sum(tf.math.squared_difference(known, embeddings), axis=1)
-        return losses
+        return losses + options.embedding * tf.reduce_sum(tf.math.squared_difference(known, embeddings), axis=1)
 
 
 def _resized(images: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:

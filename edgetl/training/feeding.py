@@ -35,6 +35,7 @@ class Batch(NamedTuple):
     positions: np.ndarray  # float32 (m, 8), where their pixels come from
     colours: np.ndarray  # float32 (m, 4, 3), what becomes of their colours
     shares: np.ndarray  # float32 (m,), what they keep of themselves when blended
+    answers: np.ndarray  # float32 (m, K), what a teacher says that they show; (m, 0) where there is none
 
 
 class Frames(Protocol):
@@ -49,13 +50,15 @@ class Frames(Protocol):
 class Photos:
     """Frames, their labels as columns (n,) int32, and the indices of those to train on and to validate with.
 
-    A training image may have NO_LABEL; then it has no weight beside the labels, and a teacher says what it shows.
+    `answers` (n, K) float32 are the probabilities that a teacher gives for each image. A training image with answers
+    may have NO_LABEL.
     """
 
     frames: Frames
     labels: np.ndarray
     training: np.ndarray
     validation: np.ndarray
+    answers: Optional[np.ndarray] = None
 
     def labelled(self) -> Photos:
         """The same without the training images that have no label."""
@@ -83,7 +86,8 @@ class Photos:
             shares = augmentation.draw_shares(rng, count, options.augmentation)
             labels = self.labels[indices]
             of_classes = np.where(labels == NO_LABEL, np.float32(0), weights[labels])
-            yield Batch(self.frames.batch(indices), labels, of_classes, positions, colours, shares)
+            answers = np.empty((count, 0), np.float32) if self.answers is None else self.answers[indices]
+            yield Batch(self.frames.batch(indices), labels, of_classes, positions, colours, shares, answers)
 
     def validation_batches(self, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Frames and labels, as they are."""

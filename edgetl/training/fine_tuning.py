@@ -17,7 +17,7 @@ import numpy as np
 import tf_keras
 
 from edgetl.training import hardware
-from edgetl.training.distillation import AnyTeacher
+from edgetl.training.distillation import Teacher
 from edgetl.training.feeding import Frames, Photos
 from edgetl.training.folding import fold, trainable_copy
 from edgetl.training.last_layer import LastLayer
@@ -55,20 +55,21 @@ def fine_tune(
     start: LastLayer,
     options: Optional[FineTuneOptions] = None,
     progress: Optional[Progress] = None,
-    teacher: Optional[AnyTeacher] = None,
+    teacher: Optional[Teacher] = None,
+    answers: Optional[np.ndarray] = None,
 ) -> FineTuned:
     """Trains a copy of the backbone: the upper layers, then all; BatchNorm stays as it is.
 
     `model` maps normalised images, (pixel - offset) / scale, to embeddings (n, d). `labels` (all frames) are the
     columns of `start`, a last layer for L2-normalised embeddings; solve it from the training images alone, or
-    validation judges it too kindly. An image labelled NO_LABEL takes part where there is a `teacher`, who alone says
-    what it shows. `training` and `validation` are indices into both; with no validation images
-    the last epoch is kept. The result is a model of the same input and output with BatchNorm folded into the
-    convolutions. On CPUs the same seed gives the same weights every time. `progress` receives (what, steps done,
-    steps in all). Raises TrainingError where the loss is no longer a number and StorageError where the checkpoint
-    cannot be written.
+    validation judges it too kindly. `answers` (all frames, K) float32 are what another model says of each image, as
+    probabilities in the order of those columns; an image labelled NO_LABEL is learned from them alone. `training` and
+    `validation` are indices into all of these; with no validation images the last epoch is kept. The result is a
+    model of the same input and output with BatchNorm folded into the convolutions. On CPUs the same seed gives the
+    same weights every time. `progress` receives (what, steps done, steps in all). Raises TrainingError where the loss
+    is no longer a number and StorageError where the checkpoint cannot be written.
     """
-    photos = Photos(frames, np.asarray(labels, np.int32), np.asarray(training), np.asarray(validation))
+    photos = Photos(frames, np.asarray(labels, np.int32), np.asarray(training), np.asarray(validation), answers)
     trained = Trained(depthwise_kernels=hardware.has_gpu())
     return _train(fold(model), normalization, photos, start, trained, options or FineTuneOptions(), progress, teacher)
 
@@ -103,7 +104,7 @@ def _train(
     trained: Trained,
     options: FineTuneOptions,
     progress: Optional[Progress],
-    teacher: Optional[AnyTeacher] = None,
+    teacher: Optional[Teacher] = None,
 ) -> FineTuned:
     """Leaves the weights to keep in `model`."""
     started, origins = time.monotonic(), model.get_weights()

@@ -10,8 +10,8 @@ import tensorflow as tf
 import tf_keras
 
 from edgetl.training import augmentation, hardware
-from edgetl.training.distillation import AnyTeacher, Lesson
-from edgetl.training.feeding import Batch
+from edgetl.training.distillation import Lesson, Teacher
+from edgetl.training.feeding import NO_LABEL, Batch
 from edgetl.training.folding import copy_for_training
 from edgetl.training.last_layer import LastLayer, cross_entropy, head_of, unit_length
 from edgetl.training.optimizer import RelativeAdam
@@ -45,7 +45,7 @@ class Network:
         start: LastLayer,
         trained: Trained,
         options: FineTuneOptions,
-        teacher: Optional[AnyTeacher] = None,
+        teacher: Optional[Teacher] = None,
     ) -> None:
         self._normalization, self._trained, self._options = normalization, trained, options
         self.strategy = hardware.strategy()
@@ -88,7 +88,7 @@ class Network:
             batch = Batch(*values)
             images = augmentation.apply(batch.frames, batch.positions, batch.colours, self.train_size)
             images = augmentation.blend(images, batch.shares)
-            wanted = augmentation.blend(self._wanted(batch.labels, batch.weights), batch.shares)
+            wanted = augmentation.blend(self._wanted_of(batch), batch.shares)
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(variables)
                 learning = self._trained.batch_normalization
@@ -136,6 +136,14 @@ class Network:
         """The probabilities (m, K) that the head should give, times the weight of each image."""
         classes, smoothing = self._head[1].shape[0], self._options.label_smoothing
         return (tf.one_hot(labels, classes) * (1 - smoothing) + smoothing / classes) * tf.reshape(weights, (-1, 1))
+
+    def _wanted_of(self, batch: Batch) -> tf.Tensor:
+        """What labels and answers say together, (m, K); of an image without a label only the answers speak."""
+        by_label = self._wanted(batch.labels, batch.weights)
+        if not batch.answers.shape[1]:
+            return by_label
+        share = tf.where(batch.labels == NO_LABEL, 1.0, self._options.distillation.answers)[:, None]
+        return (1 - share) * by_label + share * batch.answers
 
     def _rates(self) -> tuple[list[tf.Variable], list[float]]:
         """All trained variables, and how far each may go beside the top layer of the backbone."""

@@ -44,9 +44,10 @@ class AugmentationOptions:
 class DistillationOptions:
     """What a student takes from its teacher; unused where there is none.
 
-    `answers` is the share of the loss that comes from the teacher's answers instead of the labels, both softened by
-    `temperature` (Hinton et al. 2015, arXiv 1503.02531). `embedding` weighs the squared distance between the
-    L2-normalised embeddings, where the student was made from the teacher: the last layer is solved anew on those.
+    `answers` is the share of the loss that comes from the teacher's answers instead of the labels. Where the student
+    was made from the teacher, which then sees every varied image beside it, both are softened by `temperature`
+    (Hinton et al. 2015, arXiv 1503.02531), and `embedding` weighs the squared distance between the L2-normalised
+    embeddings: the last layer is solved anew on those.
     """
 
     answers: float = 0.5
