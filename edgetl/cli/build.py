@@ -83,6 +83,11 @@ class _Sparsity(click.ParamType):
     help="Folder of pictures from the device, without labels, for the teacher to explain.",
 )
 @click.option(
+    "--related",
+    type=click.Path(path_type=Path),
+    help="Photos of a related domain, a folder per class, for the backbone to learn from where that helps.",
+)
+@click.option(
     "--prune",
     type=float,
     metavar="SHARE",
@@ -174,7 +179,7 @@ def _build_options(given: dict[str, Any]) -> BuildOptions:
     aware = given.get("quantize") == "int8-qat"
     return BuildOptions(
         **chosen("backbone", "edgetpu_backbone", "weights", "input_size", "normalization", "fine_tune"),
-        **chosen("teacher", "unlabelled"),
+        **chosen("teacher", "unlabelled", "related"),
         **chosen("float_reference", "compare_scratch", "require_edgetpu", "max_drop", "allow_drop"),
         data=DataOptions(**chosen("exclude_bad", "seed", "workers")),
         aware=aware,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Optional, Union
 
 from edgetl.conversion import Artifact, check
 from edgetl.conversion.origin import Origin, find_origin
-from edgetl.data import Dataset, load_folder, load_unlabelled
+from edgetl.data import Dataset, load_folder, load_related, load_unlabelled
 from edgetl.data.listing import list_photos, list_pictures
 from edgetl.errors import DataError, OptionError, StorageError
 from edgetl.evaluation import Report, write_html
@@ -75,6 +75,8 @@ def build(
     list_photos(source)  # an unusable folder is told of before anything is compiled
     if options.unlabelled is not None:
         list_pictures(options.unlabelled)
+    if options.related is not None:
+        list_photos(options.related)
 
     with steps.measure("compile backbone"):
         artifact = origin.compile(options.conversion.quantize)
@@ -140,22 +142,21 @@ def _load(
 
 
 def _with_further_pictures(job: Job, artifact: Artifact) -> Job:
-    """With the unlabelled pictures, and what their check found told with the rest."""
-    if job.options.unlabelled is None:
-        return job
-    embedder = Embedder(artifact.model, job.origin.preprocess)
-    with job.steps.measure("read unlabelled pictures"):
-        unlabelled = load_unlabelled(
-            job.options.unlabelled,
-            job.dataset,
-            embedder,
-            job.options.data.workers,
-            job.options.cache,
-            job.steps.progress,
-        )
-    report = job.dataset.report
-    told = replace(report, findings=(*report.findings, *unlabelled.report.findings))
-    return replace(job, dataset=replace(job.dataset, report=told), unlabelled=unlabelled)
+    """With the unlabelled pictures and the related photos, and what their checks found told with the rest."""
+    options, embedder = job.options, Embedder(artifact.model, job.origin.preprocess)
+
+    def read(load: Callable[..., Dataset], source: Optional[Path]) -> Optional[Dataset]:
+        if source is None:
+            return None
+        with job.steps.measure("read further pictures"):
+            return load(
+                source, job.dataset, embedder, options.data.workers, options.cache, job.steps.progress
+            )
+
+    unlabelled, related = read(load_unlabelled, options.unlabelled), read(load_related, options.related)
+    found = [further.report.findings for further in (unlabelled, related) if further is not None]
+    report = replace(job.dataset.report, findings=sum(found, job.dataset.report.findings))
+    return replace(job, dataset=replace(job.dataset, report=report), unlabelled=unlabelled, related=related)
 
 
 def _float_reference(chosen: Chosen, shelf: Shelf, job: Job, scratch: Path) -> Optional[Measured]:

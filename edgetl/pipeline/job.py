@@ -20,7 +20,7 @@ class Job:
     """One build: its backbone, photos and board, what was asked for, and how long each step took.
 
     `origin` describes the backbone as it now is: pruning puts a smaller one in its place. `unlabelled` are pictures
-    that only a teacher speaks of.
+    that only a teacher speaks of, `related` photos of classes that need not be asked for.
     """
 
     origin: Origin
@@ -29,6 +29,7 @@ class Job:
     options: BuildOptions
     steps: Steps
     unlabelled: Optional[Dataset] = None
+    related: Optional[Dataset] = None
 
     def embed(self, embedder: Embedder, indices: Optional[np.ndarray] = None) -> np.ndarray:
         """Embeddings (n, d) of the photos at `indices`, of all for None; those seen before come from the cache."""
@@ -37,6 +38,5 @@ class Job:
 
     def close(self) -> None:
         """Gives the disk space of all frames back."""
-        self.dataset.close()
-        if self.unlabelled is not None:
-            self.unlabelled.close()
+        for dataset in filter(None, (self.dataset, self.unlabelled, self.related)):
+            dataset.close()

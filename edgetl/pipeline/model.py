@@ -12,6 +12,7 @@ from edgetl.pipeline.distillation import prefer_distilled
 from edgetl.pipeline.gate import pass_gate, prefer_aware
 from edgetl.pipeline.job import Job
 from edgetl.pipeline.pruning import prune_backbone
+from edgetl.pipeline.related import Start, start_from_related
 from edgetl.pipeline.repairs import Attempt
 from edgetl.pipeline.sparsity import compress_weights
 from edgetl.pipeline.stages import fine_tune_stage_2, keep_better, reason_to_stay, train_from_scratch
@@ -39,9 +40,12 @@ def choose_model(first: Candidate, job: Job) -> Chosen:
         OptionError: something was asked for that the backbone or the photos do not allow.
         ConversionError: no model passes the gate, or the board does not take it.
     """
+    start = Start(first, job) if job.related is None else start_from_related(first, job)
+    first, job = start.candidate, start.job
     reason = reason_to_stay(first, job)
     tuned = None if reason else fine_tune_stage_2(first, job)
-    kept, stages = keep_better(first, tuned, job.dataset, reason)
+    kept, stages = keep_better(first, tuned, job.dataset, "; ".join(filter(None, [start.note, reason])))
+    stages = (*start.stages, *stages)
     if job.options.teacher is not None or job.unlabelled is not None:
         kept, stages = prefer_distilled(first, kept, stages, job)
     pruning = None

@@ -25,7 +25,8 @@ class BuildOptions:
     compiler made of it, where `backbone` is a .tflite file; `normalization` the (offset, scale) of a Keras
     file that does not hold its own: it takes (pixel - offset) / scale; `fine_tune` is "auto", "off" or a number
     of epochs; `teacher` a bundle or a backbone whose answers are learned too, on the photos and on the pictures in
-    the folder `unlabelled`, which the build's own model teaches where there is no other; `pruning` makes the
+    the folder `unlabelled`, which the build's own model teaches where there is no other; `related` photos of
+    other classes from a related domain, a folder per class, for the backbone to learn from first; `pruning` makes the
     backbone smaller (None: it keeps its channels), `sparsity` its weights easier to compress; `max_drop` the points
     of accuracy that the final model may lose against float (None: no gate), which `allow_drop` only reports; `aware`
     adds quantization-aware training to int8; `cache` the folder for embeddings and compiled backbones, the user's
@@ -50,6 +51,7 @@ class BuildOptions:
     training: FineTuneOptions = field(default_factory=FineTuneOptions)
     teacher: Optional[str] = None
     unlabelled: Optional[Path] = None
+    related: Optional[Path] = None
     pruning: Optional[PruningOptions] = None
     sparsity: Optional[SparsityOptions] = None
     imitation: ImitationOptions = field(default_factory=ImitationOptions)
@@ -70,7 +72,7 @@ class BuildOptions:
     def needs_frames(self) -> bool:
         """Whether anything after stage 1 looks at the photos again."""
         trains = self.fine_tune != "off" or self.compare_scratch or self.aware
-        taught = self.teacher is not None or self.unlabelled is not None
+        taught = any(further is not None for further in (self.teacher, self.unlabelled, self.related))
         changes = self.pruning is not None or self.sparsity is not None
         return trains or taught or changes or self.float_reference or self.max_drop is not None
 

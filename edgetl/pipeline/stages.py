@@ -131,7 +131,7 @@ def keep_better(
     better = merit(after) > merit(before)
     verdict = "" if better else "the validation photos did not prefer it"
     stages = (
-        stage_of(first, not better, before, HELD_OUT, dataset),
+        stage_of(first, not better, before, HELD_OUT, dataset, note),
         stage_of(tuned, better, after, HELD_OUT, dataset, verdict),
     )
     return (tuned if better else first), stages

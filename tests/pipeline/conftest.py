@@ -25,14 +25,19 @@ class Built:
 
 
 @pytest.fixture(scope="session")
-def digits(tmp_path_factory) -> Path:
+def all_digits(tmp_path_factory) -> Path:
+    """Every scanned digit there is."""
+    return write_digits(tmp_path_factory.mktemp("digits") / "all")
+
+
+@pytest.fixture(scope="session")
+def digits(all_digits, tmp_path_factory) -> Path:
     """Three classes of real scanned digits, 24 to train and all there are to test."""
-    whole = write_digits(tmp_path_factory.mktemp("digits") / "all")
     folder = tmp_path_factory.mktemp("photos") / "digits"
     for label in CLASSES:
-        copytree(whole / "test" / label, folder / "test" / label)
+        copytree(all_digits / "test" / label, folder / "test" / label)
         (folder / "train" / label).mkdir(parents=True)
-        for path in sorted((whole / "train" / label).iterdir())[:PHOTOS]:
+        for path in sorted((all_digits / "train" / label).iterdir())[:PHOTOS]:
             (folder / "train" / label / path.name).write_bytes(path.read_bytes())
     return folder
 

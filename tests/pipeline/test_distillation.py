@@ -9,7 +9,6 @@ from shutil import copy
 
 import pytest
 
-from edgetl.data.digits import write_digits
 from edgetl.errors import OptionError
 from edgetl.pipeline import build
 from tests.models import tiny_bundle, tiny_model, tiny_models
@@ -31,15 +30,14 @@ def test_a_bundle_teaches_and_the_better_model_is_kept(built, own_backbone, tmp_
 
 
 @pytest.fixture
-def unlabelled(tmp_path) -> Path:
+def unlabelled(all_digits, tmp_path) -> Path:
     """Digits of the same classes that the labelled ones do not hold, one of the test photos, and a broken file."""
     folder = tmp_path / "unlabelled"
     folder.mkdir()
-    whole = write_digits(tmp_path / "all")
     for label in CLASSES:
-        for path in sorted((whole / "train" / label).iterdir())[PHOTOS : PHOTOS + 10]:
+        for path in sorted((all_digits / "train" / label).iterdir())[PHOTOS : PHOTOS + 10]:
             copy(path, folder / f"{label}-{path.name}")
-    copy(next((whole / "test" / "7").iterdir()), folder / "seen.png")
+    copy(next((all_digits / "test" / "7").iterdir()), folder / "seen.png")
     (folder / "broken.png").write_bytes(b"no picture")
     return folder
 
