@@ -46,6 +46,8 @@ class Taught:
     pictures: Tuple[Picture, ...]
     lost: int = 0
     """Pictures that could not be carried over to another backbone."""
+    is_patch: bool = False
+    """Whether it comes without thumbnails, and so serves no other backbone."""
 
 
 def read_taught(source: Union[str, os.PathLike[str]]) -> Taught:
@@ -65,7 +67,7 @@ def carry_over(
 ) -> Taught:
     """The same for the backbone of `identity`: of another one, only pictures with thumbnails, which `embed` takes.
 
-    Raises IntegrityError where pictures are not what a Learner records.
+    Raises IntegrityError where pictures are not what a Learner records, LearningError where a patch is of another one.
     """
     if not all(is_label(picture.label) for picture in taught.pictures):
         raise IntegrityError(f"{taught.source} holds labels that cannot be any; nothing was merged")
@@ -74,6 +76,11 @@ def carry_over(
             raise IntegrityError(f"{taught.source} holds embeddings of another size; nothing was merged")
         same_bundle = taught.identity.get("bundle") == identity["bundle"]
         return taught if same_bundle else replace(taught, shipped={})
+    if taught.is_patch:
+        raise LearningError(
+            f"{taught.source} is a patch for another backbone, and of no use to this one; merge the state folder that "
+            "it was exported from: pictures taught with --thumbnails are learned again from these"
+        )
     carried = [picture._replace(embedding=embed(picture.thumbnail)) for picture in taught.pictures if picture.thumbnail]
     return replace(taught, shipped={}, pictures=tuple(carried), lost=len(taught.pictures) - len(carried))
 
@@ -216,4 +223,4 @@ def _read_patch(path: Path) -> Taught:
             raise ValueError("a label is none")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise IntegrityError(f"{path} is not a patch that edgetl can read: {error}") from error
-    return Taught(str(path), identity, shipped, pictures)
+    return Taught(str(path), identity, shipped, pictures, is_patch=True)

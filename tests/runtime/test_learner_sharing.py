@@ -172,6 +172,15 @@ def test_a_new_backbone_learns_again_from_thumbnails_and_says_what_it_could_not(
         assert new.classifier().predict(frame("yellow", 9)).label == "yellow"
 
 
+def test_a_patch_of_another_backbone_is_refused(device, other_backbone: Path, tmp_path: Path) -> None:
+    here = device("here")
+    here.teach_embeddings(embeddings(3), "yellow")
+    here.export_patch(tmp_path / "yellow.patch")
+    with Learner(other_backbone, threads=1) as new, pytest.raises(LearningError, match="patch for another backbone"):
+        new.merge(tmp_path / "yellow.patch")
+    assert not other_backbone.with_suffix(".state").exists()
+
+
 def test_a_thumbnail_keeps_what_the_picture_showed(teachable: Path, tmp_path: Path) -> None:
     with Learner(teachable, state=tmp_path, threads=1, thumbnails=True) as learner:
         picture = np.repeat(np.repeat(frame("red"), 20, axis=0), 20, axis=1)
