@@ -37,15 +37,14 @@ def inventory(tmp_path: Path) -> Path:
 
 
 def test_what_became_of_each_device_is_told(releases: Releases, inventory: Path, tmp_path: Path) -> None:
-    done = edgetl("deploy", releases.first, "--inventory", inventory)
-    assert done.returncode == 1, done.stderr
-    *table, summary = done.stdout.splitlines()
-    assert ["whole", "updated"] in [line.split() for line in table]
-    assert ["broken", "failed"] in [line.split()[:2] for line in table]
-    assert summary == "1 updated, 1 failed"
-    again = edgetl("deploy", releases.first, "--inventory", inventory, "--limit", "whole", "--json")
-    assert again.returncode == 0, again.stderr
-    assert json.loads(again.stdout) == [{"host": "whole", "state": "unchanged", "fault": ""}]
+    failed = edgetl("deploy", releases.first, "--inventory", inventory, "--limit", "broken")
+    assert failed.returncode == 1, failed.stderr
+    *table, summary = failed.stdout.splitlines()
+    assert ["broken", "failed", f"{tmp_path}/broken/settings.json"] in [line.split()[:3] for line in table]
+    assert summary == "1 failed"
+    done = edgetl("deploy", releases.first, "--inventory", inventory, "--limit", "whole", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == [{"host": "whole", "state": "updated", "fault": ""}]
     assert (tmp_path / "device/current").resolve().name == digest_of(releases.first)
 
 
