@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Optional
 
 from edgetl.conversion.edgetpu.memory import Parameters, estimate_parameters, peak_activation_bytes
+from edgetl.conversion.edgetpu.package import CUSTOM_OPERATOR
 from edgetl.conversion.edgetpu.partition import first_subset
 from edgetl.conversion.edgetpu.reader import Model, read_model
 from edgetl.conversion.edgetpu.rules import Rules, Verdict, load_rules
@@ -133,6 +134,8 @@ def _runtime(graph: Model, mapped: Collection[int], rules: Rules) -> int:
 
 def _notes(graph: Model, parameters: Parameters, peak: int, runtime: int, rules: Rules, limits: Limits) -> list[str]:
     notes = []
+    if any(operator.name == CUSTOM_OPERATOR for operator in graph.operators):
+        notes.append("this file was compiled already; check the one that it was compiled from, or see it: edgetl show")
     if graph.subgraphs > 1:
         notes.append(f"the file has {graph.subgraphs} subgraphs; only the first is compiled")
     if any(-1 in graph.tensors[index].signature for index in graph.inputs):

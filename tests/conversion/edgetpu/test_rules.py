@@ -174,3 +174,8 @@ def test_a_second_subgraph_is_warned_of():
     builder.operator("RELU", [read], [written])
     builder.model.subgraphs.append(builder.graph)
     assert any("subgraphs" in note for note in analyse(builder.build([read], [written])).notes)
+
+
+def test_a_file_that_was_compiled_already_is_said_to_be():
+    notes = analyse(one_operator("CUSTOM", [image()], [image()], custom="edgetpu-custom-op")).notes
+    assert any("compiled already" in note for note in notes)
