@@ -134,7 +134,8 @@ def _tell_deployed(done: Deployed) -> None:
 def _tell_carried(done: dict[str, Any], when: str) -> None:
     if done["carried"] or done["not_carried"]:
         lost = f"; {done['not_carried']} without thumbnail stayed behind" if done["not_carried"] else ""
-        click.echo(f"{done['carried']} pictures that were taught {when} moved along{lost}")
+        count = f"{done['carried']} picture{'s' if done['carried'] != 1 else ''}"
+        click.echo(f"{count} taught {when} moved along{lost}")
 
 
 def _tell_outcomes(outcomes: Sequence[Outcome]) -> None:

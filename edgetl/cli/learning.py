@@ -252,7 +252,8 @@ def status(where: str, state: Optional[Path], as_json: bool, **options: Any) -> 
     require_no_state(state)
     with reach(where, **options) as transport:
         device = transport.tell("status")
-        learned = transport.tell("learned") if device["running"] else None
+        can_tell = device["running"] is not None and "fault" not in device["running"]
+        learned = transport.tell("learned") if can_tell else None
     if as_json:
         return print_json({"where": where, **device, "learned": learned})
     _tell_device(where, device)
@@ -262,8 +263,10 @@ def status(where: str, state: Optional[Path], as_json: bool, **options: Any) -> 
 
 def _tell_device(where: str, device: dict[str, Any]) -> None:
     running, machine, service = device["running"], device["machine"], device["service"]
-    runs = f"{running.get('name', 'what is damaged')} {running['digest'][:12]} runs" if running else "nothing runs"
+    runs = f"{running.get('name', 'a damaged bundle')} {running['digest'][:12]} runs" if running else "nothing runs"
     click.echo(f"{where}: {runs} on {machine['board'] or machine['architecture']}, {machine['interpreter']}")
+    if running and "fault" in running:
+        click.echo(f"{running['fault']}; deploy it again")
     if service:
         again = f", {service['restarts']} restarts" if service.get("restarts") else ""
         click.echo(f"service: {service['state']}{again}")

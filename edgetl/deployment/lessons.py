@@ -47,11 +47,13 @@ def teach(
 
 
 def _packed(images: Sequence[Path], path: Path) -> Path:
-    """An archive of files with their full names; the same files give the same bytes, so that a transfer can go on."""
+    """An archive of files, each with its path here as comment; the same files give the same bytes to go on with."""
     with zipfile.ZipFile(path, "w") as archive:
         for number, image in enumerate(images):
             try:
-                archive.writestr(zipfile.ZipInfo(f"{number}{image.resolve().as_posix()}"), image.read_bytes())
+                entry = zipfile.ZipInfo(f"{number}{image.suffix}")
+                entry.comment = str(image).encode(errors="replace")
+                archive.writestr(entry, image.read_bytes())
             except OSError as error:
                 raise DataError(f"cannot read {image}: {error.strerror or error}; leave it out") from error
     return path

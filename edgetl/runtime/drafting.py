@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from typing import Iterable, List, Optional, Sequence, Tuple
+from typing import Iterable, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 from PIL import Image
@@ -16,17 +16,22 @@ from edgetl.runtime.contents import ACCEPT, CORRECT, FORGET, FORGET_CLASS, PROPO
 from edgetl.runtime.journal import Draft
 from edgetl.runtime.knowledge import Knowledge
 from edgetl.runtime.preprocess import ImageSource, decode
+from edgetl.runtime.sources import Source
 
 THUMBNAIL_SIDE = 320
 """The longer side of a stored thumbnail, in pixels: enough for the frame of a later backbone."""
 
 
 def drawn_up(
-    image: ImageSource, label: str, classifier: Classifier, knowledge: Knowledge, with_thumbnail: bool
+    image: Union[ImageSource, Source], label: str, classifier: Classifier, knowledge: Knowledge, with_thumbnail: bool
 ) -> Draft:
     """A picture to teach; it is decoded once for its embedding and its thumbnail. Raises ImageError."""
     require_label(label)
     source = os.fspath(image) if isinstance(image, (str, os.PathLike)) else None
+    if isinstance(image, Source):
+        frame = classifier.manifest.preprocess
+        hint = (THUMBNAIL_SIDE, THUMBNAIL_SIDE) if with_thumbnail else (frame["height"], frame["width"])
+        source, image = image.name, decode(image.image, hint, image.name)
     thumbnail = None
     if with_thumbnail:
         image = decode(image, size_hint=(THUMBNAIL_SIDE, THUMBNAIL_SIDE))

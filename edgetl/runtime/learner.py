@@ -34,6 +34,7 @@ from edgetl.runtime.sharing import (
     read_taught,
     shipped_origins,
 )
+from edgetl.runtime.sources import Source
 from edgetl.runtime.state import Drafting, State
 from edgetl.runtime.steps import Entry, Status, Step
 
@@ -115,12 +116,12 @@ class Learner:
 
     def teach_many(
         self,
-        images: Iterable[ImageSource],
+        images: Iterable[Union[ImageSource, Source]],
         label: str,
         guard: Optional[float] = None,
         on_unreadable: Optional[Callable[[ImageError], None]] = None,
     ) -> Step:
-        """Learns several images of one class in one step, which one `undo` takes back.
+        """Learns several images of one class in one step, which one `undo` takes back; a `Source` gives one a name.
 
         With `guard`, the step is first tried on the guard set, together with the pictures of this class that wait
         from before; where it would cost the known classes more than `guard` points of accuracy, it is not
@@ -371,7 +372,7 @@ class Learner:
             self._guard = Guard(self._bundle, self._state.knowledge)
         return self._guard
 
-    def _draw_up(self, image: ImageSource, label: str) -> Draft:
+    def _draw_up(self, image: Union[ImageSource, Source], label: str) -> Draft:
         return drafting.drawn_up(image, label, self.classifier(), self._state.knowledge, self._thumbnails)
 
 

@@ -103,13 +103,16 @@ class Preprocess:
         return cls(**values)
 
 
-def decode(source: ImageSource, size_hint: Optional[Tuple[int, int]] = None) -> Image.Image:
+def decode(
+    source: ImageSource, size_hint: Optional[Tuple[int, int]] = None, name: Optional[str] = None
+) -> Image.Image:
     """Any image as upright RGB: EXIF orientation applied, transparency laid on white, the first of several.
 
     With `size_hint` = (height, width), a JPEG that is much larger is decoded at a reduced scale
-    (1/2, 1/4, 1/8) that still covers the hint. A Pillow image is left as it was. Raises ImageError.
+    (1/2, 1/4, 1/8) that still covers the hint. A Pillow image is left as it was. Raises ImageError, which calls the
+    image by `name`, or else by its path.
     """
-    name = _describe(source)
+    name = name or _describe(source)
     try:
         if isinstance(source, np.ndarray):
             return _from_array(source)

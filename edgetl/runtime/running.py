@@ -5,20 +5,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import tempfile
 import zipfile
 from pathlib import Path
-from typing import Any, Dict, Generator, Iterator, List, Optional, Union
+from typing import Any, Dict, Iterator, List, Optional, Union
 
-from edgetl.durable import storage_error
 from edgetl.errors import InstallError, LearningError
 from edgetl.runtime.benchmark import bench
 from edgetl.runtime.learner import Learner
 from edgetl.runtime.preprocess import ImageSource
 from edgetl.runtime.service import pausing_service
 from edgetl.runtime.slots import Slot, Slots
+from edgetl.runtime.sources import Source
 from edgetl.runtime.steps import Step
 
 Root = Union[str, "os.PathLike[str]"]
@@ -46,17 +44,18 @@ def teach_running(
     """
     try:
         slot = _running(root)
-        with contextlib.ExitStack() as stack:
-            learner = stack.enter_context(Learner(slot.bundle, slot.state, threads=threads, thumbnails=thumbnails))
-            pictures = stack.enter_context(contextlib.closing(_unpacked(archive))) if archive else None
-            return teach_pictures(learner, pictures, label, guard)
+        with Learner(slot.bundle, slot.state, threads=threads, thumbnails=thumbnails) as learner:
+            return teach_pictures(learner, _unpacked(archive) if archive else None, label, guard)
     finally:
         if archive is not None:
             archive.unlink(missing_ok=True)
 
 
 def teach_pictures(
-    learner: Learner, pictures: Optional[Iterator[ImageSource]], label: str, guard: Optional[float] = None
+    learner: Learner,
+    pictures: Optional[Iterator[Union[ImageSource, Source]]],
+    label: str,
+    guard: Optional[float] = None,
 ) -> Dict[str, Any]:
     """Teaches pictures in one step, passing over those that cannot be read; what `tell_step` says, and which those are.
 
@@ -97,15 +96,11 @@ def _running(root: Root) -> Slot:
     return slots.current
 
 
-def _unpacked(archive: Path) -> Generator[Path, None, None]:
-    """The files of an archive, one after the other: each is there until the next one comes."""
+def _unpacked(archive: Path) -> Iterator[Source]:
+    """The pictures of an archive, one after the other, by the names that they have where they came from."""
     try:
-        with zipfile.ZipFile(archive) as packed, tempfile.TemporaryDirectory(prefix="edgetl-") as folder:
+        with zipfile.ZipFile(archive) as packed:
             for member in packed.infolist():
-                path = Path(packed.extract(member, folder))
-                yield path
-                path.unlink()
-    except (zipfile.BadZipFile, FileNotFoundError) as error:
+                yield Source(member.comment.decode(), packed.read(member))
+    except (zipfile.BadZipFile, OSError) as error:
         raise LearningError(f"{archive} is no archive of pictures ({error}); send it again") from error
-    except OSError as error:
-        raise storage_error(archive, error) from error

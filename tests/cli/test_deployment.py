@@ -180,7 +180,9 @@ def taught_device(releases: Releases, device: str, tmp_path: Path) -> str:
 def test_a_device_is_taught_and_keeps_none_of_the_pictures(taught_device: str, tmp_path: Path) -> None:
     done = edgetl("teach", taught_device, "yellow", tmp_path / "yellow ones")
     assert done.stdout.splitlines()[0] == "step 3: taught 'yellow' with 2 pictures"
-    assert "yellow ones/broken.jpg" in done.stderr
+    assert f"cannot read {tmp_path}/yellow ones/broken.jpg" in done.stderr
+    history = told("history", Slots(taught_device).running)
+    assert history[-1]["source"] == f"{tmp_path}/yellow ones/1.jpg"
     status = told("status", taught_device)
     assert status["learned"]["pictures"]["yellow"] == {"shipped": 0, "taught": 4}
     assert status["learned"]["state"].startswith(taught_device)

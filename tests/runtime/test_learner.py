@@ -9,7 +9,8 @@ import pytest
 
 from edgetl.errors import ImageError, LearningError
 from edgetl.runtime import Classifier, Learner
-from tests.runtime.learning import embeddings, frame, shipped_statistics, trained_once
+from edgetl.runtime.sources import Source
+from tests.runtime.learning import embeddings, frame, jpeg, shipped_statistics, trained_once
 
 
 @pytest.fixture
@@ -41,6 +42,20 @@ def test_teaching_is_training_once_on_everything(learner: Learner, teachable: Pa
         learner.teach_embeddings(row, "yellow")
     learner.teach_embeddings(raw[4:], "red")
     assert learner.statistics() == trained_once(teachable, {"yellow": raw[:4], "red": raw[4:]})
+
+
+@pytest.mark.parametrize("thumbnails", [False, True], ids=["without thumbnails", "with thumbnails"])
+def test_a_picture_that_was_sent_is_learned_as_its_file_is(teachable: Path, tmp_path: Path, thumbnails: bool) -> None:
+    (tmp_path / "large.jpg").write_bytes(jpeg(np.kron(frame("yellow"), np.ones((20, 20, 1), np.uint8))))
+    source = Source("/photos/large.jpg", (tmp_path / "large.jpg").read_bytes())
+    with Learner(teachable, tmp_path / "sent", threads=1, thumbnails=thumbnails) as sent:
+        sent.teach_many([source], "yellow")
+        assert sent.history()[0].source == "/photos/large.jpg"
+        with pytest.raises(ImageError, match="cannot read /photos/broken"):
+            sent.teach_many([Source("/photos/broken.jpg", b"none")], "yellow")
+        with Learner(teachable, tmp_path / "file", threads=1, thumbnails=thumbnails) as here:
+            here.teach(tmp_path / "large.jpg", "yellow")
+            assert here.statistics() == sent.statistics()
 
 
 def test_a_correction_moves_a_picture(learner: Learner, teachable: Path) -> None:
