@@ -26,6 +26,9 @@ FLIPS = 12
 EXAMPLES = 8
 """Right answers shown as pictures, one a class."""
 
+GRAVE = (wording.LEAKAGE, "contradicting labels")
+"""Kinds of findings that are listed first."""
+
 FINDINGS = 40
 """Findings about the photos that are listed; the rest are counted."""
 
@@ -180,9 +183,9 @@ def _flip(album: Album, flip: Flip) -> Photo:
 
 
 def _findings(album: Album, findings: Sequence[DataFinding]) -> list[tuple[DataFinding, list[str]]]:
-    """The findings with up to four pictures each."""
+    """The findings with up to four pictures each, those first that make the figures doubtful."""
     shown = []
-    for finding in findings[:FINDINGS]:
+    for finding in sorted(findings, key=lambda finding: finding.kind not in GRAVE)[:FINDINGS]:
         pictures = [album.picture(path) for path in finding.paths[:4]]
         shown.append((finding, [picture for picture in pictures if picture]))
     return shown

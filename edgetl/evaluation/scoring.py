@@ -180,6 +180,8 @@ def evaluate(
         (results if isinstance(result, ImageResult) else unreadable).append(result)  # type: ignore[arg-type]
         if progress:
             progress("evaluate", done, len(known))
+    if unreadable and not results:
+        raise DataError(f"no image is left to evaluate on, {len(unreadable)} cannot be read; {unreadable[0].reason}")
     evaluation = score(results, classifier.labels, how=_how(classifier), seed=seed)
     return replace(evaluation, unreadable=tuple(unreadable), unknown_labels=tuple(sorted(unknown.items())))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Optional
 
 from rich.console import Console
@@ -41,6 +42,11 @@ def render_terminal(report: Report, console: Optional[Console] = None) -> None:
             _row(table, "  repair", wording.percent(after), _repair_note(repair))
     if report.pruning is not None:
         _row(table, "pruned", f"by {wording.percent(report.pruning.share, 0)}", wording.remainder(report.pruning))
+    if report.data is not None and report.data.left_out:
+        left_out = report.data.left_out
+        reasons = [f"{count} {reason}" for reason, count in Counter(left_out.values()).most_common()]
+        names = wording.listing([path.rsplit("/", 1)[-1] for path in left_out], 4)
+        _row(table, "left out", wording.count(len(left_out), "photo"), f"{', '.join(reasons)}: {names}")
     _row(table, "size", wording.size(summary.model_bytes), _bundle_note(summary.bundle_bytes))
     if summary.latency_here is not None:
         latency = summary.latency_here
@@ -68,6 +74,8 @@ def render_evaluation(evaluation: Evaluation, console: Optional[Console] = None)
     _row(table, "balanced accuracy", wording.percent(balanced.value), wording.interval(balanced))
     _row(table, "calibration error", wording.percent(error.value), wording.interval(error))
     _row(table, "worst classes", *_worst(evaluation))
+    if absent := [entry.label for entry in evaluation.per_class if not entry.support]:
+        _row(table, "not measured", wording.count(len(absent), "class", "classes"), wording.listing(absent, 4))
     if evaluation.unreadable:
         names = wording.listing([entry.source for entry in evaluation.unreadable], 4)
         _row(table, "not readable", wording.count(len(evaluation.unreadable), "photo"), names)

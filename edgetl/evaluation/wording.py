@@ -9,6 +9,9 @@ from edgetl.evaluation.figure import Figure
 from edgetl.evaluation.gate import Gate
 from edgetl.evaluation.report import Pruning, Report
 
+LEAKAGE = "leakage"
+"""The kind of a finding about photos that its owner put on both sides of the split."""
+
 FEW_IMAGES = 100
 """With fewer test images than this, the interval is so wide that more photos come first."""
 
@@ -77,9 +80,9 @@ def listing(names: Sequence[str], most: int = 6) -> str:
     return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else "".join(names)
 
 
-def count(number: int, noun: str) -> str:
+def count(number: int, noun: str, plural: str = "") -> str:
     """A number with its noun: "1 photo", "1,204 photos"."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {plural or noun + 's'}"
 
 
 def verdict(gate: Gate) -> str:
@@ -111,15 +114,17 @@ def headline(report: Report) -> str:
     evaluation = report.evaluation
     right = sum(row[slot] for slot, row in enumerate(evaluation.confusion))
     score = "all of them" if right == evaluation.n else f"{right:,}"
+    new = "" if _leaks(report) else " it had never seen"
     return (
-        f"It tells {listing(report.summary.labels)} apart. Shown {count(evaluation.n, 'photo')} "
-        f"it had never seen, it was right on {score}."
+        f"It tells {listing(report.summary.labels)} apart. Shown {count(evaluation.n, 'photo')}{new}, "
+        f"it was right on {score}."
     )
 
 
 def advice(report: Report) -> list[str]:
     """What is worth doing next, the most useful first, each in a sentence or two; never empty."""
     candidates = (
+        _leakage(report),
         _suspects(report),
         _weak_class(report),
         _few_images(report),
@@ -128,6 +133,24 @@ def advice(report: Report) -> list[str]:
     )
     found = [line for line in candidates if line]
     return found or ["Nothing stands out. Try it: run the bundle on photos from where it will be used."]
+
+
+def _leaks(report: Report) -> int:
+    """How many groups of nearly the same photos lie in several of train, val and test, all of them in use."""
+    if report.data is None or LEAKAGE in report.data.left_out.values():
+        return 0
+    return sum(finding.kind == LEAKAGE for finding in report.data.findings)
+
+
+def _leakage(report: Report) -> str:
+    leaks = _leaks(report)
+    if not leaks:
+        return ""
+    photos = "photo is" if leaks == 1 else "photos are"
+    return (
+        f"{leaks:,} {photos} nearly the same in more than one of train, val and test, so the accuracy flatters. "
+        "Move them to one side, or leave them out of training: --exclude-bad."
+    )
 
 
 def _suspects(report: Report) -> str:

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 from rich.console import Console
 
-from edgetl.evaluation import Report, render_evaluation, render_terminal
+from edgetl.evaluation import DataFinding, Report, render_evaluation, render_terminal, score
 from tests.evaluation.conftest import bare_report, full_report
 
 
@@ -35,6 +36,31 @@ def test_labels_are_neither_markup_nor_control_characters() -> None:
 
     assert "[bold red]oak[/]" in text
     assert "\x1b" not in text
+
+
+def test_a_leak_is_told_first_and_no_photo_called_unseen(report: Report) -> None:
+    leak = DataFinding("leakage", ("train/a.jpg", "test/a.jpg"), "nearly the same photo is in test and train")
+    leaky, mended = (
+        replace(report, data=replace(report.data, findings=(leak,), left_out=left_out))
+        for left_out in ({}, {"train/a.jpg": "leakage"})
+    )
+    assert "1. 1 photo is nearly the same in more than one of train, val and test" in printed(leaky)
+    assert "never seen" not in printed(leaky)
+    assert "it had never seen" in printed(mended)
+
+
+def test_photos_that_are_left_out_are_named(report: Report) -> None:
+    left_out = {"a/x.jpg": "unreadable", "a/y.jpg": "truncated", "b/z.jpg": "unreadable"}
+    words = printed(replace(report, data=replace(report.data, left_out=left_out))).split()
+    assert "left out 3 photos 2 unreadable, 1 truncated: x.jpg, y.jpg and z.jpg" in " ".join(words)
+
+
+def test_classes_that_an_evaluation_has_no_photos_of_are_named(report: Report) -> None:
+    only_oak = [image for image in report.evaluation.images if image.label == "oak"]
+    stream = io.StringIO()
+    render_evaluation(score(only_oak, report.evaluation.labels, "int8"), Console(file=stream, width=160))
+    assert "2 classes" in stream.getvalue()
+    assert "birch and maple" in stream.getvalue()
 
 
 def test_an_evaluation_names_what_was_not_counted(report: Report) -> None:
