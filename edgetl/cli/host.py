@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 import click
 
@@ -12,6 +12,9 @@ from edgetl.cli import print_json
 from edgetl.cli.console import print_table, show_progress
 from edgetl.cli.learning import has_state, open_classifier, open_learner, state_option
 from edgetl.errors import BundleError, OptionError
+
+if TYPE_CHECKING:
+    from edgetl.data.listing import Listing
 
 
 @click.command()
@@ -36,6 +39,8 @@ def evaluate(
     listing = list_photos(data)
     photos = [photo for photo in listing.photos if photo.split == "test"] or list(listing.photos)
     classifier = open_classifier(bundle, state, threads)
+    if note := _note_on_known_photos(bundle, listing):
+        click.echo(note, err=True)
     with show_progress() as progress:
         result = evaluation.evaluate(
             classifier,
@@ -49,6 +54,25 @@ def evaluate(
         print_json(result.summary())
     else:
         evaluation.render_evaluation(result)
+
+
+def _note_on_known_photos(bundle: Path, listing: Listing) -> str:
+    """What to say where these are, as far as numbers and classes tell, the photos that the bundle was built from."""
+    from edgetl.bundle import open_bundle
+    from edgetl.evaluation import Report
+
+    opened = open_bundle(bundle)
+    proof = Report.from_json(opened.read("report.json").decode()) if "report.json" in opened else None
+    classes = {photo.label for photo in listing.photos}
+    is_split = any(photo.split for photo in listing.photos)
+    if is_split or proof is None or proof.data is None or proof.data.photos != len(listing.photos):
+        return ""
+    if classes != proof.data.counts.keys():
+        return ""
+    return (
+        f"note: the bundle was built from as many photos of these classes; if they are the same, it knows most of them "
+        f"already. On the {proof.evaluation.n} that were held back it was right on {proof.summary.accuracy.value:.1%}"
+    )
 
 
 @click.command()
@@ -74,6 +98,8 @@ def export(
     """
     if edgetpu and form != "tflite":
         raise OptionError(f"--edgetpu goes with --format tflite; a {form} serves CPU and Edge TPU alike")
+    if output is not None and output.exists() and output.samefile(bundle):
+        raise OptionError(f"{output} is the bundle itself; name another file with -o")
     if has_state(bundle, state):
         path = _export_taught(bundle, form, edgetpu, output, state)
     else:
