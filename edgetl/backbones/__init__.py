@@ -19,7 +19,7 @@ from edgetl.backbones import keras_file
 from edgetl.backbones.spec import Spec, WeightsSource
 from edgetl.backbones.structure import count_macs, layer_macs, stages
 from edgetl.backbones.weights import Progress, file_digest, find_weights
-from edgetl.errors import UnknownNameError
+from edgetl.errors import OptionError, UnknownNameError
 
 if TYPE_CHECKING:
     from tf_keras import Model
@@ -50,6 +50,8 @@ def get_backbone(name: str, normalization: Optional[tuple[float, float]] = None)
     """
     if keras_file.is_keras_file(name):
         return keras_file.describe(Path(name), normalization)
+    if normalization is not None:
+        raise OptionError(f"--normalization goes with a Keras model file; {name} brings its own")
     known = {spec.name: spec for spec in list_backbones()}
     if name not in known:
         raise UnknownNameError("backbone", name, known, "edgetl backbones")

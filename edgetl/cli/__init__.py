@@ -10,6 +10,7 @@ import importlib
 import json
 import os
 import sys
+import warnings
 from typing import Any, NoReturn, Optional
 
 import click
@@ -96,6 +97,8 @@ def cli() -> None:
 
 def main(arguments: Optional[list[str]] = None) -> NoReturn:
     """Run the command line; an expected error is one line on stderr and an exit code."""
+    if not sys.warnoptions:  # what packages warn their programmers of is no news to the user
+        warnings.simplefilter("ignore")
     try:
         with native_stderr_aside():
             cli.main(args=arguments, prog_name="edgetl", standalone_mode=False)

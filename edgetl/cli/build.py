@@ -9,6 +9,7 @@ import click
 
 from edgetl.cli import print_json
 from edgetl.cli.console import show_progress
+from edgetl.cli.stopping import tidy_when_terminated
 from edgetl.errors import OptionError
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ def build(as_json: bool, **given: Any) -> None:
         options["data"] = _built_in_digits()
         options.setdefault("name", "digits")
         click.echo("no --data and no edgetl.toml: building from the built-in digits", err=True)
-    with show_progress() as progress:
+    with tidy_when_terminated(), show_progress() as progress:
         result = build_bundle(
             options["data"],
             options.get("target", "generic"),

@@ -10,6 +10,7 @@ import click
 
 from edgetl.cli import print_json
 from edgetl.cli.console import show_progress
+from edgetl.cli.stopping import tidy_when_terminated
 
 
 class _Duration(click.ParamType):
@@ -113,7 +114,7 @@ def search(
         build=BuildOptions(data=DataOptions(exclude_bad=exclude_bad, seed=seed, workers=workers)),
         **chosen,
     )
-    with show_progress() as progress:
+    with tidy_when_terminated(), show_progress() as progress:
         result = find(data, target, options, name=name, output=output, bundle=bundle, progress=progress)
     if as_json:
         return print_json(result.to_json())

@@ -13,6 +13,23 @@ _EXIT_CODES = {signal.SIGTERM: 0, signal.SIGINT: INTERRUPTED}
 """A service manager that stops a service expects 0, a shell whose user presses Ctrl-C 130."""
 
 
+@contextmanager
+def tidy_when_terminated() -> Iterator[None]:
+    """SIGTERM, and a terminal that hangs up, end the with block like Ctrl-C: what is half-written goes."""
+    numbers = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
+    for number in numbers:
+        signal.signal(number, _exit)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _exit(number: int, _: object) -> None:
+    raise SystemExit(128 + number)
+
+
 class GracefulStop:
     """SIGTERM and Ctrl-C end the with block by SystemExit: at once, or after the step in hand; a second one at once."""
 

@@ -83,6 +83,8 @@ def find_origin(
         return _from_spec(backbones.get_backbone(backbone, normalization), input_size, weights, cache)
     if weights is not None:
         raise OptionError(f"--weights goes with a backbone's name; {path} brings its own weights")
+    if normalization is not None:
+        raise OptionError(f"--normalization goes with a Keras model file; {path} brings its own")
     if not path.exists():
         raise OptionError(f"no such backbone file: {path}; give a file, or a name from: edgetl backbones")
     origin = _from_bundle(path) if path.suffix == ".edgetl" else _from_tflite(path, edgetpu_backbone)

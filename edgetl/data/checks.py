@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from edgetl.bundle import is_label
 from edgetl.data.duplicates import exact_groups, near_pairs, union
 from edgetl.data.listing import Photo
 from edgetl.data.reading import Reading
@@ -56,6 +57,10 @@ def check_listed_classes(photos: Sequence[Photo], empty_labels: Sequence[str], s
             f"are the classes, name it: --data '{source}/{label}'"
         )
     _require_classes(counts, source)
+    for label in counts:
+        if not is_label(label):
+            limits = "1 to 200 characters without control characters"
+            raise DataError(f"{label[:60]!r} cannot be the name of a class; give one of {limits}")
     findings = [Finding("empty class", (), f"class '{label}' has no photos") for label in empty_labels]
     spellings: dict[str, list[str]] = defaultdict(list)
     for label in sorted(counts):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Optional
 
 from edgetl.errors import BundleError
@@ -196,7 +195,7 @@ class Report:
     def proof(self) -> Report:
         """The part that goes into the bundle: the same photos and options give the same proof.
 
-        Times measured here are left out, and so are the names of photos: a bundle goes to devices.
+        Times measured here are left out, and so are the names of photos and of their folder: a bundle goes to devices.
         """
         return replace(
             self,
@@ -213,7 +212,7 @@ class Report:
 
 def _without_names(data: Data) -> Data:
     findings = tuple(DataFinding(finding.kind, (), "") for finding in data.findings)
-    return replace(data, source=Path(data.source).name, findings=findings, left_out={})
+    return replace(data, source="", findings=findings, left_out={})
 
 
 def _without_seconds(training: Training) -> Training:

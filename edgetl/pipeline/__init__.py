@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Optional, Union
 
+from edgetl.bundle import is_label
 from edgetl.conversion import Artifact, check
 from edgetl.conversion.origin import Origin, find_origin
 from edgetl.data import Dataset, load_folder, load_related, load_unlabelled
@@ -38,6 +39,9 @@ from edgetl.targets import Target, load_target
 
 __all__ = ["BuildOptions", "BuildResult", "Progress", "build"]
 
+NAME_LIMIT_BYTES = 200
+"""Of a bundle's name: file systems take 255 bytes, and the names of files that are being written are longer."""
+
 
 def build(
     source: Union[str, Path],
@@ -63,7 +67,7 @@ def build(
     """
     source, output, options = Path(source), Path(output), options or BuildOptions()
     board, steps = load_target(target), Steps(progress)
-    name = _checked_name(name or source.resolve().stem)
+    name = _checked_name(name or _name_of(source.resolve()))
     _check_board(board, options)
     backbone = options.backbone or board.backbone
     require_suitable(backbone, board)
@@ -71,7 +75,7 @@ def build(
         backbone, options.input_size, options.weights, options.cache, options.normalization, options.edgetpu_backbone
     )
     require_float(origin, options)
-    _check_output(output)
+    _check_output(output, name)
     list_photos(source)  # an unusable folder is told of before anything is compiled
     if options.unlabelled is not None:
         list_pictures(options.unlabelled)
@@ -107,8 +111,14 @@ def build(
     return result
 
 
+def _name_of(source: Path) -> str:
+    """A folder may have dots in its name; a file leaves its suffix."""
+    return source.stem if source.is_file() else source.name
+
+
 def _checked_name(name: str) -> str:
-    if not name or name.startswith(".") or any(character in name for character in "/\\\0"):
+    plain = is_label(name) and not name.startswith(".") and not any(character in name for character in "/\\")
+    if not plain or len(os.fsencode(name)) > NAME_LIMIT_BYTES:
         raise OptionError(f"'{name}' cannot be the name of a bundle; give a plain one: --name leaves")
     return name
 
@@ -121,8 +131,11 @@ def _check_board(board: Target, options: BuildOptions) -> None:
         raise OptionError(f"{board.name} has no Edge TPU; leave --edgetpu-backbone out")
 
 
-def _check_output(output: Path) -> None:
+def _check_output(output: Path, name: str) -> None:
     """Better now than after an hour of training."""
+    for path in _files_of(output, name):
+        if path.is_dir():
+            raise StorageError(f"cannot write {path}: it is a folder; choose another --name or --output")
     existing = next(folder for folder in (output.absolute(), *output.absolute().parents) if folder.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK):
         raise StorageError(f"cannot write to {output}: {existing} is no folder of yours; choose another --output")
@@ -168,6 +181,10 @@ def _float_reference(chosen: Chosen, shelf: Shelf, job: Job, scratch: Path) -> O
     return shelf.measure(twin, scratch, job.steps.progress)
 
 
+def _files_of(output: Path, name: str) -> list[Path]:
+    return [output / f"{name}{ending}" for ending in (".edgetl", "-report.html", "-report.json")]
+
+
 @contextmanager
 def _made(folder: Path) -> Iterator[None]:
     """The folder, for as long as the block goes well; one that was made for nothing goes again."""
@@ -184,7 +201,7 @@ def _made(folder: Path) -> Iterator[None]:
 
 def _write(output: Path, shelf: Shelf, kept: Candidate, report: Report, edgetpu: EdgeTpuModel) -> BuildResult:
     """All three files are complete before the first takes its name."""
-    final = [output / f"{shelf.name}{ending}" for ending in (".edgetl", "-report.html", "-report.json")]
+    final = _files_of(output, shelf.name)
     with _made(output), tempfile.TemporaryDirectory(prefix=".edgetl-", dir=output) as folder:
         bundle, html, text = (Path(folder) / path.name for path in final)
         shelf.pack(bundle, kept, report.proof(), edgetpu)

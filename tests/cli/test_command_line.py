@@ -71,6 +71,8 @@ def test_listing_needs_no_tensorflow():
         (["build", "--data", ".", "--allow-drop"], "--max-drop 1"),
         (["build", "--data", ".", "--fine-tune", "some"], "'some' is none of auto, off"),
         (["build", "--data", ".", "--backbone", "gone.keras"], "gone.keras"),
+        (["build", "--data", ".", "--name", "x" * 201], "cannot be the name of a bundle"),
+        (["build", "--data", ".", "--normalization", "1", "2"], "--normalization goes with a Keras model file"),
         (["check", "nowhere.tflite"], "no such file: nowhere.tflite"),
         (["check", "nowhere.tflite", "--target", "rpi4"], "rpi4 has no Edge TPU"),
         (["compile", "nowhere.edgetl"], "there is no bundle at nowhere.edgetl"),

@@ -84,6 +84,13 @@ def test_class_names_that_differ_in_case_only_are_reported(tmp_path: Path, load:
     assert "'Cat', 'cat'" in findings[0].detail
 
 
+@pytest.mark.parametrize("name", ["x" * 201, "two\nlines"])
+def test_a_class_name_that_no_bundle_takes_is_refused_at_once(photos: Path, load: Load, name: str) -> None:
+    (photos / "cat").rename(photos / name)
+    with pytest.raises(DataError, match="cannot be the name of a class"):
+        load(photos)
+
+
 def test_an_empty_class_folder_is_reported(photos: Path, load: Load) -> None:
     (photos / "cow").mkdir()
     dataset = load(photos)

@@ -15,7 +15,7 @@ import pytest
 
 from edgetl.bundle import open_bundle
 from edgetl.conversion.exporting import export
-from edgetl.errors import DataError, OptionError
+from edgetl.errors import DataError, OptionError, StorageError
 from edgetl.evaluation import Report
 from edgetl.learners import Statistics
 from edgetl.pipeline import BuildOptions, build
@@ -47,6 +47,15 @@ def test_the_figure_is_what_evaluating_the_bundle_gives(built):
     assert answer["accuracy"] == built.result.report.summary.accuracy.value
     assert answer["n"] == built.result.report.evaluation.n
     assert set(answer["per_class"]) == set(CLASSES)
+
+
+def test_evaluating_on_what_the_bundle_was_built_from_is_said_to_flatter(built, tmp_path):
+    for path in built.photos.rglob("*.png"):
+        (tmp_path / path.parent.name).mkdir(exist_ok=True)
+        shutil.copy(path, tmp_path / path.parent.name)
+    done = edgetl("evaluate", built.result.bundle, "--data", tmp_path, "--json")
+    assert "it knows most of them already" in done.stderr
+    assert json.loads(done.stdout)["n"] == built.result.report.data.photos
 
 
 def test_run_prints_a_line_an_image(built):
@@ -103,16 +112,14 @@ def test_the_same_command_gives_the_same_bundle(built, tmp_path):
     assert again.bundle.read_bytes() == built.result.bundle.read_bytes()
 
 
-def test_other_names_and_places_of_the_photos_change_no_answer(built, tmp_path):
+def test_other_names_and_places_of_the_photos_change_no_byte(built, tmp_path):
     moved = tmp_path / "elsewhere"
     shutil.copytree(built.photos, moved)
     for number, path in enumerate(sorted((moved / "train").rglob("*.png"))):
         path.rename(path.with_name(f"renamed-{number}.png"))
     options = BuildOptions(fine_tune="off", input_size=SIZE)
     again = build(moved, "rpi4", options, name="digits", output=tmp_path)
-    first, second = open_bundle(built.result.bundle), open_bundle(again.bundle)
-    assert first.read("statistics.bin") == second.read("statistics.bin")
-    assert first.read("last_layer/weights.npy") == second.read("last_layer/weights.npy")
+    assert again.bundle.read_bytes() == built.result.bundle.read_bytes()
 
 
 def test_a_build_on_a_compiled_backbone_needs_no_tensorflow(built, tmp_path):
@@ -143,6 +150,15 @@ def test_the_exported_classifier_answers_like_the_bundle(built, tmp_path):
         probabilities = interpreter.get_tensor(exit_["index"])[0]
         expected = classifier.predict(frame)
         np.testing.assert_allclose(probabilities, list(expected.probabilities.values()), atol=1e-3)
+
+
+def test_an_export_never_replaces_its_bundle(built, tmp_path):
+    bundle = tmp_path / "digits.edgetl"
+    shutil.copy(built.result.bundle, bundle)
+    done = edgetl("export", bundle, "-o", bundle)
+    assert done.returncode == 2
+    assert "is the bundle itself" in done.stderr
+    assert bundle.read_bytes() == built.result.bundle.read_bytes()
 
 
 def test_an_earlier_bundle_starts_the_next_build(built, tmp_path):
@@ -184,22 +200,24 @@ def heed_ctrl_c():
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def test_ctrl_c_leaves_nothing_half_written(built, tmp_path):
-    output, cache = tmp_path / "output", tmp_path / "cache"
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_build_that_is_stopped_leaves_nothing_half_written(built, tmp_path, number, code):
+    output, scratch, cache = tmp_path / "output", tmp_path / "scratch", tmp_path / "cache"
+    scratch.mkdir()
     command = [sys.executable, "-m", "edgetl", "build", "--data", built.photos, "--fine-tune", "1000"]
     command += ["--input-size", SIZE, "--output", output]
-    environment = {**os.environ, "EDGETL_CACHE": str(cache)}
+    environment = {**os.environ, "EDGETL_CACHE": str(cache), "TMPDIR": str(scratch)}
     with subprocess.Popen(
         list(map(str, command)), stderr=subprocess.PIPE, text=True, env=environment, preexec_fn=heed_ctrl_c
     ) as process:
         while not list(cache.glob("photos-*")):  # it is in the midst of its work
             assert process.poll() is None
             time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         _, message = process.communicate(timeout=600)
-    assert process.returncode == 130, message
-    assert "nothing half-written" in message
+    assert process.returncode == code, message
     assert not output.exists() or list(output.iterdir()) == []
+    assert list(scratch.iterdir()) == []
 
 
 def test_an_output_folder_that_cannot_be_written_is_one_line(built, tmp_path):
@@ -209,6 +227,12 @@ def test_an_output_folder_that_cannot_be_written_is_one_line(built, tmp_path):
     )
     assert done.returncode == 2, done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_folder_in_the_bundle_s_place_is_told_of_before_anything_is_done(built, tmp_path):
+    (tmp_path / "digits.edgetl").mkdir()
+    with pytest.raises(StorageError, match="it is a folder"):
+        build(built.photos, "rpi4", BuildOptions(fine_tune="off", input_size=SIZE), output=tmp_path)
 
 
 def test_a_full_disk_is_one_line_and_leaves_no_folder_behind(built, tmp_path):
