@@ -14,7 +14,7 @@ class Finding:
 
     Kinds: unreadable, truncated, tiny, blank, exact duplicates, near duplicates, contradicting labels,
     leakage, similar class names, empty class, few photos, class imbalance, not measured, cache rebuilt,
-    suspected label.
+    suspected label; of further pictures also: like a labelled photo, like another picture.
     """
 
     kind: str

@@ -162,9 +162,7 @@ def _with_further_pictures(job: Job, artifact: Artifact) -> Job:
         if source is None:
             return None
         with job.steps.measure("read further pictures"):
-            return load(
-                source, job.dataset, embedder, options.data.workers, options.cache, job.steps.progress
-            )
+            return load(source, job.dataset, embedder, options.data.workers, options.cache, job.steps.progress)
 
     unlabelled, related = read(load_unlabelled, options.unlabelled), read(load_related, options.related)
     found = [further.report.findings for further in (unlabelled, related) if further is not None]
