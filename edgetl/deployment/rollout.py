@@ -27,6 +27,7 @@ FAILED = "failed"
 NOT_REACHED = "not reached"
 """The rollout had stopped before."""
 
+_ERROR = re.compile(r"\[?ERROR\]?[:!]+ ")
 _WAVE = re.compile(r"[1-9]\d*|[1-9]\d?%|100%")
 
 
@@ -44,13 +45,17 @@ class Rollout:
     check: bool = False
     """Change nothing, and tell which devices are outdated."""
     fresh: bool = False
+    """Leave what was taught with the bundle that runs now."""
     allow_downgrade: bool = False
+    """Take a signed bundle though it is older than what runs."""
     ssh_config: Optional[Path] = None
+    """Stands for ~/.ssh/config."""
     accept_new_host_key: bool = False
+    """Trust the key of a host that is not known yet."""
 
     def __post_init__(self) -> None:
         if not self.inventory.exists():
-            raise OptionError(f"there is no inventory at {self.inventory}; see examples/fleet/hosts.ini")
+            raise OptionError(f"there is no inventory at {self.inventory}; one is like {_example()}")
         for wave in self.waves or ():
             if not _WAVE.fullmatch(wave):
                 raise OptionError(f"'{wave}' is no wave; give numbers of devices or percentages: 1,10%,100%")
@@ -124,30 +129,23 @@ def program(name: str) -> str:
 def _hosts(rollout: Rollout) -> list[str]:
     """The names of the devices, by group, each once."""
     command = [program("ansible-inventory"), "--inventory", str(rollout.inventory), "--list", *_limit(rollout)]
-    ran = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    ran = subprocess.run(command, env=_environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True)
     if ran.returncode:
         raise DeviceError(f"Ansible cannot read {rollout.inventory}: {_complaint(ran.stderr)}")
     groups = json.loads(ran.stdout)
     hosts = list(dict.fromkeys(host for group in groups.values() for host in group.get("hosts", ())))
     if not hosts:
         of = f" that '{rollout.limit}' names" if rollout.limit else ""
-        raise OptionError(f"{rollout.inventory} holds no device{of}; see examples/fleet/hosts.ini")
+        raise OptionError(f"{rollout.inventory} holds no device{of}; an inventory is like {_example()}")
     return hosts
 
 
 def _play(bundle: Path, rollout: Rollout, hear: Callable[[Mapping[str, Any]], None]) -> str:
     """Runs the playbook, and passes on what happens to the devices; returns what Ansible complains of at its end."""
-    folder = playbook_folder()
-    environment = {
-        **os.environ,
-        "ANSIBLE_CALLBACK_PLUGINS": str(folder / "callback_plugins"),
-        "ANSIBLE_STDOUT_CALLBACK": "edgetl_events",
-        "ANSIBLE_NOCOLOR": "1",
-    }
     with tempfile.TemporaryFile("w+") as complaints:
         with subprocess.Popen(
-            _command(folder / "deploy.yml", bundle, rollout),
-            env=environment,
+            _command(bundle, rollout),
+            env=_environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=complaints,
@@ -160,7 +158,18 @@ def _play(bundle: Path, rollout: Rollout, hear: Callable[[Mapping[str, Any]], No
         return _complaint(complaints.read()) if running.returncode else ""
 
 
-def _command(playbook: Path, bundle: Path, rollout: Rollout) -> list[str]:
+def _environment() -> dict[str, str]:
+    """What makes Ansible print the events, and an inventory that it cannot read an error."""
+    return {
+        **os.environ,
+        "ANSIBLE_CALLBACK_PLUGINS": str(playbook_folder() / "callback_plugins"),
+        "ANSIBLE_STDOUT_CALLBACK": "edgetl_events",
+        "ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "1",
+        "ANSIBLE_NOCOLOR": "1",
+    }
+
+
+def _command(bundle: Path, rollout: Rollout) -> list[str]:
     variables: dict[str, Any] = {
         "edgetl_bundle": str(bundle.absolute()),
         "edgetl_command": [sys.executable, "-m", "edgetl"],
@@ -176,8 +185,8 @@ def _command(playbook: Path, bundle: Path, rollout: Rollout) -> list[str]:
         config = str(rollout.ssh_config.absolute())
         variables["edgetl_prepare_options"] += ["--ssh-config", config]
         ssh.append(f"-F {shlex.quote(config)}")
-    command = [program("ansible-playbook"), str(playbook), "--inventory", str(rollout.inventory), *_limit(rollout)]
-    command += ["--extra-vars", json.dumps(variables)]
+    command = [program("ansible-playbook"), str(playbook_folder() / "deploy.yml")]
+    command += ["--inventory", str(rollout.inventory), *_limit(rollout), "--extra-vars", json.dumps(variables)]
     command += [f"--ssh-common-args={' '.join(ssh)}"] if ssh else []
     return [*command, *_given({"--check": rollout.check})]
 
@@ -190,8 +199,12 @@ def _limit(rollout: Rollout) -> list[str]:
     return [] if rollout.limit is None else ["--limit", rollout.limit]
 
 
+def _example() -> Path:
+    return playbook_folder() / "hosts.ini"
+
+
 def _complaint(text: str) -> str:
     """The first line that Ansible marks as an error, else the last one."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    marked = [line.partition("]: ")[2] for line in lines if line.startswith("[ERROR]: ")]
-    return (marked or [line.removeprefix("ERROR! ") for line in lines[-1:]] or ["it gave no reason"])[0]
+    marked = [line for line in lines if _ERROR.match(line)]
+    return _ERROR.sub("", (marked or lines[-1:] or ["it gave no reason"])[0])

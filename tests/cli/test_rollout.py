@@ -56,14 +56,14 @@ def test_what_became_of_each_device_is_told(releases: Releases, inventory: Path,
         (["./device", "--inventory", "hosts.ini"], "--inventory goes without HOST"),
         (["--inventory", "nowhere.ini"], "there is no inventory at nowhere.ini"),
         (["--inventory", "hosts.ini", "--waves", "1,few"], "'few' is no wave; give numbers"),
-        (["--inventory", "hosts.ini", "--limit", "nobody"], "nobody"),
-        (["--inventory", "empty.ini"], "empty.ini holds no device"),
+        (["--inventory", "hosts.ini", "--limit", "nobody"], "hosts.ini holds no device that 'nobody' names"),
+        (["--inventory", "broken.ini"], "Ansible cannot read broken.ini"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(
     releases: Releases, inventory: Path, arguments: list[str], complaint: str
 ) -> None:
-    (inventory.parent / "empty.ini").write_text("")
+    (inventory.parent / "broken.ini").write_text("[field")
     done = edgetl("deploy", releases.first, *arguments, cwd=inventory.parent)
     assert done.returncode == 2, done.stderr
     assert complaint in done.stderr
