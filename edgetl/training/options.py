@@ -117,32 +117,8 @@ class FineTuneOptions:
 
 
 @dataclass(frozen=True)
-class QuantizationAwareOptions:
-    """How a backbone is trained to stand int8: `steps` batches of training photos, varied a little each time.
-
-    `learning_rate` is the largest step, relative to the size of what it changes; it falls along a cosine. Ranges of
-    activations come from the first `calibration_images` training photos.
-    """
-
-    steps: int = 150
-    batch_size: int = 16
-    learning_rate: float = 1e-4
-    weight_decay: float = 0.0
-    calibration_images: int = 64
-    seed: int = 0
-    augmentation: AugmentationOptions = field(default_factory=AugmentationOptions)
-
-    def __post_init__(self) -> None:
-        _between(self, "steps", 1, 1_000_000)
-        _between(self, "batch_size", 1, 65_536)
-        _between(self, "learning_rate", 1e-9, 1.0)
-        _between(self, "weight_decay", 0.0, 1.0)
-        _between(self, "calibration_images", 1, 65_536)
-
-
-@dataclass(frozen=True)
-class ImitationOptions:
-    """How long a changed backbone learns to give the original's embeddings again: `steps` batches of varied photos.
+class CourseOptions:
+    """How long a backbone learns to give known embeddings: `steps` batches of photos, varied a little each time.
 
     `learning_rate` is the largest step, relative to the size of what it changes; it falls along a cosine.
     """
@@ -150,7 +126,6 @@ class ImitationOptions:
     steps: int = 200
     batch_size: int = 16
     learning_rate: float = 5e-3
-    train_scale: float = 0.75
     seed: int = 0
     augmentation: AugmentationOptions = field(default_factory=AugmentationOptions)
 
@@ -158,6 +133,34 @@ class ImitationOptions:
         _between(self, "steps", 1, 1_000_000)
         _between(self, "batch_size", 1, 65_536)
         _between(self, "learning_rate", 1e-9, 1.0)
+
+
+@dataclass(frozen=True)
+class QuantizationAwareOptions(CourseOptions):
+    """How a backbone is trained to stand int8; ranges of activations come from the first `calibration_images` photos.
+
+    `weight_decay` pulls weights towards where they started.
+    """
+
+    steps: int = 150
+    learning_rate: float = 1e-4
+    weight_decay: float = 0.0
+    calibration_images: int = 64
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _between(self, "weight_decay", 0.0, 1.0)
+        _between(self, "calibration_images", 1, 65_536)
+
+
+@dataclass(frozen=True)
+class ImitationOptions(CourseOptions):
+    """How a changed backbone learns to give the original's embeddings again, at `train_scale` of its input size."""
+
+    train_scale: float = 0.75
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         _between(self, "train_scale", 0.25, 1.0)
 
     def epochs(self, steps_an_epoch: int) -> int:
