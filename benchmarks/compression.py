@@ -37,7 +37,12 @@ ROWS: dict[str, dict[str, Any]] = {
     "int8-qat": {"aware": True},
     "magnitude-50": {"sparsity": SparsityOptions(sparsity=0.5)},
     "magnitude-80": {"sparsity": SparsityOptions(sparsity=0.8)},
+    "2:4": {"sparsity": SparsityOptions(sparsity="2:4")},
     "clusters-16": {"sparsity": SparsityOptions(clusters=16)},
+    "50-clusters-16": {"sparsity": SparsityOptions(sparsity=0.5, clusters=16)},
+    "magnitude-50-qat": {"sparsity": SparsityOptions(sparsity=0.5), "aware": True},
+    "clusters-16-qat": {"sparsity": SparsityOptions(clusters=16), "aware": True},
+    "50-clusters-16-qat": {"sparsity": SparsityOptions(sparsity=0.5, clusters=16), "aware": True},
     "distilled": {"teacher": "efficientnet-lite2"},
 }
 """The options that make a row's build another one than the baseline's."""
@@ -131,7 +136,7 @@ def timed(engine: Engine, frame: np.ndarray) -> float:
 def table(result: dict[str, Any]) -> str:
     lines = [
         f"{result['data']}, {result['backbone']}, {result['n']} test photos",
-        f"{'':18}{'accuracy':>9}{'points':>8}{'interval':>16}{'M MACs':>8}{'kB':>7}{'gzip kB':>9}{'ms':>7}{'faster':>8}"
+        f"{'':20}{'accuracy':>9}{'points':>8}{'interval':>16}{'M MACs':>8}{'kB':>7}{'gzip kB':>9}{'ms':>7}{'faster':>8}"
         f"{'build s':>9}",
     ]
     return "\n".join([*lines, *map(line, result["rows"])])
@@ -141,7 +146,7 @@ def line(entry: dict[str, Any]) -> str:
     missed = [key for key, least in TARGETS.get(entry["row"], {}).items() if entry[key] < least]
     interval = f"{entry['low']:+.1f} to {entry['high']:+.1f}"
     return (
-        f"{entry['row']:18}{entry['accuracy']:9.1%}{entry['points']:+8.1f}{interval:>16}{entry['macs'] / 1e6:8.0f}"
+        f"{entry['row']:20}{entry['accuracy']:9.1%}{entry['points']:+8.1f}{interval:>16}{entry['macs'] / 1e6:8.0f}"
         f"{entry['bytes'] / 1e3:7.0f}{entry['gzip_bytes'] / 1e3:9.0f}{entry['latency_ms']:7.2f}"
         f"{entry['times_faster']:7.2f}x{entry['build_seconds']:9.0f}"
         f"{'  under the target: ' + ', '.join(missed) if missed else ''}"
