@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Optional
 
 import numpy as np
@@ -158,7 +158,7 @@ class Usual:
         return cls(
             shift=max(_mean(products, pairs), 0.0),
             shift_spread=float(np.sqrt(2 * _mean(products**2, pairs))),
-            novelty=Level.of(labels, layer.novelty(rows)),
+            novelty=replace(Level.of(labels, layer.novelty(rows)), spread=_EVEN_SPREAD),
             confidence=Level.of(labels, probabilities.max(axis=1)),
         )
 
@@ -219,13 +219,17 @@ class Residuals:
 _MOST_ROWS = 300
 _SIGMAS = 3.0
 # How large a signal must be, above what is usual, on top of being more than chance: benchmarks/drift.py. On TrashNet
-# photos that pass the first limits lose about 9 points of accuracy, those that pass the second ones 25.
+# photos that pass the first limits lose about 8 points of accuracy, those that pass the second ones 25.
 _SHIFT_DRIFTING, _SHIFT_CHANGED = 0.025, 0.15
 _NOVELTY_DRIFTING, _NOVELTY_CHANGED = 0.1, 0.28
+_NOVELTY_UNHEARD = 0.35
+"""So much above what is usual is not put down to chance, however uneven the guard set is."""
 _CONFIDENCE_DRIFTING, _CONFIDENCE_CHANGED = 0.1, 0.25
 _PRIOR_PICTURES = 5
 """A label's mean is pulled to that of all labels as if so many pictures lay there."""
-_UNIFORM = Level({"": 0.5}, 12**-0.5, 0.0, math.inf)
+_EVEN_SPREAD = 12**-0.5
+"""Novelty is a share of known pictures, so over these it is even, from 0 to 1; few of them may show less."""
+_EVEN = Level({"": 0.5}, _EVEN_SPREAD, 0.0, math.inf)
 
 
 def _spread_between(groups: Sequence[NDArray[np.float64]]) -> float:
@@ -258,9 +262,8 @@ def _shift_signal(value: float, pairs: float, usual: Optional[Usual]) -> Signal:
 
 
 def _novelty_signal(value: float, counts: Mapping[str, int], usual: Optional[Usual]) -> Signal:
-    """Novelty is a share of known pictures, so over these it is even, from 0 to 1."""
-    level = usual.novelty if usual is not None else _UNIFORM
-    chance = level.chance(counts)
+    level = usual.novelty if usual is not None else _EVEN
+    chance = min(level.chance(counts), _NOVELTY_UNHEARD)
     return _signal(value, level.mean(counts), max(_NOVELTY_DRIFTING, chance), max(_NOVELTY_CHANGED, chance))
 
 

@@ -128,6 +128,14 @@ def test_what_differs_between_known_labels_may_differ_between_places():
     assert uneven.chance(window) > 3 * alike.chance(window)
 
 
+def test_an_uneven_guard_set_does_not_make_deaf(device, world):
+    uneven = replace(device.usual, novelty=replace(device.usual.novelty, label_spread=0.4))
+    window = device.window(world.draw(0, 40, 7))
+    strange = replace(window, novelty=0.99 * window.pictures)
+    assert device.judge(window, uneven).verdict == STABLE
+    assert device.judge(strange, uneven).verdict == CHANGED
+
+
 def test_few_guard_pictures_make_less_sure():
     few, many = (Level.of(["class"] * count, np.linspace(0, 1, count)) for count in (10, 1000))
     assert few.chance({"class": 50}) > 2 * many.chance({"class": 50})
