@@ -88,6 +88,8 @@ class Journal:
         with self._lock, self._guarded():
             if not self._open_if_there():
                 self._create()
+            if not self._is_there():
+                raise StorageError(f"{self.path} was moved or removed while it was in use; start again")
             if not self._is_writable:
                 self._reopen()
             if not self._is_writable:
@@ -194,6 +196,13 @@ class Journal:
             raise StorageError(f"cannot make {self.folder}: {(error.strerror or str(error)).lower()}") from error
         self._open()
 
+    def _is_there(self) -> bool:
+        """Whether the open file is the one that has its name: what is written to another one is lost."""
+        try:
+            return not self._is_open or os.path.samestat(self._file, self.path.stat())
+        except OSError:
+            return False
+
     def _reopen(self) -> None:
         """The disk may have been freed, or made writable, meanwhile."""
         self.close()
@@ -209,6 +218,7 @@ class Journal:
                 self._stack.close()
                 return
             self._check_identity()
+            self._file = self.path.stat()
         except BaseException:
             self._stack.close()
             raise

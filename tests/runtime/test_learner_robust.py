@@ -215,6 +215,23 @@ def test_a_state_on_a_file_system_that_takes_nothing_is_read(
     assert complaint in ran.stdout.splitlines()[1]
 
 
+@pytest.mark.parametrize("another_follows", [False, True])
+def test_nothing_is_acknowledged_that_would_go_to_a_state_taken_away(
+    taught: Path, teachable: Path, another_follows: bool
+) -> None:
+    with Learner(teachable, state=taught, threads=1) as learner:
+        learner.teach_embeddings(embeddings(1)[0], "yellow")
+        taught.rename(taught.with_name("taken away"))
+        if another_follows:
+            with Learner(teachable, state=taught, threads=1) as other:
+                other.teach_embeddings(embeddings(1)[0], "grey")
+        with pytest.raises(StorageError, match="moved or removed"):
+            learner.teach_embeddings(embeddings(1)[0], "yellow")
+        assert learner.classifier().predict(frame("red")).label == "red"
+    with Learner(teachable, state=taught.with_name("taken away"), threads=1) as learner:
+        assert len(learner.history()) == 11
+
+
 def test_a_state_that_a_full_disk_let_be_begun_only_is_none_yet(
     teachable: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
