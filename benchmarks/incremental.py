@@ -11,9 +11,10 @@ Learning, ECCV 2018): the best accuracy that a class, or session, had before the
 the mean over all that were there before. More classes are harder to tell apart for any learner, which counts as
 forgetting too; joint training, done anew with all photos so far at every step, shows how much of it is that.
 
-edgetl keeps the solver and shrinkage of a model that was built on what arrived first. That it equals its joint
-training, in the statistics and in every prediction of every step, is asserted. Imprinting is the nearest normalised
-class mean (Qi et al., CVPR 2018), as Coral boards have it. Softmax is gradient descent on what arrives and is replayed.
+edgetl keeps the solver of a model that was built on what arrived first, and its shrinkage follows the statistics. That
+it equals its joint training, in the statistics and in every prediction of every step, is asserted. Imprinting is the
+nearest normalised class mean (Qi et al., CVPR 2018), as Coral boards have it. Softmax is gradient descent on what
+arrives and is replayed.
 """
 
 from __future__ import annotations
@@ -152,7 +153,7 @@ class Exact:
 
 
 class BuiltAnew:
-    """edgetl on a host: solver and shrinkage chosen on what it is given, once."""
+    """edgetl on a host: the solver chosen on what it is given, once."""
 
     def learn(self, rows: np.ndarray, labels: list[str]) -> None:
         self.layer = choose_all(rows, labels).last_layer
