@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import unicodedata
 from typing import Iterable, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
@@ -26,7 +27,6 @@ def drawn_up(
     image: Union[ImageSource, Source], label: str, classifier: Classifier, knowledge: Knowledge, with_thumbnail: bool
 ) -> Draft:
     """A picture to teach; it is decoded once for its embedding and its thumbnail. Raises ImageError."""
-    require_label(label)
     source = os.fspath(image) if isinstance(image, (str, os.PathLike)) else None
     if isinstance(image, Source):
         frame = classifier.manifest.preprocess
@@ -78,10 +78,15 @@ def undoing(contents: Contents) -> List[Draft]:
     return [Draft(UNDO, subject=last.id)]
 
 
-def require_label(label: str) -> None:
-    """Raise LearningError where no class can have this name."""
-    if not is_label(label):
+def spelled(label: str) -> str:
+    """The label as a build spells those of folders, whichever keyboard or file system it comes from.
+
+    Raises LearningError where no class can have this name.
+    """
+    composed = unicodedata.normalize("NFC", label).strip() if isinstance(label, str) else label
+    if not is_label(composed):
         raise LearningError(f"a label is {label!r}; give a text of 1 to 200 characters without control characters")
+    return composed
 
 
 def require_pictures(drafts: Sequence[Draft], label: str) -> Sequence[Draft]:

@@ -128,6 +128,7 @@ class Learner:
         `accepted`, and its pictures wait. An image that cannot be read raises ImageError, and nothing is learned,
         unless `on_unreadable` takes the error.
         """
+        label = self._class_meant(label)
         drafts = []
         for image in images:
             try:
@@ -140,12 +141,13 @@ class Learner:
 
     def teach_embeddings(self, raw: np.ndarray, label: str, guard: Optional[float] = None) -> Step:
         """Learns raw embeddings (d,) or (n, d), as `Classifier.embed` gives them, in one step."""
+        label = self._class_meant(label)
         drafts = [Draft(TEACH, label, embedding=data) for data in self._state.knowledge.encode(raw)]
         return self._teach(drafts, label, guard)
 
     def correct(self, picture: int, label: str, guard: Optional[float] = None) -> Step:
         """Gives a picture that was taught here another label. Refused by `guard`, the picture keeps its label."""
-        drafting.require_label(label)
+        label = self._class_meant(label)
         return self._record(lambda contents: drafting.correction(contents, picture, label), guard)
 
     def forget(self, picture: int, guard: Optional[float] = None) -> Step:
@@ -157,11 +159,12 @@ class Learner:
 
         `guard` looks at the other classes: a class that is forgotten loses nothing.
         """
+        label = self._class_meant(label)
         return self._record(lambda contents: drafting.class_removal(contents, label), guard)
 
     def rename(self, old: str, new: str) -> Step:
         """Gives a class another name that no class has yet."""
-        drafting.require_label(new)
+        old, new = self._class_meant(old), drafting.spelled(new)
         return self._record(lambda contents: drafting.renaming(contents, old, new))
 
     def undo(self) -> Step:
@@ -333,8 +336,11 @@ class Learner:
     def _embedding_of_thumbnail(self, thumbnail: bytes) -> bytes:
         return self._state.knowledge.encode(self.classifier().embed(thumbnail))[0]
 
+    def _class_meant(self, label: str) -> str:
+        """A class in effect of this very name; else the name as builds spell it, so that none is there twice."""
+        return label if label in self.labels else drafting.spelled(label)
+
     def _teach(self, drafts: Sequence[Draft], label: str, guard: Optional[float]) -> Step:
-        drafting.require_label(label)
         if guard is None:
             return self._record(lambda contents: drafting.require_pictures(drafts, label))
         with self._state.lock:

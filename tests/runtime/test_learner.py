@@ -117,6 +117,18 @@ def test_a_class_is_renamed_and_goes_on_learning(learner: Learner, teachable: Pa
     assert learner.labels == ("blue", "green", "crimson")
 
 
+def test_a_label_is_the_same_class_however_it_is_typed(learner: Learner) -> None:
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    learner.teach_embeddings(embeddings(1)[0], f" {decomposed} ")
+    learner.teach(frame("yellow"), composed)
+    learner.correct(learner.teach(frame("yellow"), "red").id, decomposed)
+    assert learner.labels == ("blue", "green", "red", composed)
+    learner.rename(decomposed, " tea ")
+    assert learner.labels[-1] == "tea"
+    with pytest.raises(LearningError, match="a label is ' '"):
+        learner.teach(frame("yellow"), " ")
+
+
 def test_two_classes_change_their_names(learner: Learner, teachable: Path) -> None:
     learner.rename("red", "aside")
     learner.rename("blue", "red")
