@@ -84,7 +84,8 @@ class Reached:
 def roll_out(bundle: Path, rollout: Rollout, progress: Optional[Progress] = None) -> list[Reached]:
     """Make a bundle the one that the devices of an inventory run; the canaries first, then the others in waves.
 
-    Returns what became of each device, in the inventory's order. A device that fails runs what it ran before.
+    Returns what became of each device, in the inventory's order. One on which the bundle fails its proof
+    runs what it ran before.
 
     Raises:
         OptionError: the inventory holds no such devices.

@@ -7,8 +7,9 @@ import re
 import shutil
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,11 +92,19 @@ class Fleet:
         return {one.host: one for one in roll_out(bundle, rollout)}
 
 
+@contextmanager
+def ansible_home() -> Iterator[None]:
+    """A home of Ansible's own for what ssh keeps open to these servers, short as a socket's path must be."""
+    with tempfile.TemporaryDirectory() as home, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ANSIBLE_HOME", home)
+        patch.setenv("ANSIBLE_TIMEOUT", "120")
+        yield
+
+
 @pytest.fixture(scope="module")
 def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    with or_skip(), ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
+    with or_skip(), ansible_home(), ExitStack() as stack:
         folder = tmp_path_factory.mktemp("fleet")
-        patch.setenv("ANSIBLE_HOME", str(folder))  # with the connections that ssh keeps: they are of these servers
         servers = {name: stack.enter_context(serving(tmp_path_factory.mktemp(name))) for name in NAMES}
         config = "".join(server.config.read_text().replace("board", name) for name, server in servers.items())
         (folder / "config").write_text(config)
@@ -182,8 +191,7 @@ def test_what_several_devices_were_taught_is_merged(fleet: Fleet, releases: Rele
 def test_a_device_without_edgetl_is_given_it_first(
     releases: Releases, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    with or_skip(), serving(tmp_path_factory.mktemp("bare")) as server, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ANSIBLE_HOME", str(server.folder))
+    with or_skip(), ansible_home(), serving(tmp_path_factory.mktemp("bare")) as server:
         shutil.rmtree(server.home / ".local")
         (server.folder / "hosts.ini").write_text("board\n")
         rollout = Rollout(server.folder / "hosts.ini", ssh_config=server.config)
