@@ -119,7 +119,7 @@ def build(as_json: bool, **given: Any) -> None:
     if "data" not in options:
         options["data"] = _built_in_digits()
         options.setdefault("name", "digits")
-        click.echo("no --data and no edgetl.toml: building from the built-in digits", err=True)
+        click.echo("no --data, neither here nor in an edgetl.toml: building from the built-in digits", err=True)
     with tidy_when_terminated(), show_progress() as progress:
         result = build_bundle(
             options["data"],
@@ -161,11 +161,20 @@ def read_project(path: Path) -> dict[str, Any]:
     for key in options:
         if key not in known:
             raise OptionError(f"{path}: unknown option '{key}' under [build]; known are {', '.join(sorted(known))}")
-    context = click.Context(build, info_name="build")
-    options = {key: known[key].type_cast_value(context, value) for key, value in options.items()}
+    options = {key: _typed(known[key], value, path) for key, value in options.items()}
     return {
         key: path.parent / value if isinstance(value, Path) else value for key, value in options.items()
     }
+
+
+def _typed(option: click.Parameter, value: Any, path: Path) -> Any:
+    """The value as the command line would take it; raises OptionError."""
+    try:
+        return option.type_cast_value(click.Context(build, info_name="build"), value)
+    except click.BadParameter as error:
+        raise OptionError(f"{path}: {option.name}: {error.message}") from error
+    except TypeError as error:
+        raise OptionError(f"{path}: {option.name} cannot be {value!r}; see edgetl build --help") from error
 
 
 def _build_options(given: dict[str, Any]) -> BuildOptions:

@@ -35,8 +35,11 @@ def encode(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): encode(item) for key, item in value.items()}
     if isinstance(value, (tuple, list)):
-        return [encode(item) for item in value]
+        return [item if type(item) in _PLAIN else encode(item) for item in value]
     return value
+
+
+_PLAIN = frozenset((int, float, str, bool, type(None)))  # met here without a call: a confusion of 2,000 classes has 4e6
 
 
 def decode(kind: type[T], content: Any, where: str) -> T:

@@ -104,6 +104,15 @@ def test_a_project_file_with_a_misspelt_table_names_it(tmp_path):
     assert "unknown 'biuld'; a project's options stand under [build]" in done.stderr
 
 
+@pytest.mark.parametrize("line", ["normalization = 3", "data = [1]", 'workers = "two"', "fine-tune = 0"])
+def test_a_project_file_with_a_value_of_another_kind_is_named(tmp_path, line):
+    (tmp_path / "edgetl.toml").write_text(f"[build]\n{line}\n")
+    done = edgetl("build", cwd=tmp_path)
+    assert done.returncode == 2
+    assert f"edgetl.toml: {line.split(' =')[0].replace('-', '_')}" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
 def test_a_project_file_gives_the_options(tmp_path):
     (tmp_path / "edgetl.toml").write_text('[build]\ndata = "photos"\ntarget = "rpi4"\n')
     done = edgetl("build", cwd=tmp_path)

@@ -49,6 +49,13 @@ def test_a_leak_is_told_first_and_no_photo_called_unseen(report: Report) -> None
     assert "it had never seen" in printed(mended)
 
 
+def test_probabilities_are_not_called_wrong_on_few_photos() -> None:
+    few, many = (bare_report(["a", "b"], images=images, skill=0.2) for images in (10, 200))
+    assert min(report.evaluation.calibration_error.low for report in (few, many)) > 0.1
+    assert "Stated probabilities" in printed(many)
+    assert "Stated probabilities" not in printed(few)
+
+
 def test_photos_that_are_left_out_are_named(report: Report) -> None:
     left_out = {"a/x.jpg": "unreadable", "a/y.jpg": "truncated", "b/z.jpg": "unreadable"}
     words = printed(replace(report, data=replace(report.data, left_out=left_out))).split()
