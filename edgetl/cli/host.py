@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
@@ -61,8 +62,9 @@ def _note_on_known_photos(bundle: Path, listing: Listing) -> str:
     from edgetl.bundle import open_bundle
     from edgetl.evaluation import Report
 
-    opened = open_bundle(bundle)
-    proof = Report.from_json(opened.read("report.json").decode()) if "report.json" in opened else None
+    opened, proof = open_bundle(bundle), None
+    with contextlib.suppress(BundleError, UnicodeDecodeError):  # a report that cannot be read hinders no measurement
+        proof = Report.from_json(opened.read("report.json").decode())
     classes = {photo.label for photo in listing.photos}
     is_split = any(photo.split for photo in listing.photos)
     if is_split or proof is None or proof.data is None or proof.data.photos != len(listing.photos):
