@@ -29,13 +29,13 @@ from tests.runtime.test_install import with_swapped_labels
 
 pytest.importorskip("ansible", reason="there is no Ansible here; install it: pip install 'edgetl[fleet]'")
 
-NAMES = ("canary-1", "field-1", "field-2")
+NAMES = ("canary-1", "field-1")
 INVENTORY = """\
 [canary]
 canary-1
 
 [field]
-field-[1:2]
+field-1
 [all:vars]
 ansible_python_interpreter=python3
 """
@@ -70,12 +70,12 @@ class Fleet:
         return {str(path): path.lstat().st_mtime for path in paths}
 
     def with_silent(self) -> Path:
-        """An inventory that also has the device "silent", which refuses connections."""
+        """An inventory that also has the device "silent", the field's first, which refuses connections."""
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         path = self.folder / "with_silent.ini"
         silent = f"silent ansible_host=127.0.0.1 ansible_port={port}\n"
-        path.write_text(INVENTORY.replace("[all:vars]", f"{silent}\n[all:vars]"))
+        path.write_text(INVENTORY.replace("[field]\n", f"[field]\n{silent}"))
         return path
 
     def play(self, playbook: str, bundle: Path) -> str:
@@ -139,42 +139,41 @@ def test_a_check_changes_nothing_and_tells_who_is_outdated(fleet: Fleet, release
     install(releases.second, fleet.root("field-1"))
     before = fleet.files()
     reached = fleet.roll_out(releases.second, check=True, waves=["100%"])
-    assert states(reached) == ["outdated", "unchanged", "outdated"]
+    assert states(reached) == ["outdated", "unchanged"]
     assert fleet.files() == before
 
 
 def test_every_device_is_updated_and_a_second_time_none_is(fleet: Fleet, releases: Releases) -> None:
     reached = fleet.roll_out(releases.second)
-    assert states(reached) == ["updated"] * 3
-    assert fleet.running() == [digest_of(releases.second)] * 3
+    assert states(reached) == ["updated"] * 2
+    assert fleet.running() == [digest_of(releases.second)] * 2
     assert not any(list((fleet.root(name) / "incoming").iterdir()) for name in NAMES)
     recap = fleet.play("deploy.yml", releases.second).partition("PLAY RECAP")[2]
-    assert [re.findall(rf"^{name} .* changed=0 .*unreachable=0 .*failed=0 ", recap, re.MULTILINE) for name in NAMES]
-    assert recap.count("changed=0 ") == 3
+    for name in NAMES:
+        assert re.search(rf"^{name} .* changed=0 .*unreachable=0 .*failed=0 ", recap, re.MULTILINE)
 
 
 def test_a_bundle_that_fails_on_the_canaries_goes_no_further(fleet: Fleet, releases: Releases, tmp_path: Path) -> None:
     reached = fleet.roll_out(with_swapped_labels(releases.second, tmp_path / "swapped.edgetl"))
-    assert states(reached) == ["failed", "not reached", "not reached"]
+    assert states(reached) == ["failed", "not reached"]
     assert "label" in reached["canary-1"].fault
-    assert fleet.running() == [digest_of(releases.first)] * 3
+    assert fleet.running() == [digest_of(releases.first)] * 2
 
 
 def test_a_device_that_is_silent_counts_among_the_failures(fleet: Fleet, releases: Releases) -> None:
     inventory = fleet.with_silent()
-    strict = fleet.roll_out(releases.second, inventory=inventory, limit="field", waves=["100%"])
-    assert states(strict) == ["not reached", "not reached", "failed"]
-    assert fleet.running() == [digest_of(releases.first)] * 3
+    strict = fleet.roll_out(releases.second, inventory=inventory, limit="field")
+    assert {host: one.state for host, one in strict.items()} == {"silent": "failed", "field-1": "not reached"}
+    assert fleet.running() == [digest_of(releases.first)] * 2
     lenient = fleet.roll_out(releases.second, inventory=inventory, waves=["100%"], max_fail_percentage=50)
-    assert states(lenient) == ["updated", "updated", "updated", "failed"]
+    assert states(lenient) == ["updated", "failed", "updated"]
     assert "Connection refused" in lenient["silent"].fault
 
 
 def test_a_bundle_is_taken_back_from_those_that_run_it(fleet: Fleet, releases: Releases) -> None:
-    for name in NAMES[:2]:
-        install(releases.second, fleet.root(name))
+    install(releases.second, fleet.root("field-1"))
     fleet.play("rollback.yml", releases.second)
-    assert fleet.running() == [digest_of(releases.first)] * 3
+    assert fleet.running() == [digest_of(releases.first)] * 2
 
 
 def test_what_several_devices_were_taught_is_merged(fleet: Fleet, releases: Releases, tmp_path: Path) -> None:
