@@ -12,7 +12,7 @@ import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Optional
 
@@ -82,6 +82,11 @@ class Target:
     reference_latencies: tuple[ReferenceLatency, ...] = field(default=())
     measured_latencies: tuple[ReferenceLatency, ...] = field(default=())
     """What `edgetl bench` measured on the user's own board; estimates prefer them."""
+
+    def __post_init__(self) -> None:
+        for name in ("threads", "memory_bytes", "channel_multiple"):
+            if getattr(self, name) < 1:
+                raise OptionError(f"target {self.name}: {name} must be 1 or more, received {getattr(self, name)}")
 
     def accelerator(self, quantize: str) -> str:
         """What runs a model of this number format: "edgetpu" or "cpu"."""
@@ -236,8 +241,7 @@ def _construct(kind: type, content: Mapping[str, Any], path: object) -> Any:
         allowed = _KINDS[known[key]]
         if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
             raise OptionError(f"{path}: '{key}' must be {known[key]}, received {value!r}")
-    values = {key: tuple(value) if isinstance(value, list) else value for key, value in content.items()}
-    try:
-        return kind(**values)
-    except TypeError as error:
-        raise OptionError(f"{path}: {str(error).split('() ')[-1]}") from error
+    needed = (entry.name for entry in fields(kind) if entry.default is MISSING)
+    if missing := [key for key in needed if key not in content]:
+        raise OptionError(f"{path}: missing {', '.join(missing)}")
+    return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in content.items()})

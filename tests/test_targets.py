@@ -56,6 +56,9 @@ def test_a_board_of_ones_own_is_one_file(own_folder):
     assert load_target("shed").title == "Shed"
 
 
+COMPLETE = 'title = "mine"\narchitecture = "any"\ninterpreter = "any"\nmemory_bytes = 1\n'
+
+
 @pytest.mark.parametrize(
     ("line", "complaint"),
     [
@@ -64,7 +67,8 @@ def test_a_board_of_ones_own_is_one_file(own_folder):
         ("threads = true", "'threads' must be int"),
         ("[[reference_latencies]]\nmodel = 1", "'model' must be str"),
         ("title = ", "is not a target file"),
-        ("", "missing"),
+        ('title = "mine"\nthreads = 4', "missing architecture, interpreter, memory_bytes"),
+        (COMPLETE + "threads = 0", "threads must be 1 or more, received 0"),
     ],
 )
 def test_a_wrong_file_is_refused(own_folder, line, complaint):

@@ -19,7 +19,7 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """What a build does otherwise than by default; each room has its own options nested here.
+    """What a build does otherwise than by default; each room has its own options nested here. Paths may be text.
 
     `backbone` is a name or a file, the target's default for None; `edgetpu_backbone` the file that the Edge TPU
     compiler made of it, where `backbone` is a .tflite file; `normalization` the (offset, scale) of a Keras
@@ -58,8 +58,11 @@ class BuildOptions:
     quantization_aware: QuantizationAwareOptions = field(default_factory=QuantizationAwareOptions)
 
     def __post_init__(self) -> None:
+        for name in ("edgetpu_backbone", "weights", "cache", "unlabelled", "related"):
+            if isinstance(path := getattr(self, name), str):
+                object.__setattr__(self, name, Path(path))
         epochs = self.fine_tune
-        if epochs not in ("auto", "off") and not (isinstance(epochs, int) and epochs > 0):
+        if epochs not in ("auto", "off") and not (type(epochs) is int and epochs > 0):
             raise OptionError(f"fine_tune must be auto, off or a number of epochs, received {epochs!r}")
         if self.max_drop is not None and not 0 <= self.max_drop <= 100:
             raise OptionError(f"max_drop must be 0 to 100 points of accuracy, received {self.max_drop:g}")

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -110,6 +111,13 @@ def test_the_same_command_gives_the_same_bundle(built, tmp_path):
     options = BuildOptions(fine_tune="off", input_size=SIZE)
     again = build(built.photos, "rpi4", options, output=tmp_path)
     assert again.bundle.read_bytes() == built.result.bundle.read_bytes()
+
+
+def test_a_path_may_be_given_as_text():
+    options = BuildOptions(weights="w.h5", cache="/cache", related="others")
+    assert (options.weights, options.cache, options.related) == (Path("w.h5"), Path("/cache"), Path("others"))
+    with pytest.raises(OptionError, match="fine_tune must be auto"):
+        BuildOptions(fine_tune=True)
 
 
 def test_other_names_and_places_of_the_photos_change_no_byte(built, tmp_path):
