@@ -77,6 +77,12 @@ DURATION = _Duration()
 @click.option("--exclude-bad", is_flag=True, help="Leave out photos that the checks object to.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the split and of the training.")
 @click.option("--workers", type=click.IntRange(min=1), help="Threads that read photos.  [default: one a core]")
+@click.option(
+    "--ray",
+    metavar="ADDRESS",
+    help="Run the trials on this Ray cluster, HOST:PORT, or auto for the one that runs here. All its machines read "
+    "photos and weights at the same path (a shared file system), and have the same edgetl.",
+)
 @click.option("--build/--no-build", "bundle", default=True, help="Build the pick.  [default: on]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the table.")
 def search(

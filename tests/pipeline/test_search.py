@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from edgetl.errors import DataError, EdgetlError, OptionError
+from edgetl.errors import DataError, EdgetlError, MissingExtraError, OptionError
 from edgetl.pipeline import BuildOptions
 from edgetl.pipeline.search import Budget, SearchOptions, search
 from edgetl.pipeline.search.choosing import Tried, decide, explain, promote
+from edgetl.pipeline.search.cluster import TRIAL_CPUS, connect
 from edgetl.pipeline.search.cost import Costs
 from edgetl.pipeline.search.space import Recipe, Space
 from edgetl.pipeline.search.trial import Outcome
@@ -196,35 +201,108 @@ def test_where_no_trial_fits_into_the_time_it_says_so(digits, backbones, tmp_pat
         search(digits, BOARD, options_of(backbones, tmp_path, time_s=1.0), output=tmp_path)
 
 
+@pytest.fixture(scope="module")
+def whole(digits, backbones, tmp_path_factory):
+    """What a search says that nothing interrupts."""
+    return finished(start(digits, backbones, tmp_path_factory.mktemp("whole")))
+
+
 @pytest.mark.slow
-def test_a_search_that_was_killed_goes_on_to_the_same_pick(digits, backbones, tmp_path):
-    whole = finished(start(digits, backbones, tmp_path, "whole"))
-    process = start(digits, backbones, tmp_path, "killed")
-    wait_for_trials(tmp_path / "killed", 3)
+def test_a_search_that_was_killed_goes_on_to_the_same_pick(digits, backbones, whole, tmp_path):
+    process = start(digits, backbones, tmp_path)
+    wait_for_trials(tmp_path, 3)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    before = kept_trials(tmp_path / "killed")
-    resumed = finished(start(digits, backbones, tmp_path, "killed"))
-    assert resumed["pick"] == whole["pick"]
-    figures = [[(trial["name"], trial["accuracy"]["value"]) for trial in one["trials"]] for one in (whole, resumed)]
-    assert figures[0] == figures[1]
-    after = kept_trials(tmp_path / "killed")
+    before = kept_trials(tmp_path)
+    resumed = finished(start(digits, backbones, tmp_path))
+    assert figures(resumed) == figures(whole)
+    after = kept_trials(tmp_path)
     assert 3 <= len(before) < len(after)
     assert before.items() <= after.items()
 
 
-def start(digits, backbones, folder, cache):
-    command = [sys.executable, "-m", "edgetl", "search", "--data", digits, "--target", BOARD, "--no-build"]
-    command += ["--no-prune", "--input-size", 32, "--epochs", 1, "--time", "1h", "--output", folder / cache, "--json"]
+@pytest.fixture(scope="module")
+def ray(tmp_path_factory):
+    """The options that name a Ray cluster of one machine with 8 CPUs, so two trials at once, and its environment."""
+    pytest.importorskip("ray")
+    folder = Path(tempfile.mkdtemp(prefix="ray"))  # pytest's own are too deep for the sockets that Ray makes there
+    secret = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64, "RAY_USAGE_STATS_ENABLED": "0"}
+    port = free_port()
+    command = [Path(sys.executable).with_name("ray"), "start", "--head", "--block", f"--port={port}", "--num-cpus=8"]
+    command += ["--include-dashboard=false", f"--temp-dir={folder}", "--object-store-memory=100000000"]
+    environment = {**os.environ, **secret, "EDGETL_CACHE": str(tmp_path_factory.mktemp("machine"))}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    process = subprocess.Popen(list(map(str, command)), env=environment, **pipes)
+    try:
+        assert any("Ray runtime started" in line for line in process.stdout)
+        yield ["--ray", f"127.0.0.1:{port}"], secret
+    finally:
+        process.terminate()
+        process.communicate(timeout=120)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.mark.slow
+def test_on_a_ray_cluster_a_search_finds_the_same_and_keeps_its_records_itself(digits, backbones, whole, ray, tmp_path):
+    options, secret = ray
+    found = finished(start(digits, backbones, tmp_path, *options, **secret))
+    assert figures(found) == figures(whole)
+    assert len(kept_trials(tmp_path)) == len(whole["trials"])
+
+
+@pytest.mark.slow
+def test_photos_that_a_machine_of_the_cluster_does_not_see_end_a_search_in_one_line(digits, backbones, ray, tmp_path):
+    options, secret = ray
+    folder = os.open(digits.parent, os.O_RDONLY)
+    unseen = Path(f"/proc/self/fd/{folder}/{digits.name}")
+    process = start(unseen, backbones, tmp_path, *options, pass_fds=(folder,), **secret)
+    os.close(folder)
+    _, complaint = process.communicate(timeout=600)
+    assert process.returncode == 2
+    assert f"{unseen} is not there; photos and weights must lie at the same path" in complaint
+
+
+def test_where_no_ray_answers_it_says_so():
+    pytest.importorskip("ray")
+    address = "localhost:9"
+    with pytest.raises(OptionError, match=f"no Ray cluster at {address}: .*ray start"), connect(address, *NOBODY):
+        pass
+
+
+def test_without_ray_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MissingExtraError, match=r"edgetl\[ray\]"), connect("auto", *NOBODY):
+        pass
+
+
+NOBODY: Any = (None, None)
+
+
+def start(photos, backbones, folder, *options, pass_fds=(), **environment):
+    command = [sys.executable, "-m", "edgetl", "search", "--data", photos, "--target", BOARD, "--no-build"]
+    command += ["--no-prune", "--input-size", 32, "--epochs", 1, "--time", "1h", "--output", folder, "--json"]
+    command += ["--name", "digits", *options]
     for backbone in backbones:
         command += ["--backbone", backbone]
-    environment = {**os.environ, "EDGETL_CACHE": str(folder / cache)}
-    return subprocess.Popen(list(map(str, command)), env=environment, stdout=subprocess.PIPE, text=True)
+    # As many threads as a trial has on a cluster: sums in another order train another network.
+    environment = {**os.environ, **environment, "EDGETL_CACHE": str(folder), "TF_NUM_INTRAOP_THREADS": str(TRIAL_CPUS)}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(list(map(str, command)), env=environment, pass_fds=pass_fds, **pipes)
+
+
+def figures(found):
+    return found["pick"], [(trial["name"], trial["accuracy"]["value"]) for trial in found["trials"]]
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def finished(process):
-    output, _ = process.communicate(timeout=600)
-    assert process.returncode == 0
+    output, complaint = process.communicate(timeout=600)
+    assert process.returncode == 0, complaint
     return json.loads(output)
 
 

@@ -6,6 +6,7 @@ and the options alone, and every finished one is kept, so an interrupted search 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,11 +20,12 @@ from edgetl.errors import OptionError
 from edgetl.evaluation import Figure, SearchReport, Trial, proportion, wording, write_search
 from edgetl.pipeline import BuildResult, Progress, build
 from edgetl.pipeline.search.choosing import Tried, Verdict, decide, explain, promote, standard_error
+from edgetl.pipeline.search.cluster import connect
 from edgetl.pipeline.search.cost import Costs
 from edgetl.pipeline.search.options import Budget, SearchOptions
 from edgetl.pipeline.search.records import Records
 from edgetl.pipeline.search.space import Recipe, Space
-from edgetl.pipeline.search.trial import Outcome, Trials
+from edgetl.pipeline.search.trial import Here, Runner, Trials, Wait
 from edgetl.targets import Target, load_target
 
 __all__ = ["Budget", "SearchOptions", "SearchResult", "search"]
@@ -104,18 +106,28 @@ class _Course:
         self._trials = Trials(source, board, options.budget, options.build, progress)
         self._records = Records(open_folder(options.build.cache), dataset, board, options.budget, options.build)
         self._costs = Costs(len(dataset))
+        self._runner: Runner = Here(self._trials, self._records.keep)
         self._source, self._photos, self._spent = source, len(dataset), 0.0
         self._failed: list[str] = []
         self._untried: list[Recipe] = []
         self.tried: list[Tried] = []
 
     def run(self) -> None:
+        """All trials, here or on the cluster that was asked for.
+
+        Raises:
+            OptionError: nothing could be tried, or the cluster does not answer, or cannot run a trial.
+        """
+        if self._options.ray is None:
+            self._run()
+            return
+        with connect(self._options.ray, self._trials, self._records.keep) as self._runner:
+            self._run()
+
+    def _run(self) -> None:
         """Backbones, then input sizes of the better ones, then training of ever fewer, then pruning of the best.
 
         Of equals the cheapest come first, so that a slow one does not take the time of many.
-
-        Raises:
-            OptionError: nothing could be tried.
         """
         backbones = self._try(self._space.backbones(), BACKBONES_UNTIL)
         resized = [size for recipe in promote(backbones, BACKBONES_RESIZED) for size in self._space.other_sizes(recipe)]
@@ -147,39 +159,49 @@ class _Course:
         )
 
     def _try(self, recipes: Sequence[Recipe], until: float) -> list[Tried]:
-        """Those that fit into this share of the time and the budget, in order, with their outcomes."""
-        found = []
+        """Those that fit into this share of the time and the budget, in order, with their outcomes.
+
+        What is under way counts as expected, and outcomes are taken in the order of the recipes whichever comes
+        first: what is tried follows from how long trials took, not from when they ended.
+        """
+        found: list[Tried] = []
+        under_way: deque[tuple[Recipe, Wait]] = deque()
         for recipe in recipes:
-            if self._spent + self._costs.expect(recipe) > until * self._options.time_s:
+            if len(under_way) == self._runner.at_once:
+                found += self._finish(*under_way.popleft())
+            expected = sum(self._costs.expect(one) for one in (recipe, *(begun for begun, _ in under_way)))
+            if self._spent + expected > until * self._options.time_s * self._runner.at_once:
                 self._untried.append(recipe)
                 continue
-            outcome = self._outcome(recipe)
-            latency = self._board.estimate_latency(outcome.macs)
-            excess = self._options.budget.excess(latency, outcome.model_bytes, outcome.ram_bytes)
-            if failure := outcome.failure or excess:
-                self._failed.append(f"{recipe.name}: {failure}")
-            else:
-                cost = float(outcome.macs) if latency is None else latency.latency_ms
-                found.append(Tried(recipe, outcome, cost))
+            under_way.append((recipe, self._begin(recipe)))
+        for begun in under_way:
+            found += self._finish(*begun)
         self.tried += found
         return found
 
-    def _outcome(self, recipe: Recipe) -> Outcome:
+    def _begin(self, recipe: Recipe) -> Wait:
         """From the records where it is there; it counts with the time that it took then, so a search goes on alike."""
-        outcome = self._records.find(recipe)
-        if outcome is None:
-            self._tell_progress()
-            outcome = self._trials.run(recipe)
-            self._records.keep(recipe, outcome)
+        self._tell_progress()
+        known = self._records.find(recipe)
+        return self._runner.begin(recipe) if known is None else lambda: known
+
+    def _finish(self, recipe: Recipe, wait: Wait) -> list[Tried]:
+        """Itself with its outcome, or nothing where there is no model, or none within the budget."""
+        outcome = wait()
         self._spent += outcome.seconds
         self._costs.learn(recipe, outcome.seconds)
         self._tell_progress()
-        return outcome
+        latency = self._board.estimate_latency(outcome.macs)
+        excess = self._options.budget.excess(latency, outcome.model_bytes, outcome.ram_bytes)
+        if failure := outcome.failure or excess:
+            self._failed.append(f"{recipe.name}: {failure}")
+            return []
+        return [Tried(recipe, outcome, float(outcome.macs) if latency is None else latency.latency_ms)]
 
     def _tell_progress(self) -> None:
         if self._progress is not None:
             limit = round(self._options.time_s)
-            self._progress("search (seconds)", min(round(self._spent), limit), limit)
+            self._progress("search (seconds)", min(round(self._spent / self._runner.at_once), limit), limit)
 
     def _require_some(self) -> None:
         if self.tried:

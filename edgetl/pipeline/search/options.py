@@ -53,8 +53,9 @@ class SearchOptions:
     `input_sizes` below; `epochs` are the lengths of fine-tuning, growing, that ever fewer candidates get; `prune`
     the shares of multiply-accumulates that are taken from the best at last. `weights` is a folder of weights files,
     beside the places where they are looked for anyway. `time_s` is for the trials, those of an interrupted run of
-    the same search counted in. `build` holds what all trials and the final build have in common; its backbone, input
-    size, weights, fine_tune and pruning are the search's to choose.
+    the same search counted in. `ray` is the address of a Ray cluster to run them on, None for this process; of n
+    trials at once each has that time. `build` holds what all trials and the final build have in common; its backbone,
+    input size, weights, fine_tune and pruning are the search's to choose.
     """
 
     budget: Budget = field(default_factory=Budget)
@@ -64,6 +65,7 @@ class SearchOptions:
     epochs: tuple[int, ...] = (3, 10)
     prune: tuple[float, ...] = (0.5,)
     weights: Optional[Path] = None
+    ray: Optional[str] = None
     build: BuildOptions = field(default_factory=BuildOptions)
 
     def __post_init__(self) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Optional
+from typing import Optional, Protocol
 
 import numpy as np
 
@@ -68,14 +69,35 @@ class Outcome:
         return cls(**json.loads(text))
 
 
+Wait = Callable[[], Outcome]
+"""Waits for the outcome of a trial that was begun. Raises what is not the candidate's fault."""
+
+Keep = Callable[[Recipe, Outcome], None]
+"""Takes note of the outcome of a trial as soon as it is there."""
+
+
+class Runner(Protocol):
+    """Where trials run: here, or on a cluster; `at_once` of them at the same time."""
+
+    at_once: int
+
+    def begin(self, recipe: Recipe) -> Wait:
+        """Begins a trial; no more than `at_once` may be under way."""
+
+
 class Trials:
     """Runs recipes on one set of photos for one board; a recipe that cannot be built is an outcome, not an error."""
 
     def __init__(
         self, source: Path, board: Target, budget: Budget, common: BuildOptions, progress: Optional[Progress]
     ) -> None:
-        self._source, self._board, self._budget, self._common = source, board, budget, common
+        self.source, self._board, self._budget, self._common = source, board, budget, common
         self._progress = progress
+
+    def elsewhere(self, cpus: int) -> Trials:
+        """The same for a process in another folder, and perhaps on another machine, that has so many CPUs."""
+        data = replace(self._common.data, workers=self._common.data.workers or cpus)
+        return Trials(self.source.absolute(), self._board, self._budget, replace(self._common, data=data), None)
 
     def run(self, recipe: Recipe) -> Outcome:
         """The outcome of one trial. Raises what is not the candidate's fault."""
@@ -100,7 +122,7 @@ class Trials:
         embedder = Embedder(artifact.model, origin.preprocess)
         trains = recipe.epochs > 0
         dataset = load_folder(
-            self._source, options.data, origin.preprocess, embedder, trains, options.cache, self._progress
+            self.source, options.data, origin.preprocess, embedder, trains, options.cache, self._progress
         )
         try:
             job = Job(origin, dataset, board, options, Steps(self._progress))
@@ -127,6 +149,24 @@ class Trials:
             return kept, job.origin, ""
         pruned = prune_backbone(kept, stages, job)
         return pruned.candidate, pruned.origin, ""
+
+
+class Here:
+    """Runs one trial after the other in this process."""
+
+    at_once = 1
+
+    def __init__(self, trials: Trials, keep: Keep) -> None:
+        self._trials, self._keep = trials, keep
+
+    def begin(self, recipe: Recipe) -> Wait:
+        """The trial runs when its outcome is waited for."""
+        return partial(self._run, recipe)
+
+    def _run(self, recipe: Recipe) -> Outcome:
+        outcome = self._trials.run(recipe)
+        self._keep(recipe, outcome)
+        return outcome
 
 
 def _answers(candidate: Candidate, dataset: Dataset) -> dict[str, tuple[bool, float]]:
