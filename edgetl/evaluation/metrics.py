@@ -133,16 +133,24 @@ def balanced_accuracy_interval(confusion: np.ndarray, seed: int = 0) -> tuple[fl
     """The percentile bootstrap interval of the balanced accuracy, images resampled within their class.
 
     Where every class is all right or all wrong there is nothing to resample, and the interval would
-    claim certainty; the Wilson interval of the accuracy stands in for it.
+    claim certainty; the classes' Wilson intervals are combined instead.
     """
     support = confusion.sum(axis=1)
     present = support > 0
     hits, support = np.diag(confusion)[present], support[present]
     if np.all((hits == 0) | (hits == support)):
-        return wilson(int(hits.sum()), int(support.sum()))
+        return _interval_of_mean(hits, support)
     # Drawing n_k images of a class with replacement makes the number of hits among them binomial.
     draws = np.random.default_rng(seed).binomial(support, hits / support, size=(RESAMPLES, support.size))
     return _percentiles((draws / support).mean(axis=1), balanced_accuracy(confusion))
+
+
+def _interval_of_mean(hits: np.ndarray, support: np.ndarray) -> tuple[float, float]:
+    """The interval of the mean of independent shares from those of each (Zou and Donner 2008, Stat. Med. 27:1693)."""
+    shares = hits / support
+    low, high = np.array([wilson(int(part), int(whole)) for part, whole in zip(hits, support)]).T
+    down, up = (math.sqrt(((shares - limit) ** 2).sum()) / shares.size for limit in (low, high))
+    return max(0.0, float(shares.mean()) - down), min(1.0, float(shares.mean()) + up)
 
 
 def calibration_error_interval(

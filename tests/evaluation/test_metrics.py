@@ -120,8 +120,15 @@ def test_the_balanced_accuracy_of_balanced_classes_has_about_the_wilson_interval
 def test_a_perfect_score_is_not_taken_for_certainty() -> None:
     low, high = metrics.balanced_accuracy_interval(np.diag([10, 10]))
 
-    assert (low, high) == metrics.wilson(20, 20)
+    assert (low, high) == pytest.approx(metrics.wilson(20, 20), abs=0.04)
     assert low < 0.9
+
+
+def test_a_class_of_one_image_that_was_wrong_leaves_the_balanced_accuracy_in_its_interval() -> None:
+    confusion = np.array([[104, 0], [1, 0]])
+    low, high = metrics.balanced_accuracy_interval(confusion)
+    assert low < metrics.balanced_accuracy(confusion) < high
+    assert high > 0.8, "one image proves little"
 
 
 def test_mcnemar_is_the_exact_binomial_test() -> None:
