@@ -87,7 +87,7 @@ def cluster(model: Model, clusters: int, train: Train, keep_zeros: bool = False)
         _relative(model, scales),
         lambda layer: keras.cluster_weights(
             layer,
-            number_of_clusters=clusters,
+            number_of_clusters=clusters if keep_zeros else clusters - 1,  # zero is one: int8 has it for dead channels
             cluster_centroids_init=keras.CentroidInitialization.LINEAR,
             preserve_sparsity=keep_zeros,
         ),
