@@ -34,13 +34,15 @@ FLOAT_LAYERS = 8
 class Attempt:
     """A candidate and how it was converted; `model` is the tf_keras backbone, None for the build's own.
 
-    `trained` says that its backbone was trained on the training photos after the float twin was made.
+    `trained` says that its backbone was trained on the training photos after the float twin was made, `corrected`
+    that biases are corrected after the conversion, int8 given.
     """
 
     candidate: Candidate
     conversion: ConversionOptions
     model: Any = None
     trained: bool = False
+    corrected: bool = False
     note: str = ""
 
 
@@ -64,13 +66,22 @@ class Workshop:
         return calibration_frames(self._job.dataset, count)
 
     def attempt(self, before: Attempt, model: Any, conversion: ConversionOptions, note: str = "") -> Attempt:
-        """A model, converted and with its last layer solved on what it then gives."""
-        candidate = self.solve(self.convert(model, conversion))
+        """A model, converted like the one before, with its last layer solved on what it then gives."""
+        artifact = self.convert(model, conversion)
+        if before.corrected and conversion.quantize == "int8":
+            artifact = self.correct(artifact, model)
+        candidate = self.solve(artifact)
         return replace(before, candidate=candidate, conversion=conversion, model=model, note=note)
 
     def convert(self, model: Any, conversion: ConversionOptions) -> Artifact:
         """The model as the board takes it; ConversionError where it does not."""
         return compile_for_board(model, conversion, self._job)
+
+    def correct(self, artifact: Artifact, model: Any) -> Artifact:
+        """The int8 artifact with the mean of each channel where the model has it in float."""
+        from edgetl.conversion.bias_correction import correct_bias
+
+        return correct_bias(artifact, self.twin(model), self.frames(BIAS_FRAMES))
 
     def twin(self, model: Any) -> Artifact:
         """The model in float32, to compare with; no board has to take it."""
@@ -156,13 +167,8 @@ def _equalize(workshop: Workshop, best: Attempt) -> Attempt:
 
 
 def _correct_bias(workshop: Workshop, best: Attempt) -> Attempt:
-    """In the compiled file: a later repair converts anew without it, and has to be better all the same to be kept."""
-    from edgetl.conversion.bias_correction import correct_bias
-
-    model = best.model or workshop.model
-    artifact, frames = workshop.convert(model, best.conversion), workshop.frames(BIAS_FRAMES)
-    corrected = correct_bias(artifact, workshop.twin(model), frames)
-    return replace(best, candidate=workshop.solve(corrected), model=model, note=f"means of {BIAS_FRAMES} photos")
+    model, corrected = best.model or workshop.model, replace(best, corrected=True)
+    return workshop.attempt(corrected, model, best.conversion, f"means of {BIAS_FRAMES} photos")
 
 
 def _keep_in_float(workshop: Workshop, best: Attempt) -> Attempt:
