@@ -123,7 +123,7 @@ def row(stages: dict[str, Stage], unlabelled: Optional[Path]) -> dict[str, Any]:
         "alone": alone.test.value,
         "distilled": distilled.test.value,
         "points": 100 * (distilled.test.value - alone.test.value),
-        "kept": distilled.kept,
+        "kept": next(name for name, stage in stages.items() if stage.kept),
         "seconds": distilled.seconds,
     }
 
@@ -140,7 +140,7 @@ def table(arguments: argparse.Namespace, rows: list[dict[str, Any]]) -> str:
         missed = each["labelled"] == 1 and each["points"] < TARGET_POINTS
         lines.append(
             f"{each['labelled']:9.0%}{each['seed']:5}  {each['teacher']:20}{each['unlabelled']:11}{validation:>18}"
-            f"{test:>18}{each['points']:+8.1f}{each['seconds']:6.0f}{'' if each['kept'] else '  not kept'}"
+            f"{test:>18}{each['points']:+8.1f}{each['seconds']:6.0f}  {each['kept']} kept"
             f"{'  under the target' if missed else ''}"
         )
     return "\n".join(lines)

@@ -11,11 +11,17 @@ from threadpoolctl import threadpool_limits
 
 from edgetl.bundle import open_bundle
 from edgetl.conversion.origin import find_origin
-from edgetl.data import Dataset, JoinedFrames
+from edgetl.data import JoinedFrames
 from edgetl.errors import OptionError
-from edgetl.evaluation import ImageResult, Stage
+from edgetl.evaluation import Stage
 from edgetl.learners import LastLayer, Selection, choose, to_grid
-from edgetl.pipeline.candidate import FOLDS, Candidate, held_out_answers, solved_from_training_photos
+from edgetl.pipeline.candidate import (
+    FOLDS,
+    Candidate,
+    held_out_answers,
+    solve_held_out,
+    solved_from_training_photos,
+)
 from edgetl.pipeline.job import Job
 from edgetl.pipeline.stages import (
     HELD_OUT,
@@ -62,17 +68,12 @@ def prefer_distilled(
             answers=answers,
         )
     candidate = compile_and_solve(DISTILLED, trained, job)
-    before, after = (on_validation(one, job.dataset) for one in (kept, candidate))
+    before = held_out_answers(solve_held_out(kept.artifact, kept.embeddings, job.dataset), job.dataset)
+    after = held_out_answers(candidate.selection, job.dataset)
     better = merit(after) > merit(before)
     told = tuple(replace(stage, kept=stage.kept and not better) for stage in stages)
     stage = stage_of(candidate, better, after, HELD_OUT, job.dataset, _note(kept, better, job))
     return (candidate if better else kept), (*told, stage)
-
-
-def on_validation(candidate: Candidate, dataset: Dataset) -> list[ImageResult]:
-    """What a last layer that had not seen them said about the validation photos."""
-    validation = {str(dataset.samples[index].path) for index in dataset.indices("val")}
-    return [answer for answer in held_out_answers(candidate.selection, dataset) if answer.source in validation]
 
 
 @dataclass(frozen=True, eq=False)
