@@ -136,15 +136,10 @@ class Observer:
             uri = f"{self._path.resolve().as_uri()}?mode=rw"  # not ro: that could not roll back what a kill cut short
             with contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
                 rows = connection.execute(_READ, (self._bundle, position, WINDOW_PICTURES)).fetchall()
-            return [self._block_of(position, *row) for row in reversed(rows)]
+            blocks = [_block_of(position, *row) for row in reversed(rows)]
+            return [block for block in blocks if all(row.shape == (self._size,) for row in block.sums.values())]
         except (sqlite3.Error, zlib.error, ValueError, TypeError, AttributeError, OverflowError):
             return []
-
-
-    def _block_of(self, position: int, sums: bytes, counts: str, novelty: float, confidence: float) -> Block:
-        by_label = Counter({str(label): int(count) for label, count in json.loads(counts).items()})
-        rows = np.frombuffer(zlib.decompress(sums), "<i8").reshape(len(by_label), self._size)
-        return Block(position, dict(zip(by_label, rows)), by_label, float(novelty), float(confidence))
 
 
 _SCHEMA = (
@@ -165,6 +160,12 @@ def _row_of(block: Block, bundle: str) -> tuple[object, ...]:
     sums = np.stack([block.sums[label] for label in block.counts])
     data = zlib.compress(sums.astype("<i8").tobytes(), 1)
     return bundle, block.position, data, json.dumps(block.counts), block.novelty, block.confidence
+
+
+def _block_of(position: int, sums: bytes, counts: str, novelty: float, confidence: float) -> Block:
+    by_label = Counter({str(label): int(count) for label, count in json.loads(counts).items()})
+    rows = np.array_split(np.frombuffer(zlib.decompress(sums), "<i8"), len(by_label))
+    return Block(position, dict(zip(by_label, rows)), by_label, float(novelty), float(confidence))
 
 
 def _window_of(blocks: List[Block]) -> Optional[Window]:

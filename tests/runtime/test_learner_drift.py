@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import sqlite3
+import zlib
 from pathlib import Path
 from time import perf_counter, sleep
 
@@ -133,6 +134,15 @@ def test_without_a_guard_set_novelty_is_held_against_its_calibration(teachable: 
         drift = learner.drift()
         assert drift.verdict == CHANGED
         assert set(drift.signals) == {"shift", "novelty"}
+
+
+def test_blocks_of_an_earlier_kind_do_not_count(learner: Learner, state: Path) -> None:
+    classify(learner)
+    learner._observer.flush()
+    with sqlite3.connect(state / FILE) as connection:
+        connection.execute("UPDATE block SET sums = ? WHERE id = 1", [zlib.compress(bytes(8 * 5))])
+    connection.close()
+    assert learner.drift().pictures == 10
 
 
 @pytest.mark.parametrize("content", [b"not a database at all" * 99, b"SQLite format 3\0" + bytes(5000), b""])
