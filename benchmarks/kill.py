@@ -3,8 +3,9 @@
     python benchmarks/kill.py --kills 1000
 
 Every trial forks a process that teaches, corrects, forgets, undoes and solves in the same state, and tells each
-acknowledged operation through a pipe; a random time after its start or its first word it is killed (SIGKILL). Then the state is opened again:
-every acknowledged operation must be there with its embedding, and everything must be readable.
+acknowledged operation through a pipe; a random time after its start, or after its first word, it is killed (SIGKILL).
+Then the state is opened again: every acknowledged operation must be there with its embedding, and everything must be
+readable.
 """
 
 from __future__ import annotations
