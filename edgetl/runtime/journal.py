@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import tempfile
 import threading
+import time
 import zlib
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -228,7 +229,7 @@ class Journal:
         """False where the disk, the file system or its permissions do not let this process write."""
         try:
             self._writer = self._connect(self.path)
-            self._writer.execute("PRAGMA journal_mode = WAL")
+            self._write_ahead()
             self._writer.execute("PRAGMA synchronous = FULL")
             self._writer.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
             self._writer.execute(f"PRAGMA journal_size_limit = {_WAL_PAGES * 4096}")
@@ -243,6 +244,18 @@ class Journal:
         sync_folder(self.folder)
         self._watcher = self._connect(self.path)
         return True
+
+    def _write_ahead(self) -> None:
+        """Where another process is just making the file, SQLite does not wait: it says at once that it is locked."""
+        deadline = time.monotonic() + BUSY_SECONDS
+        while True:
+            try:
+                self._writer.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(_PAUSE_SECONDS)
 
     def _fill_if_empty(self) -> None:
         """A process that was killed while it made the file left it empty."""
@@ -338,6 +351,7 @@ _KEEP = (
 """What another process has worked out from more rows stays."""
 _READ_ONLY = "it is read-only here; choose another --state folder"
 _IN_MEMORY = "/dev/shm"
+_PAUSE_SECONDS = 0.01
 _WAL_PAGES = 512
 _IDS_AT_ONCE = 500
 _COMPRESSION = 1

@@ -8,9 +8,9 @@ import pytest
 
 from edgetl.runtime.canaries import TOLERANCE
 from tests.emulation.process import EmulatedPython
-from tests.pipeline.conftest import CLASSES, Built, built, digits
+from tests.pipeline.conftest import CLASSES, Built, all_digits, built, digits
 
-__all__ = ["built", "digits"]
+__all__ = ["all_digits", "built", "digits"]
 
 pytestmark = pytest.mark.slow
 

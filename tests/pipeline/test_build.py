@@ -203,11 +203,6 @@ def test_a_broken_photo_among_many_is_told_and_passed_over(built, tmp_path):
     assert any("broken.jpg" in str(finding.paths) for finding in result.report.data.findings)
 
 
-def heed_ctrl_c():
-    """Tests that run in the background of a shell pass on that Ctrl-C is not for them."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_build_that_is_stopped_leaves_nothing_half_written(built, tmp_path, number, code):
     output, scratch, cache = tmp_path / "output", tmp_path / "scratch", tmp_path / "cache"
@@ -215,9 +210,7 @@ def test_a_build_that_is_stopped_leaves_nothing_half_written(built, tmp_path, nu
     command = [sys.executable, "-m", "edgetl", "build", "--data", built.photos, "--fine-tune", "1000"]
     command += ["--input-size", SIZE, "--output", output]
     environment = {**os.environ, "EDGETL_CACHE": str(cache), "TMPDIR": str(scratch)}
-    with subprocess.Popen(
-        list(map(str, command)), stderr=subprocess.PIPE, text=True, env=environment, preexec_fn=heed_ctrl_c
-    ) as process:
+    with subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True, env=environment) as process:
         while not list(cache.glob("photos-*")):  # it is in the midst of its work
             assert process.poll() is None
             time.sleep(0.05)

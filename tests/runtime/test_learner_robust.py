@@ -12,6 +12,8 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +106,21 @@ def test_processes_that_teach_at_once_all_get_their_pictures_in(teachable: Path,
     with Learner(teachable, state=tmp_path, threads=1) as learner:
         wanted = trained_once(teachable, {f"class {seed}": embeddings(20, seed=seed) for seed in range(3)})
         assert learner.statistics() == wanted
+
+
+def test_a_state_may_be_begun_by_several_at_once(tmp_path: Path) -> None:
+    def begin(folder: Path) -> None:
+        ready.wait()
+        journal = Journal(folder, {"name": "colours"})
+        with journal.writing():
+            pass
+        journal.close()
+
+    ready = threading.Barrier(4)
+    with ThreadPoolExecutor(4) as pool:
+        for number in range(20):
+            for begun in [pool.submit(begin, tmp_path / str(number)) for _ in range(4)]:
+                begun.result()
 
 
 def test_a_running_classifier_learns_what_another_process_teaches(teachable: Path, tmp_path: Path) -> None:
