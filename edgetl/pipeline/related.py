@@ -17,8 +17,7 @@ from edgetl.evaluation import Stage
 from edgetl.learners import GRID, LastLayer, Statistics, relearn, to_grid
 from edgetl.pipeline.candidate import FOLDS, Candidate, held_out_answers, solve_cross_validated
 from edgetl.pipeline.job import Job
-from edgetl.pipeline.stages import compile_for_board, merit, stage_of, training_options
-from edgetl.runtime import Embedder
+from edgetl.pipeline.stages import compile_and_solve, merit, stage_of, training_options
 
 RELATED = "related"
 
@@ -109,13 +108,7 @@ def _learned(first: Candidate, chosen: np.ndarray, job: Job) -> tuple[Any, Candi
             training_options(f"{RELATED} {related.digest} {chosen.tobytes().hex()}", job),
             progress=job.steps.progress,
         )
-    with job.steps.measure("convert"):
-        artifact = compile_for_board(trained.model, job.options.conversion, job)
-    with job.steps.measure("embed again"):
-        embeddings = job.embed(Embedder(artifact.model, job.origin.preprocess))
-    with job.steps.measure("solve last layer"):
-        selection = solve_cross_validated(artifact, embeddings, job.dataset)
-    candidate = Candidate(RELATED, artifact, embeddings, selection, trained.model, trained.history, trained.seconds)
+    candidate = compile_and_solve(RELATED, trained, job, solve_cross_validated)
     return trained.model, candidate
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional
@@ -17,6 +18,7 @@ from edgetl.data import Dataset
 from edgetl.data.cache import open_folder
 from edgetl.errors import OptionError
 from edgetl.evaluation import ImageResult, Stage, proportion
+from edgetl.learners import Selection
 from edgetl.pipeline.candidate import (
     FOLDS,
     Candidate,
@@ -179,7 +181,9 @@ def photos_to_train_on(dataset: Dataset) -> tuple[Any, list[int], np.ndarray, np
     return dataset.frames, labels, dataset.indices("train"), dataset.indices("val")
 
 
-def compile_and_solve(stage: str, trained: Any, job: Job) -> Candidate:
+def compile_and_solve(
+    stage: str, trained: Any, job: Job, solve: Callable[[Artifact, np.ndarray, Dataset], Selection] = solve_held_out
+) -> Candidate:
     """A trained backbone (FineTuned) as the board takes it, with a last layer solved on what it then gives."""
     _discard_old_checkpoints(job.options)
     with job.steps.measure("convert"):
@@ -187,7 +191,7 @@ def compile_and_solve(stage: str, trained: Any, job: Job) -> Candidate:
     with job.steps.measure("embed again"):
         embeddings = job.embed(Embedder(artifact.model, job.origin.preprocess))
     with job.steps.measure("solve last layer"):
-        selection = solve_held_out(artifact, embeddings, job.dataset)
+        selection = solve(artifact, embeddings, job.dataset)
     return Candidate(stage, artifact, embeddings, selection, trained.model, trained.history, trained.seconds)
 
 
