@@ -62,12 +62,17 @@ def teach_pictures(
     None tries those again that the guard refused before. Raises LearningError, StorageError.
     """
     unreadable: List[str] = []
-    step = learner.teach_many(
-        pictures or (),
-        label,
-        guard=100 if guard is None and pictures is None else guard,
-        on_unreadable=lambda error: unreadable.append(str(error)),
-    )
+    try:
+        step = learner.teach_many(
+            pictures or (),
+            label,
+            guard=100 if guard is None and pictures is None else guard,
+            on_unreadable=lambda error: unreadable.append(str(error)),
+        )
+    except LearningError as error:
+        if not unreadable:
+            raise
+        raise LearningError(f"{error}: {unreadable[0]}") from error
     return {**tell_step(learner, step), "unreadable": unreadable}
 
 

@@ -133,6 +133,14 @@ def test_an_unreadable_picture_is_named_and_passed_over(bundle: Path, photos: Pa
     assert len(json.loads(done.stdout)["pictures"]) == 3
 
 
+def test_where_no_picture_can_be_read_it_says_why(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "broken.jpg").write_text("not a picture")
+    done = edgetl("teach", bundle, "red", tmp_path / "broken.jpg")
+    assert done.returncode == 2
+    assert "no picture to teach 'red' with" in done.stderr
+    assert "broken.jpg: not an image" in done.stderr
+
+
 def test_looking_makes_no_state(bundle: Path) -> None:
     assert told("history", bundle) == []
     assert told("status", bundle)["steps"] == 0
