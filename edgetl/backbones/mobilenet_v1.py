@@ -37,7 +37,7 @@ def assemble(spec: Spec, input_size: int, weights: Optional[Path]) -> Model:
     return model
 
 
-def _spec(width: str, parameters: int, macs: int, top1: float) -> Spec:
+def _spec(width: str, parameters: int, macs: int, depthwise_macs: int, top1: float) -> Spec:
     in_file_name = {"1.0": "1_0", "0.75": "7_5", "0.5": "5_0", "0.25": "2_5"}[width]
     return Spec(
         name=f"mobilenet-v1-{width}",
@@ -46,6 +46,7 @@ def _spec(width: str, parameters: int, macs: int, top1: float) -> Spec:
         embedding_size=int(1024 * float(width)),
         parameters=parameters,
         macs=macs,
+        depthwise_macs=depthwise_macs,
         licence="Apache-2.0",
         source="https://keras.io/api/applications/mobilenet/",
         normalization=(127.5, 127.5),
@@ -59,8 +60,8 @@ def _spec(width: str, parameters: int, macs: int, top1: float) -> Spec:
 
 
 SPECS = (
-    _spec("1.0", 3_228_864, 567_716_352, 70.6),
-    _spec("0.75", 1_832_976, 324_632_448, 68.4),
-    _spec("0.5", 829_536, 148_985_088, 63.7),
-    _spec("0.25", 218_544, 40_774_272, 50.6),
+    _spec("1.0", 3_228_864, 567_716_352, 17_385_984, 70.6),
+    _spec("0.75", 1_832_976, 324_632_448, 13_039_488, 68.4),
+    _spec("0.5", 829_536, 148_985_088, 8_692_992, 63.7),
+    _spec("0.25", 218_544, 40_774_272, 4_346_496, 50.6),
 )

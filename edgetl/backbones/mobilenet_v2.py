@@ -56,7 +56,7 @@ def _scaled_stages(width: float) -> Iterator[list[Bottleneck]]:
         yield [Bottleneck(3, stride, expansion, scaled) for stride in strides]
 
 
-def _spec(width: str, parameters: int, macs: int, top1: float) -> Spec:
+def _spec(width: str, parameters: int, macs: int, depthwise_macs: int, top1: float) -> Spec:
     return Spec(
         name=f"mobilenet-v2-{width}",
         family=FAMILY,
@@ -64,6 +64,7 @@ def _spec(width: str, parameters: int, macs: int, top1: float) -> Spec:
         embedding_size=round_channels(1280 * max(1.0, float(width))),
         parameters=parameters,
         macs=macs,
+        depthwise_macs=depthwise_macs,
         licence="Apache-2.0",
         source="https://keras.io/api/applications/mobilenet/",
         normalization=(127.5, 127.5),
@@ -78,10 +79,10 @@ def _spec(width: str, parameters: int, macs: int, top1: float) -> Spec:
 
 
 SPECS = (
-    _spec("1.4", 4_363_712, 580_403_824, 75.0),
-    _spec("1.3", 3_766_048, 507_710_560, 74.4),
-    _spec("1.0", 2_257_984, 299_494_272, 71.8),
-    _spec("0.75", 1_382_064, 207_789_792, 69.8),
-    _spec("0.5", 706_224, 95_851_840, 65.4),
-    _spec("0.35", 410_208, 58_005_808, 60.3),
+    _spec("1.4", 4_363_712, 580_403_824, 29_571_696, 75.0),
+    _spec("1.3", 3_766_048, 507_710_560, 27_250_272, 74.4),
+    _spec("1.0", 2_257_984, 299_494_272, 20_716_416, 71.8),
+    _spec("0.75", 1_382_064, 207_789_792, 17_484_768, 69.8),
+    _spec("0.5", 706_224, 95_851_840, 11_204_928, 65.4),
+    _spec("0.35", 410_208, 58_005_808, 8_601_264, 60.3),
 )

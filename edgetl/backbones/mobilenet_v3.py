@@ -99,7 +99,7 @@ def _name(variant: _Variant) -> str:
     return f"mobilenet-v3-{variant.table}{width}{'-minimalistic' if variant.minimalistic else ''}"
 
 
-def _spec(variant: _Variant, parameters: int, macs: int, top1: float, md5: str) -> Spec:
+def _spec(variant: _Variant, parameters: int, macs: int, depthwise_macs: int, top1: float, md5: str) -> Spec:
     kind = variant.table + ("_minimalistic" if variant.minimalistic else "")
     last_filters = round_channels(_TABLES[variant.table][-1].filters * variant.width)
     return Spec(
@@ -109,6 +109,7 @@ def _spec(variant: _Variant, parameters: int, macs: int, top1: float, md5: str) 
         embedding_size=round_channels(last_filters * 6),
         parameters=parameters,
         macs=macs,
+        depthwise_macs=depthwise_macs,
         licence="Apache-2.0",
         source="https://keras.io/api/applications/mobilenet/",
         normalization=(127.5, 127.5),
@@ -125,12 +126,12 @@ def _spec(variant: _Variant, parameters: int, macs: int, top1: float, md5: str) 
 
 # The MD5 sums are those that Keras Applications checks.
 _PUBLISHED = (
-    (_Variant("large", 1.0, False), 2_996_352, 214_080_960, 75.6, "07fb09a5933dd0c8eaafa16978110389"),
-    (_Variant("large", 0.75, False), 1_808_736, 152_359_024, 73.3, "40af19a13ebea4e2ee0c676887f69a2e"),
-    (_Variant("large", 1.0, True), 1_437_608, 206_627_904, 72.3, "ec5221f64a2f6d1ef965a614bdae7973"),
-    (_Variant("small", 1.0, False), 939_120, 54_896_576, 68.1, "d3e8ec802a04aa4fc771ee12a9a9b836"),
-    (_Variant("small", 0.75, False), 583_160, 41_932_976, 65.4, "ebdb5cc8e0b497cd13a7c275d475c819"),
-    (_Variant("small", 1.0, True), 441_000, 50_674_624, 61.9, "cde8136e733e811080d9fcd8a252f7e4"),
+    (_Variant("large", 1.0, False), 2_996_352, 214_080_960, 18_392_640, 75.6, "07fb09a5933dd0c8eaafa16978110389"),
+    (_Variant("large", 0.75, False), 1_808_736, 152_359_024, 15_967_728, 73.3, "40af19a13ebea4e2ee0c676887f69a2e"),
+    (_Variant("large", 1.0, True), 1_437_608, 206_627_904, 12_446_784, 72.3, "ec5221f64a2f6d1ef965a614bdae7973"),
+    (_Variant("small", 1.0, False), 939_120, 54_896_576, 7_460_544, 68.1, "d3e8ec802a04aa4fc771ee12a9a9b836"),
+    (_Variant("small", 0.75, False), 583_160, 41_932_976, 6_343_344, 65.4, "ebdb5cc8e0b497cd13a7c275d475c819"),
+    (_Variant("small", 1.0, True), 441_000, 50_674_624, 3_697_344, 61.9, "cde8136e733e811080d9fcd8a252f7e4"),
 )
 _VARIANTS = {_name(row[0]): row[0] for row in _PUBLISHED}
 SPECS = tuple(_spec(*row) for row in _PUBLISHED)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Optional
 
 from edgetl.errors import OptionError
+from edgetl.workload import Workload
 
 if TYPE_CHECKING:
     from edgetl.runtime.preprocess import Preprocess
@@ -39,7 +40,8 @@ class Spec:
     """One backbone.
 
     `input_sizes` are the published ones in pixels, the default first; `embedding_size` is d;
-    `parameters` and `macs` (multiply-accumulates for one image of the default size) leave the classifier out.
+    `parameters`, `macs` (multiply-accumulates for one image of the default size) and the `depthwise_macs` among
+    them leave the classifier out.
     `normalization` is (offset, scale): the model's input is (pixel - offset) / scale.
     `top1` is the published ImageNet accuracy in percent of the float model at the default size, as
     `top1_source` has it. `coral` says that every operator of the int8 model maps to the Edge TPU.
@@ -51,6 +53,7 @@ class Spec:
     embedding_size: int
     parameters: int
     macs: int
+    depthwise_macs: int
     licence: str
     source: str
     normalization: tuple[float, float]
@@ -69,6 +72,11 @@ class Spec:
                 f"published sizes: {', '.join(map(str, sorted(self.input_sizes)))}"
             )
         return size
+
+    def workload(self, size: Optional[int] = None) -> Workload:
+        """What a run on an image of `size` pixels square takes."""
+        ratio = (self.input_size(size) / self.input_sizes[0]) ** 2
+        return Workload(self.macs, self.depthwise_macs, self.parameters).resized(ratio)
 
     def preprocess(self, size: Optional[int] = None) -> Preprocess:
         """How a photo becomes this backbone's input of `size` pixels square."""

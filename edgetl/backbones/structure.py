@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from edgetl.workload import Workload
+
 if TYPE_CHECKING:
     from tf_keras import Model
 
@@ -30,6 +32,12 @@ def stages(model: Model) -> tuple[tuple[str, ...], ...]:
 def count_macs(model: Model) -> int:
     """Multiply-accumulates of all convolutions and dense layers for one image of the model's input size."""
     return sum(layer_macs(layer) for layer in model.layers)
+
+
+def count_workload(model: Model) -> Workload:
+    """What a run of the model on one image of its input size takes."""
+    depthwise = sum(layer_macs(layer) for layer in model.layers if hasattr(layer, "depthwise_kernel"))
+    return Workload(count_macs(model), depthwise, model.count_params())
 
 
 def layer_macs(layer: Any) -> int:

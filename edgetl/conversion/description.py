@@ -14,8 +14,9 @@ def describe(model: bytes) -> dict[str, Any]:
     """A .tflite file as JSON takes it; ConversionError where it is not one with a single graph.
 
     Keys: "bytes"; "inputs", "outputs" (each "name", "shape", "dtype", "scale" and "zero_point" or None);
-    "operators" (each "name", "version", "count"); "parameter_bytes" of the constant tensors, and "macs", the
-    multiply-accumulates of one run (None where the Edge TPU compiler has hidden the layers); "edgetpu"; "labels"
+    "operators" (each "name", "version", "count"); "parameter_bytes" of the constant tensors; "macs", the
+    multiply-accumulates of one run, "depthwise_macs" among them, and "parameters", the weights that take part in them
+    (all three None where the Edge TPU compiler has hidden the layers); "edgetpu"; "labels"
     and "metadata", None without them.
     """
     parsed = flatbuffer.read_model(model)
@@ -32,7 +33,7 @@ def describe(model: bytes) -> dict[str, Any]:
             for operator, count in sorted(used.items())
         ],
         "parameter_bytes": _parameter_bytes(parsed),
-        "macs": None if edgetpu else sum(_macs(graph, step, operators) for step in graph.operators),
+        **(dict.fromkeys(("macs", "depthwise_macs", "parameters")) if edgetpu else _work(graph, operators)),
         "edgetpu": edgetpu,
         "labels": list(metadata.read_labels(model)) or None,
         "metadata": _metadata(parsed),
@@ -59,14 +60,20 @@ def _parameter_bytes(parsed: Any) -> int:
     return sum(len(parsed.buffers[index].data) for index in buffers if parsed.buffers[index].data is not None)
 
 
-def _macs(graph: Any, step: Any, operators: list[Operator]) -> int:
+def _work(graph: Any, operators: list[Operator]) -> dict[str, int]:
     """Every output value of a convolution or dense layer costs as many as one of its filters has weights."""
-    name = operators[step.opcodeIndex].name
-    if name not in _MULTIPLYING or len(step.inputs) < 2 or not len(step.outputs):
-        return 0
-    values = math.prod(flatbuffer.tensor_shape(graph.tensors[step.outputs[0]]))
-    weights = flatbuffer.tensor_shape(graph.tensors[step.inputs[1]])
-    return values * math.prod(weights[1:3] if name == "DEPTHWISE_CONV_2D" else weights[1:])
+    macs, depthwise_macs, parameters = 0, 0, 0
+    for step in graph.operators:
+        name = operators[step.opcodeIndex].name
+        if name not in _MULTIPLYING or len(step.inputs) < 2 or not len(step.outputs):
+            continue
+        depthwise = name == "DEPTHWISE_CONV_2D"
+        weights = flatbuffer.tensor_shape(graph.tensors[step.inputs[1]])
+        values = math.prod(flatbuffer.tensor_shape(graph.tensors[step.outputs[0]]))
+        done = values * math.prod(weights[1:3] if depthwise else weights[1:])
+        macs, depthwise_macs = macs + done, depthwise_macs + done * depthwise
+        parameters += math.prod(weights)
+    return {"macs": macs, "depthwise_macs": depthwise_macs, "parameters": parameters}
 
 
 def _metadata(parsed: Any) -> dict[str, Any] | None:

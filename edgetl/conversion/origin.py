@@ -21,6 +21,7 @@ from edgetl.conversion.pixels import take_raw_pixels
 from edgetl.errors import ConversionError, OptionError, StorageError
 from edgetl.runtime import Preprocess
 from edgetl.runtime.bundled import EDGETPU_MODEL, MODEL
+from edgetl.workload import Workload
 
 if TYPE_CHECKING:
     from tf_keras import Model
@@ -53,9 +54,9 @@ class Origin:
         return str(self.description["name"])
 
     @property
-    def macs(self) -> int:
-        """Multiply-accumulates for one image; 0 where they are not known."""
-        return int(self.description.get("macs", 0))
+    def workload(self) -> Optional[Workload]:
+        """What a run on one image takes; None where it is not known."""
+        return Workload.of(self.description)
 
 
 def find_origin(
@@ -98,8 +99,7 @@ def _from_spec(spec: Spec, input_size: Optional[int], weights: Optional[Path], c
     description = {
         "name": spec.name,
         "family": spec.family,
-        "parameters": spec.parameters,
-        "macs": round(spec.macs * (size / spec.input_sizes[0]) ** 2),
+        **spec.workload(size).to_dict(),
         "embedding_size": spec.embedding_size,
         "licence": spec.licence,
         "source": spec.source,
@@ -141,7 +141,7 @@ def _from_tflite(path: Path, edgetpu_path: Optional[Path]) -> Origin:
     artifact = Artifact.from_model(model, "int8" if whole else "float32", preprocess)
     description = {
         "name": path.stem,
-        "macs": described["macs"],
+        **{name: described[name] for name in ("macs", "depthwise_macs", "parameters")},
         "embedding_size": artifact.embedding["size"],
         "licence": "as its owner gives it",
         "source": path.name,

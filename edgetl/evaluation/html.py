@@ -97,6 +97,7 @@ def load_template(name: str) -> Any:
 _PHRASES: tuple[Callable[..., str], ...] = (
     wording.percent,
     wording.size,
+    wording.interval_ms,
     wording.milliseconds,
     wording.seconds,
     wording.interval,

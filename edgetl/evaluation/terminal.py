@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edgetl.evaluation import wording
+from edgetl.evaluation.figure import Figure
 from edgetl.evaluation.gate import Repair
 from edgetl.evaluation.report import Report
 from edgetl.evaluation.scoring import Evaluation
@@ -54,9 +55,7 @@ def render_terminal(report: Report, console: Optional[Console] = None) -> None:
         _row(table, "speed here", wording.milliseconds(latency.p50_ms), note)
     if summary.latency_on_target is not None:
         figure = summary.latency_on_target
-        kind = "estimate; " if figure.estimate else ""
-        speed = f"{'≈ ' if figure.estimate else ''}{wording.milliseconds(figure.value)}"
-        _row(table, f"on {summary.target}", speed, f"{kind}{figure.how}")
+        _row(table, f"on {summary.target}", *_on_target(figure))
     _row(table, "worst classes", *_worst(report.evaluation))
     console.print(table)
     console.print()
@@ -123,6 +122,13 @@ def _repair_note(repair: Repair) -> str:
     verdict = "kept" if repair.kept else "not kept"
     parts = [verdict, f"before {wording.percent(repair.before.value)}", wording.seconds(repair.seconds), repair.note]
     return f"{repair.name}: {'; '.join(part for part in parts if part)}"
+
+
+def _on_target(figure: Figure) -> tuple[str, str]:
+    speed = wording.milliseconds(figure.value)
+    if not figure.estimate:
+        return speed, figure.how
+    return f"≈ {speed}", f"estimate{wording.interval_ms(figure)}; {figure.how}"
 
 
 def _worst(evaluation: Evaluation) -> tuple[str, str]:

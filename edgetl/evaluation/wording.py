@@ -61,6 +61,13 @@ def milliseconds(value: Optional[float]) -> str:
     return f"{value:.2f} ms" if value < 1 else f"{value:.1f} ms" if value < 99.95 else f"{value:.0f} ms"
 
 
+def interval_ms(figure: Figure) -> str:
+    """How far a latency may be off, as " (4.0 to 5.9 ms)" to follow a word; empty where that is not known."""
+    if figure.low is None or figure.high is None:
+        return ""
+    return f" ({milliseconds(figure.low).removesuffix(' ms')} to {milliseconds(figure.high)})"
+
+
 def seconds(value: Optional[float]) -> str:
     """A duration as "0.4 s", "38 s", "6 min 26 s"."""
     if value is None:

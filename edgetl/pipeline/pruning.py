@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from edgetl.backbones import count_macs
+from edgetl.backbones import count_macs, count_workload
 from edgetl.conversion.channels import find_groups
 from edgetl.conversion.origin import Origin
 from edgetl.conversion.pruning import prune
@@ -63,7 +63,7 @@ def prune_backbone(kept: Candidate, stages: tuple[Stage, ...], job: Job) -> Prun
         trained = _prune_in_rounds(whole, kept, job)
     candidate = compile_and_solve(PRUNED, trained, job)
     record = _record(whole, trained.model)
-    description = {**job.origin.description, "macs": record.macs_after, "parameters": record.parameters_after}
+    description = {**job.origin.description, **count_workload(trained.model).to_dict()}
     answers = held_out_answers(candidate.selection, job.dataset)
     stage = stage_of(candidate, True, answers, HELD_OUT, job.dataset, f"{record.share:.0%} of the multiply-accumulates")
     told = tuple(replace(earlier, kept=False) for earlier in stages)

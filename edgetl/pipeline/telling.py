@@ -15,7 +15,7 @@ from edgetl.pipeline.candidate import Candidate, known_photos
 from edgetl.pipeline.model import Chosen
 from edgetl.pipeline.shelf import Measured, Shelf
 from edgetl.runtime import interpreters
-from edgetl.targets import Target
+from edgetl.targets import LatencyEstimate, Target
 
 
 def tell(
@@ -48,18 +48,19 @@ def tell(
 
 def latency_figure(board: Target, origin: Origin, quantize: str) -> Optional[Figure]:
     """What is known of the backbone's latency on the board: measured there with this backbone, or an estimate."""
-    estimate = board.estimate_latency(origin.macs, quantize)
+    estimate = board.estimate_latency(origin.workload, quantize)
     if estimate is None:
         return None
-    reference = estimate.reference
-    if estimate.is_own and (reference.model, reference.macs) == (origin.name, origin.macs):
+    reference = estimate.references[0]
+    if estimate.is_own and (reference.model, reference.workload) == (origin.name, origin.workload):
         return Figure(round(estimate.latency_ms, 1), "ms", f"{reference.source}, with edgetl bench")
-    how = (
-        f"{reference.latency_ms:g} ms {'' if estimate.is_own else 'published '}for {reference.model} "
-        f"({reference.source}), scaled from {reference.macs / 1e6:.0f} to {origin.macs / 1e6:.0f} million "
-        "multiply-accumulates"
-    )
-    return Figure(round(estimate.latency_ms, 1), "ms", how, estimate=True)
+    return estimated(estimate)
+
+
+def estimated(estimate: LatencyEstimate) -> Figure:
+    """An estimate with its interval and what it was scaled from."""
+    low, high = (round(end, 1) for end in estimate.interval_ms)
+    return Figure(round(estimate.latency_ms, 1), "ms", estimate.explain(), low, high, estimate=True)
 
 
 def _summary(shelf: Shelf, kept: Candidate, shipped: Measured, reference: Optional[Measured]) -> Summary:

@@ -53,6 +53,9 @@ class Benchmark:
     model: str
     """The backbone's name."""
     macs: int
+    depthwise_macs: int
+    parameters: int
+    """What a run of the backbone takes: multiply-accumulates, the depthwise ones among them, and parameters."""
     """Multiply-accumulates of the backbone for one image; 0 where the bundle does not say."""
     quantize: str
     accelerator: str
@@ -115,6 +118,8 @@ def bench(
         target=manifest.target,
         model=str(manifest.backbone.get("name", "")),
         macs=_count(manifest.backbone.get("macs")),
+        depthwise_macs=_count(manifest.backbone.get("depthwise_macs")),
+        parameters=_count(manifest.backbone.get("parameters")),
         quantize=manifest.quantize,
         accelerator=classifier.accelerator,
         note=classifier.note,

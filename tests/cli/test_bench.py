@@ -25,7 +25,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def bundle(tiny_bundle: Path, tmp_path: Path) -> Path:
     """One that says how much its backbone computes."""
     shipped = open_bundle(tiny_bundle)
-    shipped.manifest.backbone["macs"] = 1_000_000
+    shipped.manifest.backbone.update(macs=1_000_000, depthwise_macs=100_000, parameters=10_000)
     entries = {name: shipped.read(name) for name in shipped.names}
     return pack(tmp_path / "colours.edgetl", shipped.manifest, entries)
 

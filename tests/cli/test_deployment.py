@@ -213,7 +213,7 @@ def test_a_device_measures_itself_for_later_builds(
     releases: Releases, device: str, config: Path, tmp_path: Path
 ) -> None:
     shipped = open_bundle(releases.first)
-    backbone = {**shipped.manifest.backbone, "macs": 1_000_000}
+    backbone = {**shipped.manifest.backbone, "macs": 1_000_000, "depthwise_macs": 100_000, "parameters": 10_000}
     install(repacked(releases.first, tmp_path / "counted.edgetl", backbone=backbone), device)
     done = edgetl("bench", device, "--seconds", "0.1", "--threads", "1", "--json")
     measured = json.loads(done.stdout)

@@ -134,7 +134,7 @@ def test_a_page_loads_nothing_from_anywhere(report: Report, photos: Path) -> Non
 
 
 def test_an_estimate_is_called_one(report: Report) -> None:
-    assert "Estimate, not measured" in Page(render_html(report)).text
+    assert "Estimate (14.0\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}20.7\N{NO-BREAK SPACE}ms), not measured" in Page(render_html(report)).text
 
 
 def test_missing_photos_have_no_picture(report: Report, tmp_path: Path) -> None:

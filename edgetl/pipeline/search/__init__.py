@@ -25,7 +25,8 @@ from edgetl.pipeline.search.cost import Costs
 from edgetl.pipeline.search.options import Budget, SearchOptions
 from edgetl.pipeline.search.records import Records
 from edgetl.pipeline.search.space import Recipe, Space
-from edgetl.pipeline.search.trial import Here, Runner, Trials, Wait
+from edgetl.pipeline.search.trial import Here, Outcome, Runner, Trials, Wait
+from edgetl.pipeline.telling import estimated
 from edgetl.targets import Target, load_target
 
 __all__ = ["Budget", "SearchOptions", "SearchResult", "search"]
@@ -78,7 +79,7 @@ def search(
     source, output, options = Path(source), Path(output), options or SearchOptions()
     board = load_target(target)
     options = replace(options, budget=options.budget.or_of(board))
-    if options.budget.latency_ms is not None and board.estimate_latency(1) is None:
+    if options.budget.latency_ms is not None and not board.known_latencies():
         raise OptionError(f"no latency is known of {target}; measure one with edgetl bench, or leave the limit out")
     name = name or source.resolve().stem
     if not name or Path(name).name != name:
@@ -191,12 +192,12 @@ class _Course:
         self._spent += outcome.seconds
         self._costs.learn(recipe, outcome.seconds)
         self._tell_progress()
-        latency = self._board.estimate_latency(outcome.macs)
+        latency = self._board.estimate_latency(outcome.workload)
         excess = self._options.budget.excess(latency, outcome.model_bytes, outcome.ram_bytes)
         if failure := outcome.failure or excess:
             self._failed.append(f"{recipe.name}: {failure}")
             return []
-        return [Tried(recipe, outcome, float(outcome.macs) if latency is None else latency.latency_ms)]
+        return [Tried(recipe, outcome, float(outcome.workload.macs) if latency is None else latency.latency_ms)]
 
     def _tell_progress(self) -> None:
         if self._progress is not None:
@@ -223,8 +224,8 @@ class _Course:
             accuracy=proportion(int(right.sum()), len(right), how),
             standard_error=standard_error(right),
             log_loss=verdict.log_loss(position),
-            latency=self._latency(one.outcome.macs),
-            macs=one.outcome.macs,
+            latency=self._latency(one.outcome),
+            macs=one.outcome.workload.macs,
             model_bytes=one.outcome.model_bytes,
             ram_bytes=one.outcome.ram_bytes,
             seconds=round(one.outcome.seconds, 1),
@@ -232,10 +233,6 @@ class _Course:
             picked=position == verdict.pick,
         )
 
-    def _latency(self, macs: int) -> Optional[Figure]:
-        estimate = self._board.estimate_latency(macs)
-        if estimate is None:
-            return None
-        known = estimate.reference
-        how = f"scaled by multiply-accumulates from {known.latency_ms:g} ms of {known.model} ({known.source})"
-        return Figure(estimate.latency_ms, "ms", how, estimate=True)
+    def _latency(self, outcome: Outcome) -> Optional[Figure]:
+        estimate = self._board.estimate_latency(outcome.workload)
+        return None if estimate is None else estimated(estimate)

@@ -31,7 +31,7 @@ class Records:
     """
 
     def __init__(self, folder: Path, dataset: Dataset, board: Target, budget: Budget, common: BuildOptions) -> None:
-        self._path = folder / "searches-1.sqlite"
+        self._path = folder / "searches-2.sqlite"
         data = replace(common.data, workers=None)
         self._common = {
             "versions": [__version__, tensorflow_version()],

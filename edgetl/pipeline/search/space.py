@@ -103,15 +103,11 @@ class Space:
 
     def _excess(self, spec: Spec, size: int) -> str:
         """What is known beforehand: work, and that a weight takes a byte at least."""
-        latency = self._board.estimate_latency(_macs(spec, size))
+        latency = self._board.estimate_latency(spec.workload(size))
         return self._budget.excess(latency, spec.parameters, spec.parameters)
 
     def _recipe(self, name: str, spec: Spec, size: int) -> Recipe:
-        return Recipe(name, size, _find_weights(spec, size, self._options.weights), _macs(spec, size))
-
-
-def _macs(spec: Spec, size: int) -> int:
-    return round(spec.macs * (size / spec.input_sizes[0]) ** 2)
+        return Recipe(name, size, _find_weights(spec, size, self._options.weights), spec.workload(size).macs)
 
 
 def _find_weights(spec: Spec, size: int, folder: Optional[Path]) -> Path:

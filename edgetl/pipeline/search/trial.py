@@ -28,12 +28,16 @@ from edgetl.pipeline.stages import fine_tune_stage_2, keep_better, reason_to_sta
 from edgetl.pipeline.steps import Steps
 from edgetl.runtime import Embedder
 from edgetl.targets import Target
+from edgetl.workload import Workload
 
 NOT_THE_CANDIDATES_FAULT = (DataError, ImageError, MissingExtraError, StorageError)
 """Errors that would meet every other candidate as well, so they end the search."""
 
 _DIGEST = 12
 """Hex digits that name a photo in the answers; two of a million photos share them with a chance of 1 in 600."""
+
+
+NO_WORK = Workload(0, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class Outcome:
     """
 
     seconds: float
-    macs: int = 0
+    workload: Workload = NO_WORK
     model_bytes: int = 0
     ram_bytes: int = 0
     answers: Mapping[str, tuple[bool, float]] = field(default_factory=dict)
@@ -66,7 +70,8 @@ class Outcome:
     @classmethod
     def from_json(cls, text: str) -> Outcome:
         """What `to_json` wrote."""
-        return cls(**json.loads(text))
+        content = json.loads(text)
+        return cls(**{**content, "workload": Workload(**content["workload"])})
 
 
 Wait = Callable[[], Outcome]
@@ -129,7 +134,7 @@ class Trials:
             kept, origin, stays = self._transfer(solve_stage_1(artifact, dataset), job)
             return Outcome(
                 seconds=time.monotonic() - started,
-                macs=origin.macs,
+                workload=origin.workload or NO_WORK,
                 model_bytes=len(kept.artifact.model),
                 ram_bytes=estimate_ram(kept.artifact.model),
                 answers=_answers(kept, dataset),
