@@ -53,9 +53,9 @@ class SshTransport(Transport):
     ) -> None:
         super().__init__(where, root)
         self._python = python
+        options = _options(where, ssh_config)
         self._loop = asyncio.new_event_loop()
         self._open = contextlib.AsyncExitStack()
-        options = _options(where, ssh_config)
         try:
             self._connection = self._wait(self._connect(options, accept_new_host_key, ask_password))
             self._files = self._wait(self._open.enter_async_context(self._connection.start_sftp_client()))
