@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import importlib
 import json
+import logging
 import os
 import sys
 import warnings
@@ -99,6 +100,7 @@ def main(arguments: Optional[list[str]] = None) -> NoReturn:
     """Run the command line; an expected error is one line on stderr and an exit code."""
     if not sys.warnoptions:  # what packages warn their programmers of is no news to the user
         warnings.simplefilter("ignore")
+        logging.getLogger("tensorflow").setLevel(logging.ERROR)
     try:
         with native_stderr_aside():
             cli.main(args=arguments, prog_name="edgetl", standalone_mode=False)

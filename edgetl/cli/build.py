@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Optional
 
 import click
 
 from edgetl.cli import print_json
-from edgetl.cli.console import show_progress
+from edgetl.cli.building import budget_options, print_build, take_budget
+from edgetl.cli.console import ProgressCallback, show_progress
 from edgetl.cli.stopping import tidy_when_terminated
 from edgetl.errors import OptionError
 
 if TYPE_CHECKING:
-    from edgetl.pipeline import BuildOptions
+    from edgetl.pipeline import BuildOptions, BuildResult
+    from edgetl.pipeline.search import SearchResult
 
 PROJECT_FILE = Path("edgetl.toml")
 """Options of a project, so that `edgetl build` alone repeats its build."""
@@ -55,6 +58,7 @@ class _Sparsity(click.ParamType):
 @click.option("--target", help="The board; `edgetl targets` lists them.  [default: generic]")
 @click.option("--name", help="Name of the bundle.  [default: the data folder's name]")
 @click.option("--output", type=click.Path(path_type=Path, file_okay=False), help="Folder to write to.  [default: .]")
+@budget_options
 @click.option("--backbone", help="A name from `edgetl backbones`, a file (Keras model or .tflite), or a bundle.")
 @click.option(
     "--edgetpu-backbone",
@@ -110,32 +114,43 @@ class _Sparsity(click.ParamType):
 def build(as_json: bool, **given: Any) -> None:
     """Turn a folder of photos into one verified bundle, NAME.edgetl, and its report.
 
-    Without --data and without an edgetl.toml, the built-in digits are used.
+    Under a limit, such as --max-latency-ms 60, it searches for the model that keeps to it, among all that the other
+    options leave open. Without --data and without an edgetl.toml, the built-in digits are used.
     """
-    from edgetl.evaluation import render_terminal
-    from edgetl.pipeline import build as build_bundle
+    from edgetl.evaluation import wording
 
     options = {**read_project(PROJECT_FILE), **{key: value for key, value in given.items() if value is not None}}
     if "data" not in options:
         options["data"] = _built_in_digits()
         options.setdefault("name", "digits")
         click.echo("no --data, neither here nor in an edgetl.toml: building from the built-in digits", err=True)
+    asked = take_budget(options)
+    if asked and "budget" not in asked:
+        raise OptionError("--time is for the search under a limit; give one, such as --max-latency-ms 60")
     with tidy_when_terminated(), show_progress() as progress:
-        result = build_bundle(
-            options["data"],
-            options.get("target", "generic"),
-            _build_options(options),
-            name=options.get("name"),
-            output=options.get("output", Path(".")),
-            progress=progress,
-        )
+        found, built = _find_and_build(options, asked, progress)
     if as_json:
-        print_json(result.to_json())
-    else:
-        render_terminal(result.report)
-        click.echo(f"bundle  {result.bundle}\nreport  {result.report_html}")
-        if result.note:
-            click.echo(result.note)
+        return print_json({**built.to_json(), "search": found and found.found_json()})
+    print_build(built)
+    if found is not None:
+        tried = wording.count(len(found.report.trials), "model")
+        click.echo(f"search  {found.report_html}: {found.report.pick.name} is the pick of {tried} within the limits")
+
+
+def _find_and_build(
+    given: dict[str, Any], asked: dict[str, Any], progress: ProgressCallback
+) -> tuple[Optional[SearchResult], BuildResult]:
+    """The build, and the search for its model where limits were asked for and leave something to choose."""
+    from edgetl.pipeline import build
+    from edgetl.pipeline.search import SearchOptions, search
+
+    source, target, options = given["data"], given.get("target", "generic"), _build_options(given)
+    where = {"name": given.get("name"), "output": given.get("output", Path(".")), "progress": progress}
+    if not asked or options.names_one_model:
+        return None, build(source, target, replace(options, budget=asked.get("budget")), **where)
+    found = search(source, target, SearchOptions(build=options, **asked), **where)
+    assert found.built is not None
+    return found, found.built
 
 
 def read_project(path: Path) -> dict[str, Any]:

@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any, Optional
 
 import click
 
 from edgetl.cli import print_json
+from edgetl.cli.building import budget_options, print_build, take_budget
 from edgetl.cli.console import show_progress
 from edgetl.cli.stopping import tidy_when_terminated
+from edgetl.errors import OptionError
 
-
-class _Duration(click.ParamType):
-    """A time with its unit, such as 20m, as seconds."""
-
-    name = "TIME"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> float:
-        parts = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh])", str(value))
-        if parts is None:
-            self.fail(f"'{value}' is no time; give such as 90s, 20m or 2h", param, ctx)
-        return float(parts[1]) * {"s": 1, "m": 60, "h": 3600}[parts[2]]
-
-
-DURATION = _Duration()
 
 @click.command()
 @click.option(
@@ -43,17 +30,7 @@ DURATION = _Duration()
     show_default=True,
     help="Folder to write to.",
 )
-@click.option("--max-latency-ms", type=float, metavar="MS", help="At most this latency on the board, as estimated.")
-@click.option("--max-size-bytes", type=int, metavar="BYTES", help="At most this size of the model.")
-@click.option("--max-ram-bytes", type=int, metavar="BYTES", help="At most this memory while it runs, as estimated.")
-@click.option(
-    "--time",
-    "time_s",
-    type=DURATION,
-    default="20m",
-    show_default=True,
-    help="For the trials, those of an interrupted run counted in; the build of the pick comes after.",
-)
+@budget_options
 @click.option("--backbone", "backbones", multiple=True, help="Try only this one; can be given again.  [default: all]")
 @click.option(
     "--input-size",
@@ -90,16 +67,13 @@ def search(
     target: str,
     name: Optional[str],
     output: Path,
-    max_latency_ms: Optional[float],
-    max_size_bytes: Optional[int],
-    max_ram_bytes: Optional[int],
     exclude_bad: bool,
     seed: int,
     workers: Optional[int],
     no_prune: bool,
     bundle: bool,
     as_json: bool,
-    **chosen: Any,
+    **given: Any,
 ) -> None:
     """Find the model for a board within a budget, and build it.
 
@@ -107,16 +81,18 @@ def search(
     command goes on where an interrupted one was.
     """
     from edgetl.data import DataOptions
-    from edgetl.evaluation import render_search, render_terminal
+    from edgetl.evaluation import render_search
     from edgetl.pipeline import BuildOptions
-    from edgetl.pipeline.search import Budget, SearchOptions
+    from edgetl.pipeline.search import SearchOptions
     from edgetl.pipeline.search import search as find
 
-    chosen = {key: value for key, value in chosen.items() if value not in (None, ())}
+    chosen = {key: value for key, value in given.items() if value not in (None, ())}
+    if no_prune and "prune" in chosen:
+        raise OptionError("--prune and --no-prune contradict each other; leave one of them out")
     if no_prune:
         chosen["prune"] = ()
     options = SearchOptions(
-        budget=Budget(max_latency_ms, max_size_bytes, max_ram_bytes),
+        **take_budget(chosen),
         build=BuildOptions(data=DataOptions(exclude_bad=exclude_bad, seed=seed, workers=workers)),
         **chosen,
     )
@@ -127,5 +103,4 @@ def search(
     render_search(result.report)
     click.echo(f"search  {result.report_html}")
     if result.built is not None:
-        render_terminal(result.built.report)
-        click.echo(f"bundle  {result.built.bundle}\nreport  {result.built.report_html}")
+        print_build(result.built)

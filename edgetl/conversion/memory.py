@@ -19,3 +19,8 @@ def estimate_ram(model: bytes) -> int:
     graph = read_model(model)
     activations = peak_activation_bytes(graph, {operator.index for operator in graph.operators})
     return 2 * len(model) + activations + WORKSPACE_BYTES
+
+
+def least_ram(parameters: int) -> int:
+    """Bytes that a model of so many int8 parameters takes at the least, by the same estimate."""
+    return 2 * parameters + WORKSPACE_BYTES

@@ -10,13 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Optional, Union
 
-from edgetl.bundle import is_label
 from edgetl.conversion import Artifact, check
 from edgetl.conversion.origin import Origin, find_origin
 from edgetl.data import Dataset, load_folder, load_related, load_unlabelled
-from edgetl.data.listing import list_photos, list_pictures
-from edgetl.errors import DataError, OptionError, StorageError
+from edgetl.errors import DataError
 from edgetl.evaluation import Report, write_html
+from edgetl.pipeline.budget import require_known_latency, require_within
 from edgetl.pipeline.candidate import Candidate
 from edgetl.pipeline.edgetpu import (
     EdgeTpuModel,
@@ -30,17 +29,15 @@ from edgetl.pipeline.gate import require_float
 from edgetl.pipeline.job import Job
 from edgetl.pipeline.model import Chosen, choose_model
 from edgetl.pipeline.options import BuildOptions, BuildResult, Progress
+from edgetl.pipeline.preflight import check_board, check_output, check_sources, checked_name, files_of, name_of
 from edgetl.pipeline.shelf import Measured, Shelf
 from edgetl.pipeline.stages import solve_float, solve_stage_1
 from edgetl.pipeline.steps import Steps
 from edgetl.pipeline.telling import tell
 from edgetl.runtime import Embedder
-from edgetl.targets import Target, load_target
+from edgetl.targets import load_target
 
 __all__ = ["BuildOptions", "BuildResult", "Progress", "build"]
-
-NAME_LIMIT_BYTES = 200
-"""Of a bundle's name: file systems take 255 bytes, and the names of files that are being written are longer."""
 
 
 def build(
@@ -67,24 +64,23 @@ def build(
     """
     source, output, options = Path(source), Path(output), options or BuildOptions()
     board, steps = load_target(target), Steps(progress)
-    name = _checked_name(name or _name_of(source.resolve()))
-    _check_board(board, options)
+    name = checked_name(name or name_of(source))
+    check_board(board, options)
+    require_known_latency(options.budget, board, options.conversion.quantize)
     backbone = options.backbone or board.backbone
     require_suitable(backbone, board)
     origin = find_origin(
         backbone, options.input_size, options.weights, options.cache, options.normalization, options.edgetpu_backbone
     )
     require_float(origin, options)
-    _check_output(output, name)
-    list_photos(source)  # an unusable folder is told of before anything is compiled
-    if options.unlabelled is not None:
-        list_pictures(options.unlabelled)
-    if options.related is not None:
-        list_photos(options.related)
+    check_output(output, name)
+    check_sources(source, options)
 
     with steps.measure("compile backbone"):
         artifact = origin.compile(options.conversion.quantize)
         check(artifact.model, board)
+        if options.pruning is None:
+            require_within(options.budget, origin, artifact, board)
         precompiled = take_precompiled(artifact.model, origin.edgetpu_model, board)
         if precompiled is None:
             require_mappable(artifact.model, board)
@@ -97,6 +93,7 @@ def build(
     job = _with_further_pictures(Job(origin, dataset, board, options, steps), artifact)
     chosen = choose_model(first, job)
     kept, shelf = chosen.candidate, Shelf(name, board, chosen.origin, job.dataset)
+    require_within(options.budget, chosen.origin, kept.artifact, board)
     with tempfile.TemporaryDirectory(prefix="edgetl-") as scratch:
         with steps.measure("evaluate"):
             shipped = shelf.measure(kept, Path(scratch), progress)
@@ -109,36 +106,6 @@ def build(
     result = _write(output, shelf, kept, report, edgetpu)
     job.close()
     return result
-
-
-def _name_of(source: Path) -> str:
-    """A folder may have dots in its name; a file leaves its suffix."""
-    return source.stem if source.is_file() else source.name
-
-
-def _checked_name(name: str) -> str:
-    plain = is_label(name) and not name.startswith(".") and not any(character in name for character in "/\\")
-    if not plain or len(os.fsencode(name)) > NAME_LIMIT_BYTES:
-        raise OptionError(f"'{name}' cannot be the name of a bundle; give a plain one: --name leaves")
-    return name
-
-
-def _check_board(board: Target, options: BuildOptions) -> None:
-    quantize = options.conversion.quantize
-    if quantize not in board.quantize:
-        raise OptionError(f"{board.name} takes {', '.join(board.quantize)}, not --quantize {quantize}")
-    if options.edgetpu_backbone is not None and not board.edgetpu:
-        raise OptionError(f"{board.name} has no Edge TPU; leave --edgetpu-backbone out")
-
-
-def _check_output(output: Path, name: str) -> None:
-    """Better now than after an hour of training."""
-    for path in _files_of(output, name):
-        if path.is_dir():
-            raise StorageError(f"cannot write {path}: it is a folder; choose another --name or --output")
-    existing = next(folder for folder in (output.absolute(), *output.absolute().parents) if folder.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK):
-        raise StorageError(f"cannot write to {output}: {existing} is no folder of yours; choose another --output")
 
 
 def _load(
@@ -179,10 +146,6 @@ def _float_reference(chosen: Chosen, shelf: Shelf, job: Job, scratch: Path) -> O
     return shelf.measure(twin, scratch, job.steps.progress)
 
 
-def _files_of(output: Path, name: str) -> list[Path]:
-    return [output / f"{name}{ending}" for ending in (".edgetl", "-report.html", "-report.json")]
-
-
 @contextmanager
 def _made(folder: Path) -> Iterator[None]:
     """The folder, for as long as the block goes well; one that was made for nothing goes again."""
@@ -199,7 +162,7 @@ def _made(folder: Path) -> Iterator[None]:
 
 def _write(output: Path, shelf: Shelf, kept: Candidate, report: Report, edgetpu: EdgeTpuModel) -> BuildResult:
     """All three files are complete before the first takes its name."""
-    final = _files_of(output, shelf.name)
+    final = files_of(output, shelf.name)
     with _made(output), tempfile.TemporaryDirectory(prefix=".edgetl-", dir=output) as folder:
         bundle, html, text = (Path(folder) / path.name for path in final)
         shelf.pack(bundle, kept, report.proof(), edgetpu)

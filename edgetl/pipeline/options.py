@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any, Optional, Union
 
 from edgetl.conversion import ConversionOptions, PruningOptions, SparsityOptions
+from edgetl.conversion.origin import COMPILED_SUFFIXES
 from edgetl.data import DataOptions
 from edgetl.errors import OptionError
 from edgetl.evaluation import Report
+from edgetl.pipeline.budget import Budget
 from edgetl.training.options import FineTuneOptions, ImitationOptions, QuantizationAwareOptions
 
 Progress = Callable[[str, int, int], None]
@@ -30,7 +32,8 @@ class BuildOptions:
     backbone smaller (None: it keeps its channels), `sparsity` its weights easier to compress; `max_drop` the points
     of accuracy that the final model may lose against float (None: no gate), which `allow_drop` only reports; `aware`
     adds quantization-aware training to int8; `cache` the folder for embeddings and compiled backbones, the user's
-    cache for None.
+    cache for None; `budget` what the model may take on the board: a build refuses to exceed it, a search finds a
+    model that keeps to it.
     """
 
     backbone: Optional[str] = None
@@ -56,6 +59,7 @@ class BuildOptions:
     sparsity: Optional[SparsityOptions] = None
     imitation: ImitationOptions = field(default_factory=ImitationOptions)
     quantization_aware: QuantizationAwareOptions = field(default_factory=QuantizationAwareOptions)
+    budget: Optional[Budget] = None
 
     def __post_init__(self) -> None:
         for name in ("edgetpu_backbone", "weights", "cache", "unlabelled", "related"):
@@ -70,6 +74,15 @@ class BuildOptions:
             raise OptionError("allow_drop goes with max_drop: say how many points less are all right: --max-drop 1")
         if self.aware and self.conversion.quantize != "int8":
             raise OptionError(f"quantization-aware training is for int8, received {self.conversion.quantize}")
+
+    @property
+    def names_one_model(self) -> bool:
+        """Whether backbone, input size, length of training and pruning are all given, so that nothing is to choose."""
+        if self.backbone is None:
+            return False
+        is_course_given = self.fine_tune == "off" or (self.fine_tune != "auto" and self.pruning is not None)
+        is_compiled = Path(self.backbone).suffix in COMPILED_SUFFIXES
+        return is_compiled or (self.input_size is not None and is_course_given)
 
     @property
     def needs_frames(self) -> bool:

@@ -59,8 +59,8 @@ def latency_figure(board: Target, origin: Origin, quantize: str) -> Optional[Fig
 
 def estimated(estimate: LatencyEstimate) -> Figure:
     """An estimate with its interval and what it was scaled from."""
-    low, high = (round(end, 1) for end in estimate.interval_ms)
-    return Figure(round(estimate.latency_ms, 1), "ms", estimate.explain(), low, high, estimate=True)
+    latency, low, high = (float(f"{value:.3g}") for value in (estimate.latency_ms, *estimate.interval_ms))
+    return Figure(latency, "ms", estimate.explain(), low, high, estimate=True)
 
 
 def _summary(shelf: Shelf, kept: Candidate, shipped: Measured, reference: Optional[Measured]) -> Summary:

@@ -197,7 +197,7 @@ def test_candidates_that_fail_do_not_end_a_search(digits, backbones, tmp_path):
 
 @pytest.mark.slow
 def test_where_no_trial_fits_into_the_time_it_says_so(digits, backbones, tmp_path):
-    with pytest.raises(OptionError, match="give more: --time"):
+    with pytest.raises(OptionError, match="no trial fits into the time; give more"):
         search(digits, BOARD, options_of(backbones, tmp_path, time_s=1.0), output=tmp_path)
 
 
@@ -314,7 +314,7 @@ def wait_for_trials(cache, count):
 
 
 def kept_trials(cache):
-    path = cache / "searches-1.sqlite"
+    path = cache / "searches-2.sqlite"
     if not path.exists():
         return {}
     with closing(sqlite3.connect(path, timeout=30)) as connection:

@@ -14,15 +14,17 @@ from typing import Any, Optional, Union
 
 from edgetl.data import load_folder
 from edgetl.data.cache import open_folder
-from edgetl.data.listing import list_photos
 from edgetl.durable import make_folder
 from edgetl.errors import OptionError
 from edgetl.evaluation import Figure, SearchReport, Trial, proportion, wording, write_search
 from edgetl.pipeline import BuildResult, Progress, build
+from edgetl.pipeline.budget import Budget, Excess, require_known_latency
+from edgetl.pipeline.edgetpu import require_compiler
+from edgetl.pipeline.preflight import check_board, check_output, check_sources, checked_name, name_of
 from edgetl.pipeline.search.choosing import Tried, Verdict, decide, explain, promote, standard_error
 from edgetl.pipeline.search.cluster import connect
 from edgetl.pipeline.search.cost import Costs
-from edgetl.pipeline.search.options import Budget, SearchOptions
+from edgetl.pipeline.search.options import SearchOptions
 from edgetl.pipeline.search.records import Records
 from edgetl.pipeline.search.space import Recipe, Space
 from edgetl.pipeline.search.trial import Here, Outcome, Runner, Trials, Wait
@@ -33,6 +35,9 @@ __all__ = ["Budget", "SearchOptions", "SearchResult", "search"]
 
 BACKBONES_UNTIL, SIZES_UNTIL = 0.25, 0.4
 """Shares of the time after which no further backbone, and no further input size, is tried without training."""
+
+TRAINING_UNTIL = 0.7
+"""The share after which nothing more is trained where only pruned models can be picked."""
 
 BACKBONES_RESIZED = 1 / 2
 """So many of the backbones are tried at smaller input sizes as well."""
@@ -46,10 +51,13 @@ class SearchResult:
     report_html: Path
     built: Optional[BuildResult] = None
 
+    def found_json(self) -> dict[str, Any]:
+        """What was found, without the build; `edgetl build --json` prints it as its "search"."""
+        return {**self.report.to_json(), "report_html": str(self.report_html)}
+
     def to_json(self) -> dict[str, Any]:
         """What `edgetl search --json` prints."""
-        build_json = self.built and self.built.to_json()
-        return {**self.report.to_json(), "report_html": str(self.report_html), "build": build_json}
+        return {**self.found_json(), "build": self.built and self.built.to_json()}
 
 
 def search(
@@ -74,26 +82,27 @@ def search(
         progress: called with a step's name, how much is done, and how much there is.
 
     Raises:
-        EdgetlError: nothing could be tried, nothing fits the budget, or what `build` raises.
+        EdgetlError: nothing could be tried, nothing keeps to the budget, or what `build` raises.
     """
     source, output, options = Path(source), Path(output), options or SearchOptions()
     board = load_target(target)
     options = replace(options, budget=options.budget.or_of(board))
-    if options.budget.latency_ms is not None and not board.known_latencies():
-        raise OptionError(f"no latency is known of {target}; measure one with edgetl bench, or leave the limit out")
-    name = name or source.resolve().stem
-    if not name or Path(name).name != name:
-        raise OptionError(f"'{name}' cannot be the name of a bundle; give a plain one: --name leaves")
-    list_photos(source)  # an unusable folder is told of before anything is made
-    make_folder(output)
+    require_known_latency(options.budget, board, options.build.conversion.quantize)
+    name = checked_name(name or name_of(source))
+    check_board(board, options.build)
+    check_output(output, name)
+    check_sources(source, options.build)
+    if bundle and options.build.require_edgetpu:
+        require_compiler(board, progress)
     course = _Course(source, board, options, progress)
     course.run()
     verdict = decide(course.tried)
     report = course.report(verdict)
+    make_folder(output)
     page = write_search(report, output / f"{name}-search.html")
     if not bundle:
         return SearchResult(report, page)
-    chosen = course.tried[verdict.pick].recipe.build_options(options.build)
+    chosen = course.tried[verdict.pick].recipe.build_options(replace(options.build, budget=options.budget))
     return SearchResult(report, page, build(source, target, chosen, name=name, output=output, progress=progress))
 
 
@@ -102,16 +111,20 @@ class _Course:
 
     def __init__(self, source: Path, board: Target, options: SearchOptions, progress: Optional[Progress]) -> None:
         self._board, self._options, self._progress = board, options, progress
-        dataset = load_folder(source, options.build.data, cache=options.build.cache, progress=progress)
+        self._failed: list[str] = []
+        self._untried: list[Recipe] = []
+        self._excesses: dict[str, Excess] = {}
+        self.tried: list[Tried] = []
         self._space = Space(board, options.budget, options)
-        self._trials = Trials(source, board, options.budget, options.build, progress)
-        self._records = Records(open_folder(options.build.cache), dataset, board, options.budget, options.build)
+        self._backbones = self._space.backbones()
+        if not self._backbones:
+            self._require_some()
+        dataset = load_folder(source, options.build.data, cache=options.build.cache, progress=progress)
+        self._trials = Trials(source, board, options.build, progress)
+        self._records = Records(open_folder(options.build.cache), dataset, board, options.build)
         self._costs = Costs(len(dataset))
         self._runner: Runner = Here(self._trials, self._records.keep)
         self._source, self._photos, self._spent = source, len(dataset), 0.0
-        self._failed: list[str] = []
-        self._untried: list[Recipe] = []
-        self.tried: list[Tried] = []
 
     def run(self) -> None:
         """All trials, here or on the cluster that was asked for.
@@ -130,18 +143,34 @@ class _Course:
 
         Of equals the cheapest come first, so that a slow one does not take the time of many.
         """
-        backbones = self._try(self._space.backbones(), BACKBONES_UNTIL)
+        backbones = self._try(self._backbones, BACKBONES_UNTIL)
         resized = [size for recipe in promote(backbones, BACKBONES_RESIZED) for size in self._space.other_sizes(recipe)]
         sizes = self._try(sorted(resized, key=lambda recipe: recipe.macs), SIZES_UNTIL)
-        self._require_some()
-        contenders = [one for one in backbones + sizes if not one.outcome.stays]
-        for number, epochs in enumerate(self._options.epochs, start=1):
-            until = SIZES_UNTIL + (1 - SIZES_UNTIL) * number / len(self._options.epochs)
+        worthwhile = self._worthwhile(backbones + sizes)
+        contenders = [one for one in worthwhile if self._options.is_length_fixed or not one.outcome.stays]
+        lengths, training_until = self._options.lengths, TRAINING_UNTIL if self._options.build.pruning else 1.0
+        for number, epochs in enumerate(lengths, start=1):
+            until = SIZES_UNTIL + (training_until - SIZES_UNTIL) * number / len(lengths)
             recipes = [replace(recipe, epochs=epochs) for recipe in promote(contenders)]
             contenders = self._try(sorted(recipes, key=self._costs.expect), until) or contenders
         trained = [one for one in contenders if one.recipe.epochs]
-        pruned = [replace(one, pruned=share) for one in promote(trained)[:1] for share in self._options.prune]
-        self._try(pruned, 1.0)
+        has_to_be_pruned = self._options.build.pruning or all(one.excess for one in worthwhile)
+        self._prune(trained or (worthwhile if has_to_be_pruned else []))
+        self._require_some()
+
+    def _worthwhile(self, tried: list[Tried]) -> list[Tried]:
+        """What is within the budget, or may be once it is pruned, where that was asked for or nothing else is left."""
+        kept = 1 - max(self._options.shares, default=0.0)
+        within = [one for one in tried if one.excess is None]
+        reachable = [one for one in tried if one.excess is None or one.excess.times * kept <= 1]
+        return reachable if self._options.build.pruning else within or reachable
+
+    def _prune(self, tried: list[Tried]) -> None:
+        """The best of them with fewer channels; where that still exceeds the budget, the next."""
+        for recipe in promote(tried, 1.0):
+            pruned = self._try([replace(recipe, pruned=share) for share in self._options.shares], 1.0)
+            if not pruned or any(one.excess is None for one in pruned):
+                return
 
     def report(self, verdict: Verdict) -> SearchReport:
         """All of it as a value, the most accurate trial first."""
@@ -177,7 +206,7 @@ class _Course:
             under_way.append((recipe, self._begin(recipe)))
         for begun in under_way:
             found += self._finish(*begun)
-        self.tried += found
+        self.tried += [one for one in found if self._can_be_picked(one)]
         return found
 
     def _begin(self, recipe: Recipe) -> Wait:
@@ -187,17 +216,28 @@ class _Course:
         return self._runner.begin(recipe) if known is None else lambda: known
 
     def _finish(self, recipe: Recipe, wait: Wait) -> list[Tried]:
-        """Itself with its outcome, or nothing where there is no model, or none within the budget."""
+        """Itself with its outcome, or nothing where there is no model."""
         outcome = wait()
         self._spent += outcome.seconds
         self._costs.learn(recipe, outcome.seconds)
         self._tell_progress()
+        if outcome.failure:
+            self._failed.append(f"{recipe.name}: {outcome.failure}")
+            return []
         latency = self._board.estimate_latency(outcome.workload)
         excess = self._options.budget.excess(latency, outcome.model_bytes, outcome.ram_bytes)
-        if failure := outcome.failure or excess:
-            self._failed.append(f"{recipe.name}: {failure}")
-            return []
-        return [Tried(recipe, outcome, float(outcome.workload.macs) if latency is None else latency.latency_ms)]
+        if excess is not None:
+            self._failed.append(f"{recipe.name}: {excess.text}")
+            self._excesses[recipe.name] = excess
+        cost = float(outcome.workload.macs) if latency is None else latency.latency_ms
+        return [Tried(recipe, outcome, cost, excess)]
+
+    def _can_be_picked(self, one: Tried) -> bool:
+        """Whether it is within the budget, and trained and pruned as the user fixed it."""
+        options, recipe = self._options, one.recipe
+        is_trained = not options.is_length_fixed or recipe.epochs == options.build.fine_tune
+        is_pruned = options.build.pruning is None or recipe.pruned == options.build.pruning.share
+        return one.excess is None and is_trained and is_pruned
 
     def _tell_progress(self) -> None:
         if self._progress is not None:
@@ -207,10 +247,17 @@ class _Course:
     def _require_some(self) -> None:
         if self.tried:
             return
-        reasons = [*self._space.skipped, *self._failed]
+        more_time = f"give more than {self._options.time_s:g} seconds: --time 20m"
+        if excesses := {**self._space.excesses, **self._excesses}:
+            nearest = min(excesses, key=lambda name: excesses[name].times)
+            untried = f", or, as not all could be tried, {more_time}" if self._untried else ""
+            raise OptionError(
+                f"no model keeps to the budget; the nearest is {nearest}: {excesses[nearest].text}; "
+                f"raise the limit{untried}"
+            )
         if self._untried:
-            raise OptionError(f"no trial fits into {self._options.time_s:g} seconds; give more: --time 20m")
-        raise OptionError(f"no candidate is left: {'; '.join(reasons)[:600]}")
+            raise OptionError(f"no trial fits into the time; {more_time}")
+        raise OptionError(f"no candidate is left: {'; '.join([*self._space.skipped, *self._failed])[:600]}")
 
     def _tell(self, position: int, verdict: Verdict) -> Trial:
         one, right = self.tried[position], verdict.right[position]

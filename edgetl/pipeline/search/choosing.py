@@ -8,12 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 import numpy as np
 
 from edgetl.errors import DataError
 from edgetl.evaluation import wording
+from edgetl.pipeline.budget import Excess
 from edgetl.pipeline.search.space import Recipe
 from edgetl.pipeline.search.trial import Outcome
 
@@ -27,11 +28,15 @@ _ROUNDING = 1 + 1e-9
 
 @dataclass(frozen=True)
 class Tried:
-    """A recipe with its outcome and what it costs on the board: milliseconds, or MACs where no latency is known."""
+    """A recipe with its outcome and what it costs on the board: milliseconds, or MACs where no latency is known.
+
+    `excess` is what it is over the budget by, None where it keeps to it.
+    """
 
     recipe: Recipe
     outcome: Outcome
     cost: float
+    excess: Optional[Excess] = None
 
 
 class Verdict(NamedTuple):

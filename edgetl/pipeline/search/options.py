@@ -2,47 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
 
+from edgetl.backbones.spec import SMALLEST_INPUT
 from edgetl.errors import OptionError
-from edgetl.evaluation import wording
+from edgetl.pipeline.budget import Budget
 from edgetl.pipeline.options import BuildOptions
-from edgetl.targets import LatencyEstimate, Target
-
-
-@dataclass(frozen=True)
-class Budget:
-    """The most that a model may take on the board; None where nothing is asked."""
-
-    latency_ms: Optional[float] = None
-    size_bytes: Optional[int] = None
-    ram_bytes: Optional[int] = None
-
-    def __post_init__(self) -> None:
-        for name in ("latency_ms", "size_bytes", "ram_bytes"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise OptionError(f"max_{name} must be above 0, received {value}")
-
-    def or_of(self, board: Target) -> Budget:
-        """With the board's own limits where nothing was asked."""
-        return replace(
-            self,
-            latency_ms=board.max_latency_ms if self.latency_ms is None else self.latency_ms,
-            size_bytes=board.max_size_bytes if self.size_bytes is None else self.size_bytes,
-        )
-
-    def excess(self, latency: Optional[LatencyEstimate], size_bytes: int, ram_bytes: int) -> str:
-        """What of it is exceeded, in words; empty where nothing is. An unknown latency exceeds nothing."""
-        if self.latency_ms is not None and latency is not None and latency.latency_ms > self.latency_ms:
-            return f"about {wording.milliseconds(latency.latency_ms)}, over {wording.milliseconds(self.latency_ms)}"
-        if self.size_bytes is not None and size_bytes > self.size_bytes:
-            return f"{wording.size(size_bytes)}, over {wording.size(self.size_bytes)}"
-        if self.ram_bytes is not None and ram_bytes > self.ram_bytes:
-            return f"about {wording.size(ram_bytes)} of RAM, over {wording.size(self.ram_bytes)}"
-        return ""
 
 
 @dataclass(frozen=True)
@@ -54,8 +21,9 @@ class SearchOptions:
     the shares of multiply-accumulates that are taken from the best at last. `weights` is a folder of weights files,
     beside the places where they are looked for anyway. `time_s` is for the trials, those of an interrupted run of
     the same search counted in. `ray` is the address of a Ray cluster to run them on, None for this process; of n
-    trials at once each has that time. `build` holds what all trials and the final build have in common; its backbone,
-    input size, weights, fine_tune and pruning are the search's to choose.
+    trials at once each has that time. `build` holds what the final build does besides, and what is not the search's to
+    choose: a backbone, with its weights, an input size, a length of fine-tuning ("auto" leaves it open) or a pruning
+    that it gives is that of every model that can be picked. Its budget is that of the search.
     """
 
     budget: Budget = field(default_factory=Budget)
@@ -78,5 +46,39 @@ class SearchOptions:
                 raise OptionError(f"prune is {share}; choose more than 0 and less than 1, such as 0.5")
         if self.weights is not None and not self.weights.is_dir():
             raise OptionError(f"the weights folder {self.weights} does not exist; name a folder of weights files")
-        if self.build.conversion.quantize != "int8":
-            raise OptionError(f"a search is for int8, received {self.build.conversion.quantize}; build with the pick")
+        for size in (*self.input_sizes, self.build.input_size or SMALLEST_INPUT):
+            if size < SMALLEST_INPUT:
+                raise OptionError(f"input size {size} is too small; backbones take {SMALLEST_INPUT} pixels or more")
+        self._check_build()
+
+    def _check_build(self) -> None:
+        build = self.build
+        if build.conversion.quantize != "int8":
+            raise OptionError(
+                f"a search is for int8, received {build.conversion.quantize}; leave --quantize or the limits out"
+            )
+        if build.weights is not None and build.backbone is None:
+            raise OptionError("a weights file is that of one backbone; name it: --backbone")
+        if build.normalization is not None and build.backbone is None and not self.backbones:
+            raise OptionError("a normalization is that of one Keras file; name it: --backbone")
+        if build.edgetpu_backbone is not None:
+            raise OptionError("a compiled backbone leaves nothing to search; leave --edgetpu-backbone out")
+
+    @property
+    def is_length_fixed(self) -> bool:
+        """Whether a number of epochs was given, so that only models that were trained for so long can be picked."""
+        return isinstance(self.build.fine_tune, int)
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """The epochs of fine-tuning that are tried, growing."""
+        if isinstance(self.build.fine_tune, int):
+            return (self.build.fine_tune,)
+        return () if self.build.fine_tune == "off" else self.epochs
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """The shares of multiply-accumulates that are taken; nothing is pruned unasked where training is off."""
+        if self.build.pruning is not None:
+            return (self.build.pruning.share,)
+        return () if self.build.fine_tune == "off" else self.prune

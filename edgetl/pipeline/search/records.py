@@ -16,7 +16,6 @@ from edgetl.conversion.compiled import tensorflow_version
 from edgetl.data import Dataset
 from edgetl.errors import StorageError
 from edgetl.pipeline.options import BuildOptions
-from edgetl.pipeline.search.options import Budget
 from edgetl.pipeline.search.space import Recipe
 from edgetl.pipeline.search.trial import Outcome
 from edgetl.targets import Target
@@ -27,18 +26,18 @@ _PATIENCE_SECONDS = 30.0
 class Records:
     """Outcomes by all that they follow from: photos, recipe, weights, options, versions, what the board asks for.
 
-    Latency is no part of it: it follows from the outcome and the board, so another limit finds all trials again.
+    The budget is no part of it, nor is latency, which follows from the outcome and the board: other limits find all
+    trials again.
     """
 
-    def __init__(self, folder: Path, dataset: Dataset, board: Target, budget: Budget, common: BuildOptions) -> None:
+    def __init__(self, folder: Path, dataset: Dataset, board: Target, common: BuildOptions) -> None:
         self._path = folder / "searches-2.sqlite"
         data = replace(common.data, workers=None)
         self._common = {
             "versions": [__version__, tensorflow_version()],
             "photos": [dataset.digest, repr(data)],
-            "training": repr([common.training, common.normalization]),
+            "training": repr([common.training, common.pruning, common.normalization]),
             "board": [board.edgetpu, board.channel_multiple],
-            "budget": [budget.size_bytes, budget.ram_bytes],
         }
         with self._connection() as connection:
             connection.execute("CREATE TABLE IF NOT EXISTS trials (key TEXT PRIMARY KEY, outcome TEXT NOT NULL)")

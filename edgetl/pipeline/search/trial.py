@@ -22,7 +22,6 @@ from edgetl.pipeline.edgetpu import require_mappable
 from edgetl.pipeline.job import Job
 from edgetl.pipeline.options import BuildOptions, Progress
 from edgetl.pipeline.pruning import prune_backbone
-from edgetl.pipeline.search.options import Budget
 from edgetl.pipeline.search.space import Recipe
 from edgetl.pipeline.stages import fine_tune_stage_2, keep_better, reason_to_stay, solve_stage_1
 from edgetl.pipeline.steps import Steps
@@ -91,18 +90,19 @@ class Runner(Protocol):
 
 
 class Trials:
-    """Runs recipes on one set of photos for one board; a recipe that cannot be built is an outcome, not an error."""
+    """Runs recipes on one set of photos for one board; a recipe that cannot be built is an outcome, not an error.
 
-    def __init__(
-        self, source: Path, board: Target, budget: Budget, common: BuildOptions, progress: Optional[Progress]
-    ) -> None:
-        self.source, self._board, self._budget, self._common = source, board, budget, common
-        self._progress = progress
+    Whether fine-tuning is worth while is asked of all alike, so that an outcome serves any other search.
+    """
+
+    def __init__(self, source: Path, board: Target, common: BuildOptions, progress: Optional[Progress]) -> None:
+        self.source, self._board, self._progress = source, board, progress
+        self._common = replace(common, fine_tune="auto")
 
     def elsewhere(self, cpus: int) -> Trials:
         """The same for a process in another folder, and perhaps on another machine, that has so many CPUs."""
         data = replace(self._common.data, workers=self._common.data.workers or cpus)
-        return Trials(self.source.absolute(), self._board, self._budget, replace(self._common, data=data), None)
+        return Trials(self.source.absolute(), self._board, replace(self._common, data=data), None)
 
     def run(self, recipe: Recipe) -> Outcome:
         """The outcome of one trial. Raises what is not the candidate's fault."""
@@ -122,10 +122,8 @@ class Trials:
         artifact = origin.compile("int8")
         check(artifact.model, board)
         require_mappable(artifact.model, board)
-        if excess := self._budget.excess(None, len(artifact.model), estimate_ram(artifact.model)):
-            return Outcome(time.monotonic() - started, failure=excess)
         embedder = Embedder(artifact.model, origin.preprocess)
-        trains = recipe.epochs > 0
+        trains = recipe.epochs > 0 or recipe.pruned > 0
         dataset = load_folder(
             self.source, options.data, origin.preprocess, embedder, trains, options.cache, self._progress
         )
@@ -147,13 +145,13 @@ class Trials:
 
     def _transfer(self, first: Candidate, job: Job) -> tuple[Candidate, Origin, str]:
         """What a build would keep, before the gate, and where it comes from; at stage 1 why it would stay there."""
-        if job.options.fine_tune == "off":
-            return first, job.origin, reason_to_stay(first, replace(job, options=self._common))
-        kept, stages = keep_better(first, fine_tune_stage_2(first, job), job.dataset)
+        is_trained = job.options.fine_tune != "off"
+        stays = reason_to_stay(first, job if is_trained else replace(job, options=self._common))
+        kept, stages = keep_better(first, fine_tune_stage_2(first, job) if is_trained else None, job.dataset)
         if job.options.pruning is None:
-            return kept, job.origin, ""
+            return kept, job.origin, stays
         pruned = prune_backbone(kept, stages, job)
-        return pruned.candidate, pruned.origin, ""
+        return pruned.candidate, pruned.origin, stays
 
 
 class Here:
