@@ -67,6 +67,27 @@ def own_backbone(tmp_path_factory) -> BuildOptions:
 
 
 @pytest.fixture(scope="session")
+def backbones(tmp_path_factory) -> tuple[str, ...]:
+    """Two small networks of random weights, one wider than the other: trained in seconds."""
+    import tf_keras
+
+    from tests.backbones.pattern import random_weights
+
+    layers, folder = tf_keras.layers, tmp_path_factory.mktemp("backbones")
+    for name, width in (("narrow", 8), ("wide", 24)):
+        image = layers.Input((48, 48, 3))
+        x = layers.Rescaling(1 / 127.5, offset=-1)(image)
+        x = layers.ReLU(6.0)(layers.Conv2D(width, 3, 2, padding="same")(x))
+        expanded = layers.ReLU(6.0)(layers.Conv2D(6 * width, 1)(x))
+        filtered = layers.ReLU(6.0)(layers.DepthwiseConv2D(3, 2, padding="same")(expanded))
+        x = layers.ReLU(6.0)(layers.Conv2D(64, 1)(filtered))
+        model = tf_keras.Model(image, layers.GlobalAveragePooling2D()(x))
+        model.set_weights(random_weights(model))
+        model.save(folder / f"{name}.keras")
+    return tuple(str(folder / f"{name}.keras") for name in ("narrow", "wide"))
+
+
+@pytest.fixture(scope="session")
 def built(digits, tmp_path_factory) -> Built:
     output = tmp_path_factory.mktemp("built")
     options = BuildOptions(fine_tune="off", input_size=SIZE)
