@@ -120,13 +120,13 @@ def build(as_json: bool, **given: Any) -> None:
     from edgetl.evaluation import wording
 
     options = {**read_project(PROJECT_FILE), **{key: value for key, value in given.items() if value is not None}}
+    asked = take_budget(options)
+    if asked and "budget" not in asked:
+        raise OptionError("--time is for the search under a limit; give one, such as --max-latency-ms 60")
     if "data" not in options:
         options["data"] = _built_in_digits()
         options.setdefault("name", "digits")
         click.echo("no --data, neither here nor in an edgetl.toml: building from the built-in digits", err=True)
-    asked = take_budget(options)
-    if asked and "budget" not in asked:
-        raise OptionError("--time is for the search under a limit; give one, such as --max-latency-ms 60")
     with tidy_when_terminated(), show_progress() as progress:
         found, built = _find_and_build(options, asked, progress)
     if as_json:
