@@ -100,7 +100,7 @@ def test_what_was_taught_is_exported_for_the_edge_tpu_too(built, tmp_path):
 
 
 def test_its_latency_is_estimated_from_published_ones(built):
-    assert built.result.report.summary.latency_on_target.value == pytest.approx(4.2, rel=0.01)
+    assert built.result.report.summary.latency_on_target.value == pytest.approx(4.56, rel=0.01)
 
 
 def test_a_bare_interpreter_gives_the_classifiers_probabilities(built, tmp_path):
