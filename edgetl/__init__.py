@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 _VERBS = {
     "bench": "edgetl.runtime",
     "build": "edgetl.pipeline",
+    "Budget": "edgetl.pipeline.budget",
     "BuildOptions": "edgetl.pipeline",
     "connect": "edgetl.deployment",
     "deploy": "edgetl.deployment",
