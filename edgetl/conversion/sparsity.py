@@ -57,8 +57,9 @@ class SparsityOptions:
 def sparsify(model: Model, sparsity: Union[float, str], steps: int, train: Train) -> Model:
     """A copy in which that share of the weights of every convolution and dense layer is zero.
 
-    Depthwise kernels stay dense: they are few, and each counts. Sparsity rises along a cubic polynomial (Zhu and
-    Gupta 2017, arXiv 1710.01878) while `train` trains for `steps` steps. Raises MissingExtraError.
+    Which ones: the smallest beside the others of their output channel, for a folded BatchNorm makes whole channels
+    large or small. Depthwise kernels stay dense: they are few, and each counts. Sparsity rises along a cubic
+    polynomial (Zhu and Gupta 2017, arXiv 1710.01878) while `train` trains for `steps` steps. Raises MissingExtraError.
     """
     keras = _tfmot().sparsity.keras
     every = max(1, steps // _UPDATES)
@@ -69,9 +70,14 @@ def sparsify(model: Model, sparsity: Union[float, str], steps: int, train: Train
         }
     else:
         settings = {"pruning_schedule": keras.PolynomialDecay(0.0, sparsity, 0, _RISING * every, frequency=every)}
-    wrapped = _wrapped(model, lambda layer: keras.prune_low_magnitude(layer, **settings))
+    scales = _scales_of(model, _root_mean_square)
+    wrapped = _wrapped(_relative(model, scales), lambda layer: keras.prune_low_magnitude(layer, **settings))
     train(wrapped, [keras.UpdatePruningStep()])
-    return _unwrapped(model, keras.strip_pruning(wrapped))
+    sparse = _unwrapped(model, keras.strip_pruning(wrapped))
+    for name, scale in scales.items():
+        kernel, *bias = sparse.get_layer(name).get_weights()
+        sparse.get_layer(name).set_weights([kernel * scale, *bias])
+    return sparse
 
 
 def cluster(model: Model, clusters: int, train: Train, keep_zeros: bool = False) -> Model:
@@ -82,7 +88,7 @@ def cluster(model: Model, clusters: int, train: Train, keep_zeros: bool = False)
     in all. Depthwise kernels stay as they are, and with `keep_zeros` the zeros do. Raises MissingExtraError.
     """
     keras = _tfmot().clustering.keras
-    scales = {layer.name: _channel_scales(layer.kernel.numpy()) for layer in model.layers if _is_convolution(layer)}
+    scales = _scales_of(model, _largest)
     wrapped = _wrapped(
         _relative(model, scales),
         lambda layer: keras.cluster_weights(
@@ -131,7 +137,7 @@ def _wrapped(model: Model, wrap: Callable[[Any], Any]) -> Model:
 
 
 def _relative(model: Model, scales: Mapping[str, np.ndarray]) -> Model:
-    """The same function with kernels that reach 1 in every output channel, and the scales beside them."""
+    """The same function with kernels that are divided by the scales, which stand beside them."""
 
     def rebuild(layer: Any) -> Any:
         if layer.name not in scales:
@@ -151,7 +157,10 @@ def _relative(model: Model, scales: Mapping[str, np.ndarray]) -> Model:
 def _scaled_convolution() -> type:
     """A Conv2D whose kernel is multiplied by a scale for each output channel."""
 
-    class Scaled(tf_keras().layers.Conv2D, _tfmot().clustering.keras.ClusterableLayer):  # type: ignore[misc]
+    keras = _tfmot()
+    bases = (keras.sparsity.keras.PrunableLayer, keras.clustering.keras.ClusterableLayer)
+
+    class Scaled(tf_keras().layers.Conv2D, *bases):  # type: ignore[misc]
         def __init__(self, scales: list[float], **configuration: Any) -> None:
             super().__init__(**configuration)
             self.scales = scales
@@ -164,6 +173,9 @@ def _scaled_convolution() -> type:
 
         def get_clusterable_weights(self) -> list[tuple[str, Any]]:
             return [("kernel", self.kernel)]
+
+        def get_prunable_weights(self) -> list[Any]:
+            return [self.kernel]
 
     return Scaled
 
@@ -193,10 +205,18 @@ def _reaching_one(kernel: np.ndarray, original: np.ndarray) -> np.ndarray:
     return flat.reshape(kernel.shape)
 
 
-def _channel_scales(kernel: np.ndarray) -> np.ndarray:
-    """The largest weight of each output channel, by its size; 1 for a channel of zeros."""
-    largest = np.abs(kernel).max(axis=tuple(range(kernel.ndim - 1)))
-    return np.where(largest > 0, largest, 1.0)
+def _scales_of(model: Model, size: Callable[[np.ndarray], np.ndarray]) -> dict[str, np.ndarray]:
+    """How large each convolution's output channels are, (channels,); 1 for a channel of zeros."""
+    sizes = {layer.name: size(layer.kernel.numpy()) for layer in model.layers if _is_convolution(layer)}
+    return {name: np.where(found > 0, found, 1.0) for name, found in sizes.items()}
+
+
+def _largest(kernel: np.ndarray) -> np.ndarray:
+    return np.abs(kernel).max(axis=tuple(range(kernel.ndim - 1)))
+
+
+def _root_mean_square(kernel: np.ndarray) -> np.ndarray:
+    return np.sqrt(np.mean(np.square(kernel), axis=tuple(range(kernel.ndim - 1))))
 
 
 def _unwrapped(model: Model, stripped: Model) -> Model:
