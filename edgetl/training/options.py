@@ -157,6 +157,7 @@ class QuantizationAwareOptions(CourseOptions):
 class ImitationOptions(CourseOptions):
     """How a changed backbone learns to give the original's embeddings again, at `train_scale` of its input size."""
 
+    steps: int = 600
     train_scale: float = 0.75
 
     def __post_init__(self) -> None:
