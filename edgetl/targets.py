@@ -205,8 +205,8 @@ def _measured_latency(measured: Mapping[str, Any], target: Target) -> ReferenceL
             f"{target.name} is {target.architecture}, this was measured on {architecture}; run edgetl bench --json on "
             f"the board, and then here: edgetl bench --import FILE --target {target.name}"
         )
-    if values["macs"] == 0:
-        raise OptionError("the bundle does not say how many multiply-accumulates its backbone takes; build it anew")
+    if 0 in (values["macs"], values["parameters"]):
+        raise OptionError("the bundle does not say what work its backbone takes; build it anew")
     latency: ReferenceLatency = _construct(ReferenceLatency, values, "the measurement")
     accelerator = target.accelerator(latency.quantize)
     if latency.accelerator != accelerator:
