@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 from edgetl.bundle import is_label
@@ -45,8 +46,12 @@ def check_output(output: Path, name: str) -> None:
         if path.is_dir():
             raise StorageError(f"cannot write {path}: it is a folder; choose another --name or --output")
     existing = next(folder for folder in (output.absolute(), *output.absolute().parents) if folder.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK):
-        raise StorageError(f"cannot write to {output}: {existing} is no folder of yours; choose another --output")
+    try:
+        with tempfile.TemporaryDirectory(prefix=".edgetl-", dir=existing):
+            pass
+    except OSError as error:
+        complaint = f"cannot write to {output}: nothing can be made in {existing} ({error.strerror})"
+        raise StorageError(f"{complaint}; choose another --output") from error
 
 
 def check_sources(source: Path, options: BuildOptions) -> None:

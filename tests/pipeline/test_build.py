@@ -221,13 +221,13 @@ def test_a_build_that_is_stopped_leaves_nothing_half_written(built, tmp_path, nu
     assert list(scratch.iterdir()) == []
 
 
-def test_an_output_folder_that_cannot_be_written_is_one_line(built, tmp_path):
+@pytest.mark.parametrize("folder", ["file/x", "/proc/x"])
+def test_an_output_folder_that_cannot_be_written_is_one_line(built, tmp_path, folder):
     (tmp_path / "file").write_text("")
-    done = edgetl(
-        "build", "--data", built.photos, "--fine-tune", "off", "--input-size", SIZE, "--output", tmp_path / "file" / "x"
-    )
+    done = edgetl("build", "--data", built.photos, "--fine-tune", "off", "--output", tmp_path / folder)
     assert done.returncode == 2, done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+    assert "choose another --output" in done.stderr
 
 
 def test_a_folder_in_the_bundle_s_place_is_told_of_before_anything_is_done(built, tmp_path):
