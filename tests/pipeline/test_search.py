@@ -48,6 +48,11 @@ def test_the_fastest_of_those_that_the_photos_cannot_tell_apart_is_picked():
     assert "9.0 times faster" in explain(trials, verdict)
 
 
+def test_where_a_limit_has_said_what_is_fast_enough_the_most_accurate_is_picked():
+    trials = [tried("slow", 90, 96), tried("fast", 10, 95), tried("surer", 80, 96, probability=0.99)]
+    assert decide(trials, fast_enough=True).pick == 2
+
+
 def test_a_model_that_is_as_often_right_but_much_less_sure_is_not_picked():
     verdict = decide([tried("slow", 90, 96, probability=0.99), tried("fast", 10, 96, probability=0.6)])
     assert verdict.pick == 0
@@ -103,12 +108,12 @@ def test_backbones_without_weights_are_one_line_each(tmp_path, monkeypatch):
     assert [line.split(":")[0] for line in space.skipped] == list(missing)
 
 
-def test_backbones_that_another_beats_come_last_and_the_cheapest_first(tmp_path):
+def test_the_board_s_own_backbone_comes_first_then_the_cheapest_and_last_what_another_beats(tmp_path):
     for kind in ("large_224", "large_minimalistic_224"):
         (tmp_path / f"weights_mobilenet_v3_{kind}_1.0_float_no_top_v2.h5").write_bytes(b"weights")
     given = ("efficientnet-lite0", "efficientnet-lite1", "mobilenet-v3-large", "mobilenet-v3-large-minimalistic")
     space = Space(load_target(BOARD), Budget(), SearchOptions(backbones=given, input_sizes=(), weights=tmp_path))
-    assert names(space.backbones()) == [given[3], given[2], given[1], given[0]]
+    assert names(space.backbones()) == [given[0], given[3], given[2], given[1]]
 
 
 def test_another_input_size_takes_the_weights_of_the_default_one(tmp_path, monkeypatch):

@@ -96,7 +96,7 @@ def search(
         require_compiler(board, progress)
     course = _Course(source, board, options, progress)
     course.run()
-    verdict = decide(course.tried)
+    verdict = decide(course.tried, fast_enough=options.budget.latency_ms is not None)
     report = course.report(verdict)
     make_folder(output)
     page = write_search(report, output / f"{name}-search.html")

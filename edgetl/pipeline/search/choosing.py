@@ -79,11 +79,12 @@ def promote(tried: Sequence[Tried], share: float = KEPT_SHARE) -> list[Recipe]:
     return [one.recipe for one in chosen[:wanted]]
 
 
-def decide(tried: Sequence[Tried]) -> Verdict:
+def decide(tried: Sequence[Tried], fast_enough: bool = False) -> Verdict:
     """The cheapest trial that the photos cannot tell from the most accurate one.
 
-    They cannot where neither right answers nor log-losses differ by more than a standard error of the paired
-    differences (the rule of Breiman et al., CART, 1984, section 3.4.3, on pairs).
+    Where a limit has said that all are `fast_enough`, the most accurate is picked: to be faster is worth nothing then.
+    Photos cannot tell two apart where neither right answers nor log-losses differ by more than a standard error of the
+    paired differences (the rule of Breiman et al., CART, 1984, section 3.4.3, on pairs).
 
     Raises:
         DataError: fewer than two photos judged all trials.
@@ -99,7 +100,8 @@ def decide(tried: Sequence[Tried]) -> Verdict:
     best = max(range(len(tried)), key=values.__getitem__)
     front = [at for at, value in enumerate(values) if not any(_dominates(other, value) for other in values)]
     alike = [at for at in front if _on_a_par(right[best] - right[at]) and _on_a_par(losses[at] - losses[best])]
-    return Verdict(right, losses, frozenset(front), min(alike, key=lambda at: tried[at].cost), best)
+    pick = best if fast_enough else min(alike, key=lambda at: tried[at].cost)
+    return Verdict(right, losses, frozenset(front), pick, best)
 
 
 def explain(tried: Sequence[Tried], verdict: Verdict) -> str:
