@@ -13,20 +13,24 @@ import sys
 import tempfile
 import time
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from edgetl.data import load_folder
 from edgetl.errors import DataError, EdgetlError, MissingExtraError, OptionError
 from edgetl.pipeline import BuildOptions
 from edgetl.pipeline.search import Budget, SearchOptions, search
 from edgetl.pipeline.search.choosing import Tried, decide, explain, promote
 from edgetl.pipeline.search.cluster import TRIAL_CPUS, connect
 from edgetl.pipeline.search.cost import Costs
+from edgetl.pipeline.search.records import Records
 from edgetl.pipeline.search.space import Recipe, Space
 from edgetl.pipeline.search.trial import Outcome
 from edgetl.targets import load_target
+from edgetl.workload import Workload
 
 BOARD = "rpi-zero2w"
 
@@ -168,6 +172,18 @@ def test_a_search_ends_with_the_pick_built(digits, backbones, tmp_path):
     assert result.built.bundle == tmp_path / "found.edgetl"
 
 
+def test_where_there_is_no_time_to_train_the_best_the_next_in_line_is_trained(digits, backbones, tmp_path):
+    options = options_of(("efficientnet-lite0", backbones[0]), tmp_path, input_sizes=(), epochs=(30,), time_s=120.0)
+    board = load_target(BOARD)
+    records = Records(tmp_path, load_folder(digits, cache=tmp_path), board, options.build)
+    accurate, small = Space(board, Budget(), options).backbones()
+    for recipe, right in ((accurate, 96), (small, 80), (replace(small, epochs=30), 90)):
+        records.keep(recipe, replace(tried("any", 1, right).outcome, workload=Workload(recipe.macs, 0, 0)))
+    report = search(digits, BOARD, options, output=tmp_path, bundle=False).report
+    assert [trial.epochs for trial in report.trials] == [0, 30, 0]
+    assert report.skipped == (f"{accurate.name}, 30 epochs: no time was left",)
+
+
 @pytest.mark.slow
 def test_candidates_that_fail_do_not_end_a_search(digits, backbones, tmp_path):
     broken = tmp_path / "broken.keras"
@@ -227,11 +243,18 @@ def ray(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_on_a_ray_cluster_a_search_finds_the_same_and_keeps_its_records_itself(digits, backbones, whole, ray, tmp_path):
+def test_on_a_ray_cluster_a_search_finds_the_same_also_after_it_was_killed(digits, backbones, whole, ray, tmp_path):
     options, secret = ray
+    process = start(digits, backbones, tmp_path, *options, **secret)
+    wait_for_trials(tmp_path, 1)
+    process.kill()
+    process.communicate()
+    before = kept_trials(tmp_path)
     found = finished(start(digits, backbones, tmp_path, *options, **secret))
     assert figures(found) == figures(whole)
-    assert len(kept_trials(tmp_path)) == len(whole["trials"])
+    after = kept_trials(tmp_path)
+    assert len(before) < len(after) == len(whole["trials"])
+    assert before.items() <= after.items()
 
 
 @pytest.mark.slow

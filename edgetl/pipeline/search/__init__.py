@@ -151,12 +151,21 @@ class _Course:
         lengths, training_until = self._options.lengths, TRAINING_UNTIL if self._options.build.pruning else 1.0
         for number, epochs in enumerate(lengths, start=1):
             until = SIZES_UNTIL + (training_until - SIZES_UNTIL) * number / len(lengths)
-            recipes = [replace(recipe, epochs=epochs) for recipe in promote(contenders)]
-            contenders = self._try(sorted(recipes, key=self._costs.expect), until) or contenders
+            contenders = self._train(contenders, epochs, until) or contenders
         trained = [one for one in contenders if one.recipe.epochs]
         has_to_be_pruned = self._options.build.pruning or all(one.excess for one in worthwhile)
         self._prune(trained or (worthwhile if has_to_be_pruned else []))
         self._require_some()
+
+    def _train(self, contenders: list[Tried], epochs: int, until: float) -> list[Tried]:
+        """The best of them for so many epochs; the next in line take the places of those that do not fit any more."""
+        line = [replace(recipe, epochs=epochs) for recipe in promote(contenders, 1.0)]
+        places, found = len(promote(contenders)), list[Tried]()
+        while line and len(found) < places:
+            free = places - len(found)
+            found += self._try(sorted(line[:free], key=self._costs.expect), until)
+            line = line[free:]
+        return found
 
     def _worthwhile(self, tried: list[Tried]) -> list[Tried]:
         """What is within the budget, or may be once it is pruned, where that was asked for or nothing else is left."""
