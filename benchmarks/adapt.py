@@ -1,4 +1,4 @@
-"""What to do when conditions change: teach some pictures of the new ones, and let `adapt` weigh the old ones down.
+"""What to do when conditions change: teach some pictures of the new ones, and let `adapt` count both alike.
 
     python -m benchmarks.adapt --data sessions/ [--data photos/] [--backbone NAME] [--seeds 5] [--json]
 
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from benchmarks.embedded import Photos, add_arguments, embed
 from benchmarks.novelty import stratified
@@ -34,8 +35,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     arguments = parser.parse_args()
     rows = []
-    for folder in arguments.data:
-        rows += compare(folder.name, sessions(folder, arguments.backbone, arguments.weights), arguments.seeds)
+    with threadpool_limits(1, "blas"):
+        for folder in arguments.data:
+            rows += compare(folder.name, sessions(folder, arguments.backbone, arguments.weights), arguments.seeds)
     result = {"backbone": arguments.backbone, "seeds": arguments.seeds, "rows": rows}
     print(json.dumps(result, indent=2) if arguments.json else table(result))
 
@@ -69,7 +71,7 @@ def trial(built: Selection, old: Photos, new: Photos, shots: int, seed: int) -> 
     statistics.add(rows, labels)
     solver, parameters, classes = built.solver, built.parameters, built.last_layer.labels
     adaptation = adapt(solver, parameters, statistics, rows, labels, classes, {})
-    weighing = Weighing.of(adaptation.halvings, rows, labels)
+    weighing = Weighing.of(rows, labels, adaptation.halvings, adaptation.spanned)
     alone = Statistics()
     alone.add(rows, labels)
     layers = {

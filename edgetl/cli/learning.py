@@ -186,10 +186,11 @@ def rename(bundle: Path, old: str, new: str, state: Optional[Path], as_json: boo
 @_verb
 @guard_option("everything keeps its weight")
 def adapt(bundle: Path, guard: Optional[float], state: Optional[Path], as_json: bool) -> None:
-    """Let what BUNDLE was shipped with weigh less, where that serves the pictures taught here better.
+    """Let the classes of BUNDLE hold under old and new conditions alike, where that serves the pictures taught here.
 
-    For conditions that have changed: teach some pictures of each class as they look now first. edgetl undo brings
-    everything back. An adaptation stays on its device.
+    For conditions that have changed: teach some pictures of each class as they look now first. Where giving the old
+    conditions up serves these much better, what was shipped weighs less instead. edgetl undo brings everything back.
+    An adaptation stays on its device.
     """
     with open_learner(bundle, state) as learner:
         step = learner.adapt(guard)
@@ -284,8 +285,9 @@ def _tell_status(found: Mapping[str, Any]) -> None:
         f"{found['bundle']}, {found['steps']} steps, {found['pending']} pictures pending{forgotten}\n"
         f"{found['state']}: {found['size_bytes'] / 1e6:.1f} MB{'' if found['writable'] else ', read-only'}"
     )
-    if found["halvings"]:
-        click.echo(f"adapted: what was shipped counts {_weights(found['halvings'])}")
+    spanned, halvings = found.get("spanned", ()), found["halvings"]
+    if spanned or halvings:
+        click.echo(f"adapted: {_adapted(spanned, halvings)}")
     _tell_drift(found["drift"])
 
 
@@ -319,17 +321,20 @@ def _taught_line(told: Mapping[str, Any]) -> str:
 def _adapted_line(found: Adaptation) -> str:
     if not found.helps:
         return (
-            f"nothing was changed: on {found.pictures} pictures taught here, no other weights are clearly better "
-            f"than those in effect ({found.before:.1%}, each left out in turn)"
+            f"nothing was changed: on {found.pictures} pictures taught here, nothing serves clearly better "
+            f"than what is in effect ({found.before:.1%}, each left out in turn)"
         )
     return (
         f"on {found.pictures} pictures taught here, each left out in turn: {found.before:.1%} -> {found.after:.1%}\n"
-        f"what was shipped now counts: {_weights(found.halvings) or 'in full again'}"
+        f"{_adapted(found.spanned, found.halvings)}"
     )
 
 
-def _weights(halvings: Mapping[str, int]) -> str:
-    return ", ".join(f"1/{2**count} for {label}" for label, count in halvings.items() if count)
+def _adapted(spanned: Sequence[str], halvings: Mapping[str, int]) -> str:
+    weights = ", ".join(f"1/{2**count} for {label}" for label, count in halvings.items() if count)
+    parts = [f"old and new conditions count alike for {', '.join(spanned)}"] if spanned else []
+    parts += [f"what was shipped counts {weights}"] if weights else []
+    return "; ".join(parts) or "what was shipped counts in full again"
 
 
 def _tell_drift(drift: Mapping[str, Any]) -> None:
@@ -357,8 +362,14 @@ def _tell_effect(told: dict[str, Any]) -> None:
 def _row(entry: Any) -> list[Any]:
     label = f"{entry.former} -> {entry.label}" if entry.former else entry.label
     now = entry.now if entry.now != entry.label else None
-    about = f"1/{2**entry.subject}" if entry.kind == "adapt" else entry.subject
+    about = _weight(entry.subject) if entry.kind == "adapt" else entry.subject
     return [entry.id, entry.step, entry.kind, label, about, entry.state, now, entry.time, entry.source]
+
+
+def _weight(subject: int) -> str:
+    from edgetl.runtime.contents import SPANNED
+
+    return "both" if subject == SPANNED else f"1/{2**subject}"
 
 
 def _cell(value: Any) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,26 +16,31 @@ from edgetl.learners.moments import Directions, Moments
 from edgetl.learners.novelty import SHRINKAGE
 from edgetl.learners.relearning import weights_of
 from edgetl.learners.statistics import Statistics
-from edgetl.learners.weighing import with_points
+from edgetl.learners.weighing import between, spanning, with_points
 
-HALVINGS = tuple(range(9))
+HALVINGS = tuple(range(1, 9))
 """How often the counts of what was shipped may be halved."""
+
+WORTH_THE_OLD = 0.1
+"""So much more accuracy under the new conditions, 0 to 1, is worth giving the old ones up."""
 
 
 @dataclass(frozen=True)
 class Adaptation:
-    """What leave-one-out on the taught pictures chose.
+    """What leave-one-out on the taught pictures chose; see `Weighing` for what it means.
 
     Attributes:
         halvings: by class, how often the count of its shipped embeddings is halved; 0 where it keeps its weight.
-        before: accuracy, 0 to 1, on the taught pictures with the weights in effect, each judged by a layer that
+        spanned: the classes that are to hold under old and new conditions alike; none of them is halved.
+        before: accuracy, 0 to 1, on the taught pictures with what is in effect, each judged by a layer that
             has not seen it; all classes count the same.
-        after: the same with the weights that were chosen.
+        after: the same with what was chosen.
         pictures: how many taught pictures that rests on.
         helps: whether the choice is another one than what is in effect.
     """
 
     halvings: dict[str, int]
+    spanned: tuple[str, ...]
     before: float
     after: float
     pictures: int
@@ -49,15 +54,17 @@ def adapt(
     rows: NDArray[np.int16],
     labels: Sequence[str],
     classes: Sequence[str],
-    current: Mapping[str, int],
+    halvings: Mapping[str, int],
+    spanned: Collection[str] = (),
 ) -> Adaptation:
-    """Choose how much what was shipped of each class should weigh beside what was taught of it.
+    """Choose how what was shipped of each class should count beside what was taught of it.
 
-    All classes of which something was taught get the same weight. Of the weights that leave-one-out cannot tell from
-    the one with the least log-loss (within a standard error of the difference: Breiman et al., CART, 1984), the
-    largest is taken, for it costs the old conditions least; where that is not clearly better than full weight, and
-    more often right, full weight it is. So the same pictures always lead to the same choice, whatever was chosen
-    before. A weight for each class follows a few pictures too closely: it did harm where nothing had changed.
+    All classes of which something was taught are treated alike: a choice for each follows a few pictures too closely
+    and did harm where nothing had changed. They are spanned where leave-one-out finds that more often right, and
+    surer by more than a standard error of the difference in log-loss (Breiman et al., CART, 1984); it costs the old
+    conditions next to nothing. Halving does: it is taken only where it is more often right by `WORTH_THE_OLD` and
+    surer by two standard errors, and then the weakest that leave-one-out cannot tell from the one with the least
+    log-loss. So the same pictures always lead to the same choice, whatever was chosen before.
 
     Args:
         solver: name of the solver of the last layer, whose parameters are `parameters`.
@@ -65,29 +72,35 @@ def adapt(
         rows: (n, d) the taught embeddings, on the grid.
         labels: their n labels.
         classes: those that compete.
-        current: the halvings in effect.
+        halvings, spanned: what is in effect.
 
     Raises:
         LearningError: nothing was taught of a class that was shipped.
     """
     trial = HeldOut(solver, parameters, statistics, rows, labels, classes)
-    if not trial.movable:
+    movable = trial.movable
+    if not movable:
         raise LearningError("nothing was taught of a shipped class; teach some of its pictures as they look now first")
-    now = trial.judge({label: current.get(label, 0) for label in trial.movable})
-    tried = [trial.judge(dict.fromkeys(trial.movable, count)) for count in HALVINGS]
-    best = min(tried, key=lambda judged: judged.loss)
-    good = next(judged for judged in tried if best.steps_below(judged) <= _ON_A_PAR)
-    is_better = good.accuracy > tried[0].accuracy and good.steps_below(tried[0]) > _CLEARLY
-    chosen = good if is_better else tried[0]
-    helps = chosen.halvings != now.halvings
-    return Adaptation(chosen.halvings, now.accuracy, chosen.accuracy, len(rows), helps)
+    now = trial.judge({label: halvings.get(label, 0) for label in movable}, set(spanned) & set(movable))
+    whole = trial.judge(dict.fromkeys(movable, 0))
+    spanned_all = trial.judge(dict.fromkeys(movable, 0), set(movable))
+    chosen = spanned_all if spanned_all.is_better(whole, _ON_A_PAR) else whole
+    halved = [trial.judge(dict.fromkeys(movable, count)) for count in HALVINGS]
+    best = min(halved, key=lambda judged: judged.loss)
+    weakest = next(judged for judged in halved if best.steps_below(judged) <= _ON_A_PAR)
+    if all(weakest.is_better(other, _CLEARLY, WORTH_THE_OLD) for other in (whole, spanned_all)):
+        chosen = weakest
+    helps = (chosen.halvings, chosen.spanned) != (now.halvings, now.spanned)
+    held = tuple(label for label in movable if label in chosen.spanned)
+    return Adaptation(chosen.halvings, held, now.accuracy, chosen.accuracy, len(rows), helps)
 
 
 @dataclass(frozen=True)
 class Judged:
-    """What some weights reached on pictures left out."""
+    """What a choice reached on pictures left out."""
 
     halvings: dict[str, int]
+    spanned: set[str]
     losses: NDArray[np.float64]
     """(n,) log-losses, weighted so that their sum gives each class the same weight."""
     accuracy: float
@@ -98,10 +111,14 @@ class Judged:
         return float(self.losses.sum())
 
     def steps_below(self, other: Judged) -> float:
-        """How many of its standard errors the difference of the losses lies below that of other weights."""
+        """How many of its standard errors the difference of the losses lies below that of another choice."""
         differences = other.losses - self.losses
         error = float(np.sqrt(len(differences)) * differences.std())
         return float(differences.sum()) / error if error > 0 else 0.0
+
+    def is_better(self, other: Judged, steps: float, by: float = 0.0) -> bool:
+        """Whether it is more often right, by more than so much, and surer by more than so many standard errors."""
+        return self.accuracy > other.accuracy + by and self.steps_below(other) > steps
 
 
 class HeldOut:
@@ -141,14 +158,15 @@ class HeldOut:
         both = np.flatnonzero(self._shipped.any(axis=1) & self._taught.any(axis=1))
         return [self._classes[slot] for slot in both]
 
-    def judge(self, halvings: Mapping[str, int]) -> Judged:
-        """What these weights reach."""
-        scores = self._scores(np.array([0.5 ** halvings.get(label, 0) for label in self._classes]))
+    def judge(self, halvings: Mapping[str, int], spanned: Collection[str] = ()) -> Judged:
+        """What such a choice reaches."""
+        weights = np.array([0.5 ** halvings.get(label, 0) for label in self._classes])
+        scores = self._scores(weights, np.array([label in spanned for label in self._classes]))
         losses = class_weights(self._y) * log_losses(scores, self._y, fit_temperature(scores, self._y))
         hits = class_weights(self._y) @ (scores.argmax(axis=1) == self._y)
-        return Judged(dict(halvings), losses, float(hits))
+        return Judged(dict(halvings), set(spanned), losses, float(hits))
 
-    def _scores(self, weights: NDArray[np.float64]) -> Floats:
+    def _scores(self, weights: NDArray[np.float64], spanned: NDArray[np.bool_]) -> Floats:
         """(n, K) the scores of each picture, by layers in which the shipped embeddings have these weights (K,)."""
         scores = np.empty((len(self._rows), len(self._classes)), dtype=np.float32)
         for fold in np.unique(self._folds):
@@ -158,29 +176,44 @@ class HeldOut:
             weighed = np.where(taught.any(axis=1), weights, 1.0)
             shares = self._shipped * weighed[:, None] + taught
             known = np.flatnonzero(shares.any(axis=1))
-            layer = weights_of(self._solver, self._mixed(shares[known]), self._parameters)
+            points = self._with_differences(taught, weights, spanned)
+            layer = weights_of(self._solver, _mixed(points, shares[known]), self._parameters)
             found = self._rows[left_out] @ layer[0] + layer[1]
             scores[left_out] = found.min(axis=1, keepdims=True)
             scores[np.ix_(left_out, known)] = found
         return scores
 
-    def _mixed(self, shares: NDArray[np.float64]) -> Directions:
-        """Directions of classes whose means are mixtures of the points, by shares (K, p)."""
-        counts = shares.sum(axis=1)
-        mixture = shares / counts[:, None]
-        mixed = replace(
-            self._points,
-            counts=counts,
-            means=mixture @ self._points.means,
-            vectors=self._points.vectors @ mixture.T,
-            products=mixture @ self._points.products @ mixture.T,
-        )
-        return mixed.seen_from(np.ones(len(counts)))
+    def _with_differences(
+        self, taught: NDArray[np.float64], weights: NDArray[np.float64], spanned: NDArray[np.bool_]
+    ) -> Directions:
+        """The points, in whose covariance what was taught of a class differs from what was shipped of it."""
+        both = np.flatnonzero(self._shipped.any(axis=1) & taught.any(axis=1))
+        if not len(both):
+            return self._points
+        shipped, pictures = self._shipped[both].sum(axis=1), taught[both].sum(axis=1)
+        differences = taught[both] / pictures[:, None] - self._shipped[both] / shipped[:, None]
+        halved = between(weights[both] * shipped, pictures)
+        amounts = np.where(spanned[both], spanning(shipped, pictures), halved)
+        return self._points.with_scatter(differences, amounts)
 
 
 _FOLDS = 50
 _ON_A_PAR = 1.0
 _CLEARLY = 2.0
+
+
+def _mixed(points: Directions, shares: NDArray[np.float64]) -> Directions:
+    """Directions of classes whose means are mixtures of the points, by shares (K, p)."""
+    counts = shares.sum(axis=1)
+    mixture = shares / counts[:, None]
+    mixed = replace(
+        points,
+        counts=counts,
+        means=mixture @ points.means,
+        vectors=points.vectors @ mixture.T,
+        products=mixture @ points.products @ mixture.T,
+    )
+    return mixed.seen_from(np.ones(len(counts)))
 
 
 def _folds(y: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -149,6 +149,22 @@ class Directions:
             products=recentring @ self.products @ recentring.T,
         )
 
+    def with_scatter(self, mixtures: Array, amounts: Array) -> Directions:
+        """The same once `amounts` (c,), above 0, times d d' have joined the scatter.
+
+        Each d is a sum of class means; `mixtures` (c, K) say of which, and add up to 0 each. By Woodbury's identity
+        nothing is factored again. Ridge and noise stay as they are.
+        """
+        seen = self.products @ mixtures.T
+        inner = mixtures @ seen
+        inner.flat[:: len(inner) + 1] += 1 / (self.scale * amounts)
+        correction = np.linalg.solve(inner, seen.T)
+        return replace(
+            self,
+            vectors=self.vectors - (self.vectors @ mixtures.T) @ correction,
+            products=self.products - seen @ correction,
+        )
+
 
 _CAUTION = 4.0
 """What the oracle's shrinkage is multiplied by.

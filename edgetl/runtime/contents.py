@@ -8,6 +8,9 @@ TEACH, PROPOSE, ACCEPT = "teach", "propose", "accept"
 CORRECT, FORGET, FORGET_CLASS = "correct", "forget", "forget-class"
 RENAME, MERGE, ADAPT, RESET, UNDO = "rename", "merge", "adapt", "reset", "undo"
 
+SPANNED = -1
+"""The subject of an adaptation that lets a class hold under old and new conditions alike."""
+
 MOST_HALVINGS = 62
 """No row can take more off: what is left of a count stays above zero."""
 
@@ -22,7 +25,7 @@ class Row(NamedTuple):
     label: Optional[str] = None
     subject: Optional[int] = None
     """The picture (the id of the row that brought it); of an undo, the step that it takes back; of an adaptation, how
-    often the count of what was shipped of the class is halved."""
+    often the count of what was shipped of the class is halved, or SPANNED."""
     former: Optional[str] = None
     """The label that a rename replaces."""
     origin: Optional[str] = None
@@ -35,7 +38,7 @@ class Contents:
     `shipped` gives for each class of the bundle the label it has now, None where it was forgotten; `pictures`
     the label of every picture in effect, by id; `pending` those that the guard refused and that wait; `origins`
     where the merged ones came from, also of those that were forgotten since, or shipped; `adapted` how often the
-    count of what was shipped is halved, for those classes of the bundle where it is.
+    count of what was shipped is halved, or SPANNED, for those classes of the bundle that an adaptation changed.
     Every row is taken in whatever it says, so that a journal can always be read to its end.
     """
 
@@ -64,10 +67,20 @@ class Contents:
         return not self.pictures and all(old == new for old, new in self.shipped.items())
 
     @property
-    def halvings(self) -> Dict[str, int]:
+    def adaptations(self) -> Dict[str, int]:
         """`adapted`, by the label that each class has now."""
-        named = {self.shipped[name]: count for name, count in self.adapted.items()}
-        return {label: count for label, count in named.items() if label is not None}
+        named = {self.shipped[name]: subject for name, subject in self.adapted.items()}
+        return {label: subject for label, subject in named.items() if label is not None}
+
+    @property
+    def halvings(self) -> Dict[str, int]:
+        """By label: how often the count of what was shipped is halved, where it is."""
+        return {label: subject for label, subject in self.adaptations.items() if subject != SPANNED}
+
+    @property
+    def spanned(self) -> Tuple[str, ...]:
+        """The labels of those classes that hold under old and new conditions alike."""
+        return tuple(label for label, subject in self.adaptations.items() if subject == SPANNED)
 
     @property
     def last_step(self) -> Optional[Row]:
@@ -160,11 +173,11 @@ class Contents:
             holder.update({picture: str(row.label) for picture, label in holder.items() if label == row.former})
 
     def _adapt(self, row: Row) -> None:
-        halvings = min(max(row.subject or 0, 0), MOST_HALVINGS)
+        subject = min(max(row.subject or 0, SPANNED), MOST_HALVINGS)
         for name, label in self.shipped.items():
             if label is not None and label == row.label:
-                self.adapted[name] = halvings
-        self.adapted = {name: count for name, count in self.adapted.items() if count}
+                self.adapted[name] = subject
+        self.adapted = {name: subject for name, subject in self.adapted.items() if subject}
 
     def _reset(self, row: Row) -> None:
         self._clear()

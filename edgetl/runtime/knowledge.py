@@ -140,7 +140,7 @@ class Knowledge:
         return relearn(self._shipped_layer, statistics, self._parameters, labels, weighing)
 
     def adapt(self, contents: Contents) -> Adaptation:
-        """How much what was shipped should weigh beside what was taught, by the newest pictures in effect.
+        """How what was shipped should count beside what was taught, by the newest pictures in effect.
 
         Raises LearningError where nothing was taught of a shipped class.
         """
@@ -149,8 +149,8 @@ class Knowledge:
         statistics = self.statistics(contents).copy()
         statistics.remove(self.rows(older), [contents.pictures[picture] for picture in older])
         labels = [contents.pictures[picture] for picture in newest]
-        layer, rows = self._shipped_layer, self.rows(newest)
-        return adapt(layer.solver, self._parameters, statistics, rows, labels, contents.labels, contents.halvings)
+        judged = statistics, self.rows(newest), labels, contents.labels
+        return adapt(self._shipped_layer.solver, self._parameters, *judged, contents.halvings, contents.spanned)
 
     def names(self, contents: Contents) -> Dict[str, str]:
         """What the statistics call each class of the bundle; one that was forgotten has a name of its own."""
@@ -168,13 +168,15 @@ class Knowledge:
         return Usual.of(layer, rest, self._parameters, grid)
 
     def _weighing(self, contents: Contents, without: Collection[int]) -> Optional[Weighing]:
-        halvings = contents.halvings
+        adapted = contents.adaptations
         labels = {
             picture: label
             for picture, label in contents.pictures.items()
-            if label in halvings and picture not in without
+            if label in adapted and picture not in without
         }
-        return Weighing.of(halvings, self.rows(list(labels)), list(labels.values())) if labels else None
+        if not labels:
+            return None
+        return Weighing.of(self.rows(list(labels)), list(labels.values()), contents.halvings, contents.spanned)
 
     def _renamed(self, contents: Contents) -> Statistics:
         """Statistics whose shipped classes have the names that they have now."""

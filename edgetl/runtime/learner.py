@@ -18,7 +18,7 @@ from edgetl.learners import Drift, LastLayer, Statistics
 from edgetl.learners.drift import LEAST_PICTURES, UNKNOWN
 from edgetl.runtime import drafting
 from edgetl.runtime.classifier import Classifier
-from edgetl.runtime.contents import ACCEPT, ADAPT, PROPOSE, RESET, TEACH, UNDO, Contents
+from edgetl.runtime.contents import ACCEPT, ADAPT, PROPOSE, RESET, SPANNED, TEACH, UNDO, Contents
 from edgetl.runtime.following import FollowingClassifier, LayerInEffect
 from edgetl.runtime.guard import Effect, Guard
 from edgetl.runtime.journal import Draft
@@ -179,13 +179,15 @@ class Learner:
         return self._record(lambda contents: [Draft(RESET)])
 
     def adapt(self, guard: Optional[float] = None) -> Step:
-        """Lets what was shipped of the classes taught here weigh less, where that serves these pictures better.
+        """Lets the classes taught here hold under old and new conditions alike, where that serves these pictures.
 
-        For conditions that have changed: teach some pictures of each class as they look now, then adapt. The weight
-        is chosen by leave-one-out on the pictures in effect, the newest 600 of them; where it is in effect already,
-        nothing is recorded, and the step has no id. The statistics stay as they are, to the bit: only the solver
-        weighs them differently, so `undo` and `reset` bring everything back. An adaptation is about the place of
-        this device: it stays here, and goes with neither `merge` nor a patch.
+        For conditions that have changed: teach some pictures of each class as they look now, then adapt. What differs
+        between these and what was shipped then counts as a difference that tells no classes apart. Only where giving
+        the old conditions up serves much better, what was shipped weighs less instead. That is chosen by leave-one-out
+        on the pictures in effect, the newest 600 of them; where it is in effect already, nothing is recorded, and the
+        step has no id. The statistics stay as they are, to the bit: only the solver sees them differently, so `undo`
+        and `reset` bring everything back. An adaptation is about the place of this device: it stays here, and goes
+        with neither `merge` nor a patch.
 
         With `guard`, it is refused where it would cost the known classes too much as they were shipped.
         Raises LearningError where nothing was taught of a shipped class.
@@ -195,10 +197,11 @@ class Learner:
             found = self._state.knowledge.adapt(contents)
             if not found.helps:
                 return Step(0, ADAPT, None, (), adaptation=found)
+            chosen = {**found.halvings, **dict.fromkeys(found.spanned, SPANNED)}
             drafts = [
-                Draft(ADAPT, label, subject=count)
-                for label, count in found.halvings.items()
-                if count != contents.halvings.get(label, 0)
+                Draft(ADAPT, label, subject=subject)
+                for label, subject in chosen.items()
+                if subject != contents.adaptations.get(label, 0)
             ]
             return self._record(lambda contents: drafts, guard, adaptation=found)
 
@@ -229,6 +232,7 @@ class Learner:
                 size_bytes=self._state.journal.size_bytes(),
                 writable=self._state.journal.writable,
                 halvings=contents.halvings,
+                spanned=contents.spanned,
                 drift=self.drift(),
             )
 
@@ -324,7 +328,7 @@ class Learner:
             contents = self._state.contents()
             if frozen:
                 return pack_frozen(Path(path), self._bundle, self.last_layer())
-            if contents.halvings:
+            if contents.adapted:
                 raise LearningError(
                     "an adaptation does not go into a bundle; undo it first, or export --format tflite, "
                     "or a patch, and adapt again where that is merged"

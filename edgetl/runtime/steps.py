@@ -94,11 +94,13 @@ class Status:
     writable: bool
     halvings: Dict[str, int]
     """By label: how often an adaptation halves the count of what was shipped, where it does."""
+    spanned: Tuple[str, ...]
+    """The labels of those classes that an adaptation lets hold under old and new conditions alike."""
     drift: Drift
 
     def to_dict(self) -> Dict[str, Any]:
         """As JSON takes it."""
-        listed = {"labels": list(self.labels), "forgotten_classes": list(self.forgotten_classes)}
+        listed = {name: list(getattr(self, name)) for name in ("labels", "forgotten_classes", "spanned")}
         return {**vars(self), **listed, "drift": self.drift.to_dict()}
 
 

@@ -1,4 +1,4 @@
-"""What was shipped weighs less where that serves the taught pictures better, and only there; nothing is lost."""
+"""Old and new conditions hold alike where they can; the old ones are given up only where that serves far better."""
 
 from __future__ import annotations
 
@@ -10,16 +10,20 @@ import pytest
 from edgetl.errors import LearningError
 from edgetl.learners import SOLVERS, LastLayer, Statistics, Weighing, adapt, choose, relearn
 from edgetl.learners.moments import Moments
-from tests.learners.conftest import name
+from tests.learners.conftest import make_world, name
 
 COUNTS = dict.fromkeys(range(4), 30)
 TAUGHT = dict.fromkeys(range(4), 6)
 
 
-@pytest.fixture
-def built(world):
+def build(world):
     rows, labels = world.taught(COUNTS, 0)
     return choose(rows, labels, np.arange(len(labels)) % 4)
+
+
+@pytest.fixture
+def built(world):
+    return build(world)
 
 
 @pytest.fixture
@@ -28,10 +32,24 @@ def elsewhere(world):
     return replace(world, means=np.roll(world.means, 1, axis=0))
 
 
-def chosen(built, rows, labels, current=None):
+@pytest.fixture
+def close():
+    """Classes that are harder to tell apart."""
+    return make_world(classes=6, d=48, apart=0.25)
+
+
+@pytest.fixture
+def moved(close):
+    """The same classes in another place: each has changed to a degree of its own, along what was quiet before."""
+    quietest = np.linalg.svd(close.mixing)[2][-1]
+    return replace(close, means=close.means + np.outer([2, -2, 1, -1, 2, 0], quietest))
+
+
+def chosen(built, rows, labels, halvings=None, spanned=()):
     statistics = built.statistics.copy()
     statistics.add(rows, labels)
-    found = adapt("discriminant", {"shrinkage": 0.35}, statistics, rows, labels, statistics.labels, current or {})
+    asked = statistics, rows, labels, statistics.labels
+    found = adapt("discriminant", {"shrinkage": 0.35}, *asked, halvings or {}, spanned)
     return statistics, found
 
 
@@ -45,10 +63,32 @@ def test_it_weighs_old_conditions_down_where_everything_has_changed(built, elsew
     statistics, found = chosen(built, rows, labels)
     assert found.helps
     assert found.after > found.before
-    weighing = Weighing.of(found.halvings, rows, labels)
+    assert not found.spanned
+    weighing = Weighing.of(rows, labels, found.halvings)
     plain = relearn(built.last_layer, statistics, {"shrinkage": 0.35})
     adapted = relearn(built.last_layer, statistics, {"shrinkage": 0.35}, weighing=weighing)
     assert accuracy(adapted, elsewhere) > accuracy(plain, elsewhere)
+
+
+def test_it_holds_under_both_conditions_where_it_can(close, moved):
+    built = build(close)
+    rows, labels = moved.taught(dict.fromkeys(range(4), 3), 5)
+    statistics, found = chosen(built, rows, labels)
+    assert found.spanned == statistics.labels
+    assert set(found.halvings.values()) == {0}
+    weighing = Weighing.of(rows, labels, found.halvings, found.spanned)
+    plain = relearn(built.last_layer, statistics, {"shrinkage": 0.35})
+    adapted = relearn(built.last_layer, statistics, {"shrinkage": 0.35}, weighing=weighing)
+    assert accuracy(adapted, moved) > accuracy(plain, moved) + 0.05
+    assert accuracy(adapted, close) > accuracy(plain, close) - 0.02
+
+
+def test_what_spans_both_conditions_already_is_not_chosen_anew(close, moved):
+    built = build(close)
+    rows, labels = moved.taught(dict.fromkeys(range(4), 3), 5)
+    statistics, found = chosen(built, rows, labels)
+    _, again = chosen(built, rows, labels, spanned=statistics.labels)
+    assert (again.helps, again.before, again.spanned) == (False, found.after, found.spanned)
 
 
 def test_it_leaves_everything_as_it_is_where_nothing_has_changed(built, world):
@@ -61,7 +101,7 @@ def test_it_leaves_everything_as_it_is_where_nothing_has_changed(built, world):
 
 def test_it_goes_back_to_full_weight_where_the_old_conditions_are_back(built, world):
     rows, labels = world.taught(TAUGHT, 5)
-    _, found = chosen(built, rows, labels, current={name(c): 8 for c in COUNTS})
+    _, found = chosen(built, rows, labels, halvings={name(c): 8 for c in COUNTS})
     assert found.helps
     assert set(found.halvings.values()) == {0}
 
@@ -95,7 +135,7 @@ class TestWeighing:
     def test_in_full_it_changes_nothing(self, built, elsewhere):
         rows, labels = elsewhere.taught(TAUGHT, 5)
         statistics, _ = chosen(built, rows, labels)
-        plain, weighed = Moments.of(statistics), Weighing.of({}, rows, labels).moments(statistics)
+        plain, weighed = Moments.of(statistics), Weighing.of(rows, labels, {}).moments(statistics)
         assert np.array_equal(plain.means, weighed.means)
         assert np.array_equal(plain.scatter, weighed.scatter)
         assert plain.freedom == weighed.freedom
@@ -108,7 +148,7 @@ class TestWeighing:
         single.add(np.concatenate([once, rows]), once_labels + labels)
         double.add(np.concatenate([once, once, rows]), once_labels * 2 + labels)
         wanted = Moments.of(single)
-        found = Weighing.of(dict.fromkeys(double.labels, 1), rows, labels).moments(double)
+        found = Weighing.of(rows, labels, dict.fromkeys(double.labels, 1)).moments(double)
         assert found.counts == pytest.approx(wanted.counts)
         assert found.means == pytest.approx(wanted.means)
         extra = Statistics()
@@ -120,12 +160,27 @@ class TestWeighing:
         rows, labels = elsewhere.taught(TAUGHT, 5)
         statistics, found = chosen(built, rows, labels)
         before = statistics.to_bytes()
-        Weighing.of(found.halvings, rows, labels).moments(statistics)
+        Weighing.of(rows, labels, found.halvings, found.spanned).moments(statistics)
         assert statistics.to_bytes() == before
 
     def test_a_class_that_was_not_taught_keeps_its_weight(self, built, elsewhere):
         rows, labels = elsewhere.taught({0: 6}, 5)
         statistics, _ = chosen(built, rows, labels)
         halvings = {name(c): 6 for c in COUNTS}
-        counts = Weighing.of(halvings, rows, labels).moments(statistics).counts
+        counts = Weighing.of(rows, labels, halvings).moments(statistics).counts
         assert counts.tolist() == [6 + 30 / 64, 30, 30, 30]
+
+    def test_spanning_is_having_been_taught_as_much_as_was_shipped(self, world):
+        """The same pictures taught over and over: means and counts differ, the difference between them does not."""
+        rows, labels = world.taught({0: 12, 1: 12}, 1)
+        new, new_labels = world.taught({0: 4, 1: 4}, 2)
+        once, thrice = Statistics(), Statistics()
+        once.add(np.concatenate([rows, new]), labels + new_labels)
+        thrice.add(np.concatenate([rows, new, new, new]), labels + new_labels * 3)
+        found = Weighing.of(new, new_labels, {}, once.labels).moments(once)
+        twice_more = Statistics()
+        twice_more.add(np.concatenate([new, new]), new_labels * 2)
+        repeated = Moments.of(twice_more).scatter
+        assert found.scatter == pytest.approx(Moments.of(thrice).scatter - repeated, abs=1e-9)
+        assert np.array_equal(found.means, Moments.of(once).means)
+        assert np.array_equal(found.counts, Moments.of(once).counts)

@@ -10,7 +10,7 @@ import pytest
 from edgetl.bundle import open_bundle
 from edgetl.errors import LearningError
 from edgetl.runtime import Classifier, Learner
-from tests.runtime.learning import frame, shipped_statistics
+from tests.runtime.learning import MIXTURES, frame, shipped_statistics
 
 SWAPPED = {"red": "green", "green": "blue", "blue": "red"}
 """Everything has changed: each class looks as another one did."""
@@ -25,6 +25,12 @@ def learner(teachable: Path, tmp_path: Path):
 def teach_swapped(learner: Learner, count: int = 8) -> None:
     for label, look in SWAPPED.items():
         learner.teach_many([frame(look, seed) for seed in range(count)], label)
+
+
+def dark(label: str, seed: int) -> np.ndarray:
+    """A frame without much light; the sensor's noise stays as it is."""
+    noise = np.random.default_rng(seed).integers(0, 90, (32, 32, 3))
+    return (noise + 0.15 * 150 * np.array(MIXTURES[label])).astype(np.uint8)
 
 
 def answers(learner: Learner) -> list[dict[str, float]]:
@@ -42,6 +48,24 @@ def test_new_conditions_are_followed_and_undo_brings_everything_back(learner: Le
     learner.undo()
     assert answers(learner) == before
     assert np.array_equal(learner.last_layer().weights, layer.weights)
+
+
+def test_where_all_is_only_darker_old_and_new_conditions_hold_alike(learner: Learner) -> None:
+    for label in SWAPPED:
+        learner.teach_many([dark(label, seed) for seed in range(2)], label)
+    step = learner.adapt(guard=1.0)
+    assert step.accepted
+    assert set(step.adaptation.spanned) == set(SWAPPED)
+    for look in (frame, dark):
+        assert [learner.classifier().predict(look(label, 99)).label for label in SWAPPED] == list(SWAPPED)
+    assert not learner.adapt().id
+    learner.rename("red", "crimson")
+    assert set(learner.status().spanned) == {"crimson", "green", "blue"}
+    assert learner.status().halvings == {}
+    assert "spanned" in learner.status().to_dict()
+    learner.undo()
+    learner.undo()
+    assert learner.status().spanned == ()
 
 
 def test_it_is_there_again_when_the_state_is_opened_again(learner: Learner, teachable: Path) -> None:
