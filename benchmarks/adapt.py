@@ -3,9 +3,10 @@
     python -m benchmarks.adapt --data sessions/ [--data photos/] [--backbone NAME] [--seeds 5] [--json]
 
 A folder with one folder for each session, each with `train/` and `test/`: a model is built on one session, then
-taught a few pictures of each class from another one, and asked about the test photos of both. "alone" is a model
-built from nothing but the taught pictures. A folder with `train/` and `test/` of its own is split in two instead:
-there nothing changes between the halves, and an adaptation can only do harm.
+taught a few pictures of each class from another one, and asked about the test photos of both. "new only" is adapted
+with the old conditions given up where that is better, "alone" a model built from nothing but the taught pictures.
+A folder with `train/` and `test/` of its own is split in two instead: there nothing changes between the halves, and
+an adaptation can only do harm.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.embedded import Photos, add_arguments, embed
 from benchmarks.novelty import stratified
-from edgetl.learners import LastLayer, Selection, Statistics, Weighing, adapt, choose, relearn
+from edgetl.learners import Adaptation, LastLayer, Selection, Statistics, Weighing, adapt, choose, relearn
 
 SHOTS = (2, 5, 10, 20)
-STAGES = ("as built", "taught", "adapted", "alone")
+STAGES = ("as built", "taught", "adapted", "new only", "alone")
 
 
 def main() -> None:
@@ -71,13 +72,14 @@ def trial(built: Selection, old: Photos, new: Photos, shots: int, seed: int) -> 
     statistics.add(rows, labels)
     solver, parameters, classes = built.solver, built.parameters, built.last_layer.labels
     adaptation = adapt(solver, parameters, statistics, rows, labels, classes, {})
-    weighing = Weighing.of(rows, labels, adaptation.halvings, adaptation.spanned)
+    leaving = adapt(solver, parameters, statistics, rows, labels, classes, {}, leave_old=True)
     alone = Statistics()
     alone.add(rows, labels)
     layers = {
         "as built": built.last_layer,
         "taught": relearn(built.last_layer, statistics, parameters),
-        "adapted": relearn(built.last_layer, statistics, parameters, weighing=weighing),
+        "adapted": adapted(built, statistics, rows, labels, adaptation),
+        "new only": adapted(built, statistics, rows, labels, leaving),
         "alone": relearn(built.last_layer, alone, parameters),
     }
     return {
@@ -85,6 +87,13 @@ def trial(built: Selection, old: Photos, new: Photos, shots: int, seed: int) -> 
         "old": {stage: accuracy(layer, old) for stage, layer in layers.items()},
         "chosen": adaptation.helps,
     }
+
+
+def adapted(
+    built: Selection, statistics: Statistics, rows: np.ndarray, labels: list[str], adaptation: Adaptation
+) -> LastLayer:
+    weighing = Weighing.of(rows, labels, adaptation.halvings, adaptation.spanned)
+    return relearn(built.last_layer, statistics, built.parameters, weighing=weighing)
 
 
 def draw(photos: Photos, shots: int, seed: int) -> tuple[np.ndarray, list[str]]:

@@ -185,15 +185,16 @@ def rename(bundle: Path, old: str, new: str, state: Optional[Path], as_json: boo
 
 @_verb
 @guard_option("everything keeps its weight")
-def adapt(bundle: Path, guard: Optional[float], state: Optional[Path], as_json: bool) -> None:
+@click.option("--leave-old", is_flag=True, help="Give the old conditions up where that is better at all: they do not return.")
+def adapt(bundle: Path, guard: Optional[float], leave_old: bool, state: Optional[Path], as_json: bool) -> None:
     """Let the classes of BUNDLE hold under old and new conditions alike, where that serves the pictures taught here.
 
-    For conditions that have changed: teach some pictures of each class as they look now first. Where giving the old
-    conditions up serves these much better, what was shipped weighs less instead. edgetl undo brings everything back.
-    An adaptation stays on its device.
+    For conditions that have changed: teach some pictures of each class as they look now first. Only where giving the
+    old conditions up serves these far better, what was shipped weighs less instead. edgetl undo brings everything
+    back. An adaptation stays on its device.
     """
     with open_learner(bundle, state) as learner:
-        step = learner.adapt(guard)
+        step = learner.adapt(guard, leave_old)
         _tell_step(learner, step, as_json, _adapted_line(step.adaptation))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +21,11 @@ from edgetl.learners.weighing import between, spanning, with_points
 HALVINGS = tuple(range(1, 9))
 """How often the counts of what was shipped may be halved."""
 
-WORTH_THE_OLD = 0.1
+WORTH_THE_OLD = 0.2
 """So much more accuracy under the new conditions, 0 to 1, is worth giving the old ones up."""
+
+LEAST_PICTURES = 4
+"""Taught of each class, on average, before leave-one-out may give the old conditions up; by fewer it errs too often."""
 
 
 @dataclass(frozen=True)
@@ -56,15 +59,16 @@ def adapt(
     classes: Sequence[str],
     halvings: Mapping[str, int],
     spanned: Collection[str] = (),
+    leave_old: bool = False,
 ) -> Adaptation:
     """Choose how what was shipped of each class should count beside what was taught of it.
 
     All classes of which something was taught are treated alike: a choice for each follows a few pictures too closely
     and did harm where nothing had changed. They are spanned where leave-one-out finds that more often right, and
     surer by more than a standard error of the difference in log-loss (Breiman et al., CART, 1984); it costs the old
-    conditions next to nothing. Halving does: it is taken only where it is more often right by `WORTH_THE_OLD` and
-    surer by two standard errors, and then the weakest that leave-one-out cannot tell from the one with the least
-    log-loss. So the same pictures always lead to the same choice, whatever was chosen before.
+    conditions next to nothing. Halving does: of `LEAST_PICTURES` it is taken where it is more often right by
+    `WORTH_THE_OLD` and surer by two standard errors, and then the weakest that leave-one-out cannot tell from the one
+    with the least log-loss. So the same pictures always lead to the same choice, whatever was chosen before.
 
     Args:
         solver: name of the solver of the last layer, whose parameters are `parameters`.
@@ -73,6 +77,7 @@ def adapt(
         labels: their n labels.
         classes: those that compete.
         halvings, spanned: what is in effect.
+        leave_old: whether the old conditions are worth nothing any more.
 
     Raises:
         LearningError: nothing was taught of a class that was shipped.
@@ -85,11 +90,8 @@ def adapt(
     whole = trial.judge(dict.fromkeys(movable, 0))
     spanned_all = trial.judge(dict.fromkeys(movable, 0), set(movable))
     chosen = spanned_all if spanned_all.is_better(whole, _ON_A_PAR) else whole
-    halved = [trial.judge(dict.fromkeys(movable, count)) for count in HALVINGS]
-    best = min(halved, key=lambda judged: judged.loss)
-    weakest = next(judged for judged in halved if best.steps_below(judged) <= _ON_A_PAR)
-    if all(weakest.is_better(other, _CLEARLY, WORTH_THE_OLD) for other in (whole, spanned_all)):
-        chosen = weakest
+    if len(rows) >= LEAST_PICTURES * len(set(labels)):
+        chosen = _halved(trial, (whole, spanned_all), 0.0 if leave_old else WORTH_THE_OLD) or chosen
     helps = (chosen.halvings, chosen.spanned) != (now.halvings, now.spanned)
     held = tuple(label for label in movable if label in chosen.spanned)
     return Adaptation(chosen.halvings, held, now.accuracy, chosen.accuracy, len(rows), helps)
@@ -195,6 +197,14 @@ class HeldOut:
         halved = between(weights[both] * shipped, pictures)
         amounts = np.where(spanned[both], spanning(shipped, pictures), halved)
         return self._points.with_scatter(differences, amounts)
+
+
+def _halved(trial: HeldOut, others: Sequence[Judged], worth: float) -> Optional[Judged]:
+    """The least halving that gives what the old conditions are worth, where one does."""
+    halved = [trial.judge(dict.fromkeys(trial.movable, count)) for count in HALVINGS]
+    best = min(halved, key=lambda judged: judged.loss)
+    weakest = next(judged for judged in halved if best.steps_below(judged) <= _ON_A_PAR)
+    return weakest if all(weakest.is_better(other, _CLEARLY, worth) for other in others) else None
 
 
 _FOLDS = 50

@@ -139,7 +139,7 @@ class Knowledge:
         weighing = self._weighing(contents, without)
         return relearn(self._shipped_layer, statistics, self._parameters, labels, weighing)
 
-    def adapt(self, contents: Contents) -> Adaptation:
+    def adapt(self, contents: Contents, leave_old: bool) -> Adaptation:
         """How what was shipped should count beside what was taught, by the newest pictures in effect.
 
         Raises LearningError where nothing was taught of a shipped class.
@@ -150,7 +150,8 @@ class Knowledge:
         statistics.remove(self.rows(older), [contents.pictures[picture] for picture in older])
         labels = [contents.pictures[picture] for picture in newest]
         judged = statistics, self.rows(newest), labels, contents.labels
-        return adapt(self._shipped_layer.solver, self._parameters, *judged, contents.halvings, contents.spanned)
+        in_effect = contents.halvings, contents.spanned
+        return adapt(self._shipped_layer.solver, self._parameters, *judged, *in_effect, leave_old)
 
     def names(self, contents: Contents) -> Dict[str, str]:
         """What the statistics call each class of the bundle; one that was forgotten has a name of its own."""

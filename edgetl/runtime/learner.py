@@ -178,12 +178,13 @@ class Learner:
         """Goes back to what was shipped. The history stays, and `undo` brings everything back."""
         return self._record(lambda contents: [Draft(RESET)])
 
-    def adapt(self, guard: Optional[float] = None) -> Step:
+    def adapt(self, guard: Optional[float] = None, leave_old: bool = False) -> Step:
         """Lets the classes taught here hold under old and new conditions alike, where that serves these pictures.
 
         For conditions that have changed: teach some pictures of each class as they look now, then adapt. What differs
         between these and what was shipped then counts as a difference that tells no classes apart. Only where giving
-        the old conditions up serves much better, what was shipped weighs less instead. That is chosen by leave-one-out
+        the old conditions up serves far better (with `leave_old`: better), what was shipped weighs less instead, if
+        there are four pictures of each class or more. That is chosen by leave-one-out
         on the pictures in effect, the newest 600 of them; where it is in effect already, nothing is recorded, and the
         step has no id. The statistics stay as they are, to the bit: only the solver sees them differently, so `undo`
         and `reset` bring everything back. An adaptation is about the place of this device: it stays here, and goes
@@ -194,7 +195,7 @@ class Learner:
         """
         with self._state.lock:
             contents = self._state.contents()
-            found = self._state.knowledge.adapt(contents)
+            found = self._state.knowledge.adapt(contents, leave_old)
             if not found.helps:
                 return Step(0, ADAPT, None, (), adaptation=found)
             chosen = {**found.halvings, **dict.fromkeys(found.spanned, SPANNED)}

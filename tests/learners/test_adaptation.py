@@ -83,6 +83,17 @@ def test_it_holds_under_both_conditions_where_it_can(close, moved):
     assert accuracy(adapted, close) > accuracy(plain, close) - 0.02
 
 
+def test_the_old_conditions_are_given_up_for_less_where_they_do_not_come_back(close, moved):
+    built = build(close)
+    rows, labels = moved.taught(dict.fromkeys(range(4), 4), 5)
+    statistics, found = chosen(built, rows, labels)
+    assert found.spanned
+    asked = "discriminant", {"shrinkage": 0.35}, statistics, rows, labels, statistics.labels
+    leaving = adapt(*asked, {}, leave_old=True)
+    assert not leaving.spanned
+    assert leaving.after > found.after
+
+
 def test_what_spans_both_conditions_already_is_not_chosen_anew(close, moved):
     built = build(close)
     rows, labels = moved.taught(dict.fromkeys(range(4), 3), 5)
