@@ -185,7 +185,7 @@ def rename(bundle: Path, old: str, new: str, state: Optional[Path], as_json: boo
 
 @_verb
 @guard_option("everything keeps its weight")
-@click.option("--leave-old", is_flag=True, help="Give the old conditions up where that is better at all: they do not return.")
+@click.option("--leave-old", is_flag=True, help="Give the old conditions up where that is better: they are gone.")
 def adapt(bundle: Path, guard: Optional[float], leave_old: bool, state: Optional[Path], as_json: bool) -> None:
     """Let the classes of BUNDLE hold under old and new conditions alike, where that serves the pictures taught here.
 
