@@ -172,16 +172,40 @@ def test_a_search_ends_with_the_pick_built(digits, backbones, tmp_path):
     assert result.built.bundle == tmp_path / "found.edgetl"
 
 
-def test_where_there_is_no_time_to_train_the_best_the_next_in_line_is_trained(digits, backbones, tmp_path):
-    options = options_of(("efficientnet-lite0", backbones[0]), tmp_path, input_sizes=(), epochs=(30,), time_s=120.0)
-    board = load_target(BOARD)
-    records = Records(tmp_path, load_folder(digits, cache=tmp_path), board, options.build)
-    accurate, small = Space(board, Budget(), options).backbones()
-    for recipe, right in ((accurate, 96), (small, 80), (replace(small, epochs=30), 90)):
-        records.keep(recipe, replace(tried("any", 1, right).outcome, workload=Workload(recipe.macs, 0, 0)))
-    report = search(digits, BOARD, options, output=tmp_path, bundle=False).report
-    assert [trial.epochs for trial in report.trials] == [0, 30, 0]
-    assert report.skipped == (f"{accurate.name}, 30 epochs: no time was left",)
+@pytest.fixture
+def remember(digits, backbones, tmp_path):
+    """Gives the board's own backbone and a small one, and searches among what is remembered of them alone."""
+
+    def start(rights, **options):
+        options = options_of(("efficientnet-lite0", backbones[0]), tmp_path, input_sizes=(), **options)
+        records = Records(tmp_path, load_folder(digits, cache=tmp_path), load_target(BOARD), options.build)
+        usual, small = Space(load_target(BOARD), Budget(), options).backbones()
+        for (is_usual, epochs, pruned), right in rights.items():
+            recipe = replace(usual if is_usual else small, epochs=epochs, pruned=pruned)
+            seconds = 1.0 if not epochs else 60.0 if is_usual else 20.0
+            work = Workload(round(recipe.macs * (1 - pruned)), 0, 0)
+            records.keep(recipe, replace(tried("any", 1, right).outcome, seconds=seconds, workload=work))
+        report = search(digits, BOARD, options, output=tmp_path, bundle=False).report
+        return {(trial.backbone == "efficientnet-lite0", trial.epochs, trial.pruned) for trial in report.trials}, report
+
+    return start
+
+
+def test_where_there_is_no_time_to_train_the_best_the_next_in_line_is_trained(remember):
+    rights = {(True, 0, 0.0): 96, (False, 0, 0.0): 80, (False, 30, 0.0): 90}
+    found, report = remember(rights, epochs=(30,), time_s=120.0)
+    assert found == set(rights)
+    assert report.skipped == ("efficientnet-lite0 at 224, 30 epochs: no time was left",)
+
+
+def test_what_a_build_would_train_without_a_search_is_trained_too(remember):
+    rights = {(True, 0, 0.0): 80, (False, 0, 0.0): 96, (True, 1, 0.0): 97, (False, 1, 0.0): 96}
+    assert remember(rights)[0] == set(rights)
+
+
+def test_where_there_is_no_time_to_prune_the_best_what_else_nothing_beats_is_pruned(remember):
+    rights = {(True, 0, 0.0): 90, (False, 0, 0.0): 80, (True, 1, 0.0): 98, (False, 1, 0.0): 97, (False, 1, 0.5): 97}
+    assert remember(rights, prune=(0.5,), time_s=200.0)[0] == set(rights)
 
 
 @pytest.mark.slow

@@ -21,7 +21,7 @@ from edgetl.pipeline import BuildResult, Progress, build
 from edgetl.pipeline.budget import Budget, Excess, require_known_latency
 from edgetl.pipeline.edgetpu import require_compiler
 from edgetl.pipeline.preflight import check_board, check_output, check_sources, checked_name, name_of
-from edgetl.pipeline.search.choosing import Tried, Verdict, decide, explain, promote, standard_error
+from edgetl.pipeline.search.choosing import Tried, Verdict, decide, explain, fronts, promote, standard_error
 from edgetl.pipeline.search.cluster import connect
 from edgetl.pipeline.search.cost import Costs
 from edgetl.pipeline.search.options import SearchOptions
@@ -35,6 +35,9 @@ __all__ = ["Budget", "SearchOptions", "SearchResult", "search"]
 
 BACKBONES_UNTIL, SIZES_UNTIL = 0.25, 0.4
 """Shares of the time after which no further backbone, and no further input size, is tried without training."""
+
+USUAL_UNTIL = 0.75
+"""The share after which what a build would train without a search is not begun any more."""
 
 TRAINING_UNTIL = 0.7
 """The share after which nothing more is trained where only pruned models can be picked."""
@@ -112,7 +115,7 @@ class _Course:
     def __init__(self, source: Path, board: Target, options: SearchOptions, progress: Optional[Progress]) -> None:
         self._board, self._options, self._progress = board, options, progress
         self._failed: list[str] = []
-        self._untried: list[Recipe] = []
+        self._untried: dict[Recipe, None] = {}
         self._excesses: dict[str, Excess] = {}
         self.tried: list[Tried] = []
         self._space = Space(board, options.budget, options)
@@ -141,21 +144,38 @@ class _Course:
     def _run(self) -> None:
         """Backbones, then input sizes of the better ones, then training of ever fewer, then pruning of the best.
 
-        Of equals the cheapest come first, so that a slow one does not take the time of many.
+        Of equals the cheapest come first, so that a slow one does not take the time of many. Before the others are
+        trained, what a build would train without a search is, whole and pruned: nothing that is worse is picked then.
         """
         backbones = self._try(self._backbones, BACKBONES_UNTIL)
         resized = [size for recipe in promote(backbones, BACKBONES_RESIZED) for size in self._space.other_sizes(recipe)]
         sizes = self._try(sorted(resized, key=lambda recipe: recipe.macs), SIZES_UNTIL)
         worthwhile = self._worthwhile(backbones + sizes)
         contenders = [one for one in worthwhile if self._options.is_length_fixed or not one.outcome.stays]
+        if self._train_the_usual(contenders):
+            worthwhile = [one for one in worthwhile if not self._is_usual(one)]
+            contenders = [one for one in contenders if not self._is_usual(one)]
         lengths, training_until = self._options.lengths, TRAINING_UNTIL if self._options.build.pruning else 1.0
+        begun = max(SIZES_UNTIL, self._spent / (self._options.time_s * self._runner.at_once))
         for number, epochs in enumerate(lengths, start=1):
-            until = SIZES_UNTIL + (training_until - SIZES_UNTIL) * number / len(lengths)
+            until = begun + (training_until - begun) * number / len(lengths)
             contenders = self._train(contenders, epochs, until) or contenders
         trained = [one for one in contenders if one.recipe.epochs]
         has_to_be_pruned = self._options.build.pruning or all(one.excess for one in worthwhile)
         self._prune(trained or (worthwhile if has_to_be_pruned else []))
         self._require_some()
+
+    def _train_the_usual(self, contenders: list[Tried]) -> list[Tried]:
+        """The board's own backbone at its size, for as long as anything is trained; nothing where there is no time."""
+        lengths = self._options.lengths[-1:]
+        usual = [replace(one.recipe, epochs=epochs) for one in contenders if self._is_usual(one) for epochs in lengths]
+        trained = self._try(usual, USUAL_UNTIL)
+        self._try([replace(one.recipe, pruned=share) for one in trained for share in self._options.shares], USUAL_UNTIL)
+        return trained
+
+    def _is_usual(self, one: Tried) -> bool:
+        first = self._backbones[0]
+        return first.backbone == self._board.backbone and one.recipe == first
 
     def _train(self, contenders: list[Tried], epochs: int, until: float) -> list[Tried]:
         """The best of them for so many epochs; the next in line take the places of those that do not fit any more."""
@@ -175,10 +195,10 @@ class _Course:
         return reachable if self._options.build.pruning else within or reachable
 
     def _prune(self, tried: list[Tried]) -> None:
-        """The best of them with fewer channels; where that still exceeds the budget, the next."""
-        for recipe in promote(tried, 1.0):
-            pruned = self._try([replace(recipe, pruned=share) for share in self._options.shares], 1.0)
-            if not pruned or any(one.excess is None for one in pruned):
+        """Those that nothing beats with fewer channels; where all of that exceeds the budget, the next."""
+        for front in fronts(tried):
+            recipes = [replace(recipe, pruned=share) for recipe in front for share in self._options.shares]
+            if any(one.excess is None for one in self._try(recipes, 1.0)):
                 return
 
     def report(self, verdict: Verdict) -> SearchReport:
@@ -210,7 +230,7 @@ class _Course:
                 found += self._finish(*under_way.popleft())
             expected = sum(self._costs.expect(one) for one in (recipe, *(begun for begun, _ in under_way)))
             if self._spent + expected > until * self._options.time_s * self._runner.at_once:
-                self._untried.append(recipe)
+                self._untried[recipe] = None
                 continue
             under_way.append((recipe, self._begin(recipe)))
         for begun in under_way:

@@ -63,20 +63,21 @@ class Verdict(NamedTuple):
 
 
 def promote(tried: Sequence[Tried], share: float = KEPT_SHARE) -> list[Recipe]:
-    """The best share of the trials, at least one.
+    """The best share of the trials, at least one: a fast candidate is not dropped for a slow one that is a little
+    better before training (Schmucker et al. 2021, arXiv 2106.12639)."""
+    return [recipe for front in fronts(tried) for recipe in front][: math.ceil(share * len(tried))]
 
-    Those come first that no other beats in accuracy and cost, the most accurate of them first, then those that only
-    the first ones beat, and so on (non-dominated sorting, Deb et al. 2002; for halving Schmucker et al. 2021, arXiv
-    2106.12639): a fast candidate is not dropped for a slow one that is a little better before training.
-    """
-    left = sorted(tried, key=lambda one: (-one.outcome.accuracy, one.cost, one.recipe.name))
-    wanted, chosen = math.ceil(share * len(left)), list[Tried]()
-    while left and len(chosen) < wanted:
+
+def fronts(tried: Sequence[Tried]) -> list[list[Recipe]]:
+    """First those that no other beats in accuracy and cost, the most accurate of them first, then those that only
+    the first ones beat, and so on (non-dominated sorting, Deb et al. 2002)."""
+    left, found = sorted(tried, key=lambda one: (-one.outcome.accuracy, one.cost, one.recipe.name)), []
+    while left:
         values = [(one.outcome.accuracy, -one.cost) for one in left]
         front = [one for one, value in zip(left, values) if not any(_dominates(other, value) for other in values)]
-        chosen += front
+        found.append([one.recipe for one in front])
         left = [one for one in left if one not in front]
-    return [one.recipe for one in chosen[:wanted]]
+    return found
 
 
 def decide(tried: Sequence[Tried], fast_enough: bool = False) -> Verdict:

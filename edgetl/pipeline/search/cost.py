@@ -36,15 +36,14 @@ class Costs:
         self._taken[kind] = self._taken.get(kind, 0.0) + seconds
 
     def _formula(self, recipe: Recipe) -> float:
-        passes = 1 + TRAINING_MACS * (recipe.epochs + _mending_epochs(recipe))
+        epochs = _mending_epochs(recipe) if recipe.pruned else recipe.epochs  # what is pruned was trained before
+        passes = 1 + TRAINING_MACS * epochs
         compilations = 1 + (recipe.epochs > 0) + (recipe.pruned > 0)
         return compilations * COMPILE_SECONDS + passes * self._photos * recipe.macs * SECONDS_PER_MAC
 
 
 def _mending_epochs(recipe: Recipe) -> float:
     """Epochs of the unpruned backbone that take as long as the rounds of pruning; the teacher takes a third more."""
-    if not recipe.pruned:
-        return 0.0
     pruning = PruningOptions(recipe.pruned)
     epochs = pruning.epochs * (pruning.rounds - 1) + pruning.last_epochs
     return epochs * (1 - recipe.pruned + 1 / 3)
