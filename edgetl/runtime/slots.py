@@ -197,7 +197,7 @@ class Slots:
         for path in (self.root / INCOMING).glob("*"):
             with contextlib.suppress(OSError):
                 if path.stat().st_mtime < time.time() - INCOMING_SECONDS:
-                    path.unlink()
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 @contextlib.contextmanager

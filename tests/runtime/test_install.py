@@ -115,10 +115,12 @@ class TestInstalling:
 
 
     def test_uploads_that_nobody_went_on_with_go(self, releases: Releases, root: Path) -> None:
-        (root / "incoming").mkdir(parents=True)
-        for name, days in (("fresh", 6), ("stale", 8)):
-            (root / "incoming" / name).write_bytes(b"part")
-            os.utime(root / "incoming" / name, (time.time() - days * 86400,) * 2)
+        (root / "incoming" / "folder").mkdir(parents=True)
+        for name, days in (("fresh", 6), ("stale", 8), ("folder/of a rollout", 8), ("folder", 8)):
+            path = root / "incoming" / name
+            if not path.is_dir():
+                path.write_bytes(b"part")
+            os.utime(path, (time.time() - days * 86400,) * 2)
         install(releases.first, root)
         assert [path.name for path in (root / "incoming").iterdir()] == ["fresh"]
 
