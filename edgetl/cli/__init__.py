@@ -52,6 +52,7 @@ _COMMANDS = {
     "merge": "edgetl.cli.learning",
     "prepare": "edgetl.cli.deployment",
     "deploy": "edgetl.cli.deployment",
+    "trim": "edgetl.cli.deployment",
     "rollback": "edgetl.cli.deployment",
     "pull": "edgetl.cli.deployment",
     "devices": "edgetl.cli.deployment",

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Optional
+from typing import IO, TYPE_CHECKING, Any, Callable, Optional
 
 import click
 
@@ -62,9 +62,9 @@ def deploy(
     open_bundle(bundle)  # one that is not whole is told of before a device is reached, or given anything
     if inventory is not None:
         require_no_single_device(
-            where=where, whole=whole, serves=serves, root=options.pop("root"), python=options.pop("python")
+            where=where, serves=serves, root=options.pop("root"), python=options.pop("python")
         )
-        rollout = Rollout(inventory, limit, waves, max_fail_percentage, check, fresh, allow_downgrade, **options)
+        rollout = Rollout(inventory, limit, waves, max_fail_percentage, check, fresh, allow_downgrade, whole, **options)
         return roll_out(bundle, rollout, as_json)
     require_fleet(limit=limit, waves=waves, max_fail_percentage=max_fail_percentage is not None, check=check)
     if not where:
@@ -90,6 +90,31 @@ def deploy(
         _tell_deployed(done)
     if any(outcome.fault for outcome in outcomes):
         raise SystemExit(FAILED)
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option(
+    "--status",
+    type=click.File("rb"),
+    required=True,
+    help="What `python -m edgetl.runtime status --json` says on the device; - for standard input.",
+)
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="A new or an empty folder.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of lines.")
+def trim(bundle: Path, status: IO[bytes], output: Path, as_json: bool) -> None:
+    """Write what a device lacks of BUNDLE into a folder, to be brought there by other means than edgetl deploy.
+
+    That is one file, or two; what is printed is the line that installs them on the device.
+    """
+    from edgetl.deployment import trim as trim_bundle
+
+    lacking = trim_bundle(bundle, status.read(), output)
+    if as_json:
+        return print_json(lacking.to_dict())
+    click.echo(f"{output}: {lacking.size_bytes / 1e3:,.0f} of {bundle.stat().st_size / 1e3:,.0f} kB; on the device:")
+    difference = f" --difference={lacking.difference.name}" if lacking.difference else ""
+    click.echo(f"python -m edgetl.runtime install {lacking.bundle.name}{difference}")
 
 
 @click.command()

@@ -58,7 +58,7 @@ def require_no_single_device(**given: Any) -> None:
     """Raise OptionError where what only one device takes was given beside an inventory."""
     if any(given.values()):
         raise OptionError(
-            "--inventory goes without HOST, --whole, --service, --root and --python; an inventory has its hosts, and "
+            "--inventory goes without HOST, --service, --root and --python; an inventory has its hosts, and "
             "edgetl_root and edgetl_python as their variables"
         )
 
@@ -80,7 +80,11 @@ def roll_out(bundle: Path, rollout: Rollout, as_json: bool) -> None:
 def _tell(reached: Sequence[Reached]) -> None:
     from edgetl.deployment.rollout import NOT_REACHED
 
-    print_table(["device", "state", "fault"], [[one.host, one.state, one.fault] for one in reached])
+    print_table(["device", "state", "sent kB", "fault"], [_row(one) for one in reached])
     counts = Counter(one.state for one in reached)
     stopped = ": the rollout stopped before" if counts[NOT_REACHED] else ""
     click.echo(", ".join(f"{count} {state}" for state, count in counts.items()) + stopped)
+
+
+def _row(one: Reached) -> list[str]:
+    return [one.host, one.state, f"{one.sent_bytes / 1e3:,.0f}" if one.sent_bytes else "", one.fault]

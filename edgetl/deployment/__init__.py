@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from edgetl.deployment.delivery import Deployed, deploy
 from edgetl.deployment.fleet import Outcome, deploy_each, slowest
+from edgetl.deployment.lacking import Lacking, trim
 from edgetl.deployment.lessons import teach
 from edgetl.deployment.measurement import bench
 from edgetl.deployment.retrieval import pull
@@ -13,6 +14,7 @@ from edgetl.deployment.transport import LocalTransport, Transport, connect
 
 __all__ = [
     "Deployed",
+    "Lacking",
     "LocalTransport",
     "Outcome",
     "Reached",
@@ -27,4 +29,5 @@ __all__ = [
     "roll_out",
     "slowest",
     "teach",
+    "trim",
 ]

@@ -9,7 +9,7 @@ from time import monotonic
 from typing import Any, Optional
 
 from edgetl.bundle import open_bundle
-from edgetl.deployment.lacking import remember, write_lacking
+from edgetl.deployment.lacking import Lacking, remember, write_lacking
 from edgetl.deployment.transport import Progress, Transport
 
 
@@ -53,9 +53,9 @@ def deploy(
     inventory = transport.tell("status")
     options = [name for name, wanted in {"--fresh": fresh, "--allow-downgrade": allow_downgrade}.items() if wanted]
     with tempfile.TemporaryDirectory(prefix="edgetl-") as folder:
-        files = (bundle, None) if whole else write_lacking(opened, inventory, Path(folder))
-        sent = [transport.send(path, inventory["root"], progress) for path in files if path is not None]
-        sent_bytes = sum(path.stat().st_size for path in files if path is not None)
+        lacking = Lacking(bundle) if whole else write_lacking(opened, inventory, Path(folder))
+        sent = [transport.send(path, inventory["root"], progress) for path in lacking.files]
+        sent_bytes = lacking.size_bytes
     if progress:
         progress(f"{transport.where}: proving", 0, 1)
     try:

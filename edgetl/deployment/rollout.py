@@ -14,11 +14,11 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Optional
 
-from edgetl.deployment.transport import Progress
+from edgetl.deployment.transport import TOO_OLD, Progress, is_too_old
 from edgetl.errors import DeviceError, MissingExtraError, OptionError
 
 UPDATED, UNCHANGED, OUTDATED = "updated", "unchanged", "outdated"
@@ -48,6 +48,8 @@ class Rollout:
     """Leave what was taught with the bundle that runs now."""
     allow_downgrade: bool = False
     """Take a signed bundle though it is older than what runs."""
+    whole: bool = False
+    """Send all of the bundle, also what a device has."""
     ssh_config: Optional[Path] = None
     """Stands for ~/.ssh/config."""
     accept_new_host_key: bool = False
@@ -70,6 +72,8 @@ class Reached:
     """UPDATED, UNCHANGED, OUTDATED, FAILED or NOT_REACHED."""
     fault: str = ""
     """Why it failed."""
+    sent_bytes: int = 0
+    """The size of what it was sent, where it is UPDATED: what it lacked of the bundle."""
 
     @property
     def is_well(self) -> bool:
@@ -96,11 +100,13 @@ def roll_out(bundle: Path, rollout: Rollout, progress: Optional[Progress] = None
     reached = {host: Reached(host) for host in hosts}
 
     def hear(event: Mapping[str, Any]) -> None:
-        host = event["host"]
-        if event.get("fault") is not None:
-            reached[host] = Reached(host, FAILED, event["fault"])
+        host, fault = event["host"], event.get("fault")
+        if fault is not None:
+            reached[host] = Reached(host, FAILED, TOO_OLD if is_too_old(fault) else fault)
         elif event.get("state"):
-            reached[host] = Reached(host, event["state"])
+            reached[host] = replace(reached[host], state=event["state"])
+        elif event.get("size_bytes"):
+            reached[host] = replace(reached[host], sent_bytes=event["size_bytes"])
         if progress:
             done = sum(one.state != NOT_REACHED for one in reached.values())
             progress("devices", done, len(reached))
@@ -177,6 +183,8 @@ def _command(bundle: Path, rollout: Rollout) -> list[str]:
         "edgetl_install_options": _given({"--fresh": rollout.fresh, "--allow-downgrade": rollout.allow_downgrade}),
         "edgetl_prepare_options": _given({"--accept-new-host-key": rollout.accept_new_host_key}),
     }
+    if rollout.whole:  # else as the inventory has it
+        variables["edgetl_whole"] = True
     if rollout.waves is not None:
         variables["edgetl_waves"] = list(rollout.waves)
     if rollout.max_fail_percentage is not None:

@@ -23,6 +23,8 @@ from edgetl.runtime.slots import INCOMING
 
 BLOCK_BYTES = 1 << 18
 
+TOO_OLD = "edgetl is older there than here; renew it: edgetl prepare HOST"
+
 Progress = Callable[[str, int, int], None]
 """Called with a step's name, how much of it is done, and how much there is."""
 
@@ -215,6 +217,11 @@ def connect(
     return SshTransport(where, root, python, ssh_config, accept_new_host_key, ask_password)
 
 
+def is_too_old(complaint: str) -> bool:
+    """Whether a device complains of a verb or an option that its edgetl does not have, as argparse words it."""
+    return "invalid choice" in complaint or "unrecognized arguments" in complaint
+
+
 def _blocks(content: bytes, start: int, step: str, progress: Optional[Progress]) -> Iterator[bytes]:
     for position in range(start, len(content), BLOCK_BYTES):
         if progress:
@@ -229,8 +236,8 @@ def _reason(answer: Answer) -> str:
     lines = answer.complaint.strip().splitlines() or [f"the command ended with code {answer.code}"]
     if lines[-1].startswith("edgetl: "):
         return lines[-1][len("edgetl: ") :]
-    if "invalid choice" in lines[-1] or "unrecognized arguments" in lines[-1]:  # as argparse has it
-        return "edgetl is older there than here; renew it: edgetl prepare HOST"
+    if is_too_old(lines[-1]):
+        return TOO_OLD
     if "No module named" in lines[-1] or answer.code == 127:
         return f"edgetl cannot run there ({lines[-1]}); install it: edgetl prepare HOST, or name its --python"
     return lines[-1]

@@ -13,7 +13,7 @@ from edgetl.runtime.installation import install
 from edgetl.runtime.slots import Slots
 from tests.cli.test_command_line import edgetl
 from tests.models import tiny_models
-from tests.runtime.installing import Releases, digest_of, releases, repacked
+from tests.runtime.installing import Releases, digest_of, on_device, releases, repacked
 from tests.runtime.learning import frame, jpeg
 
 __all__ = ["releases", "tiny_models"]
@@ -103,6 +103,7 @@ def test_signing_without_a_number_counts_the_seconds(releases: Releases, tmp_pat
         (["pull", "./device", "-o", "."], "is there already"),
         (["rollback", "two words"], "'two words' is no device"),
         (["sign", "nowhere.edgetl", "--key", "none"], "edgetl keys new NAME"),
+        (["trim", "nowhere.edgetl", "--status", "nowhere.json", "-o", "new"], "'nowhere.json': No such file"),
         (["keys", "new"], "give the new key a name"),
         (["keys", "list", "name"], "takes no name"),
         (["keys", "trust", "name"], "give the key and the device"),
@@ -114,6 +115,19 @@ def test_a_mistake_is_one_line_and_exit_code_2(arguments: list[str], complaint: 
     assert done.returncode == 2, done.stderr
     assert complaint in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_what_a_device_lacks_is_brought_to_it_by_hand(releases: Releases, device: str, tmp_path: Path) -> None:
+    install(releases.first, device)
+    (tmp_path / "status.json").write_text(on_device(Path(device), "status", "--json").stdout)
+    said = edgetl("trim", releases.second, "--status", tmp_path / "status.json", "-o", tmp_path / "carried")
+    assert said.returncode == 0, said.stderr
+    *_, command = said.stdout.splitlines()
+    assert command == "python -m edgetl.runtime install lacking.edgetl"
+    lacking = tmp_path / "carried" / "lacking.edgetl"
+    assert lacking.stat().st_size < 0.5 * releases.second.stat().st_size
+    assert on_device(Path(device), "install", lacking).returncode == 0
+    assert Slots(device).running.read_bytes() == releases.second.read_bytes()
 
 
 def test_several_devices_are_told_with_the_slowest(releases: Releases, tmp_path: Path) -> None:

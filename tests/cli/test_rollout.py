@@ -44,7 +44,8 @@ def test_what_became_of_each_device_is_told(releases: Releases, inventory: Path,
     assert summary == "1 failed"
     done = edgetl("deploy", releases.first, "--inventory", inventory, "--limit", "whole", "--json")
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == [{"host": "whole", "state": "updated", "fault": ""}]
+    size_bytes = releases.first.stat().st_size
+    assert json.loads(done.stdout) == [{"host": "whole", "state": "updated", "fault": "", "sent_bytes": size_bytes}]
     assert (tmp_path / "device/current").resolve().name == digest_of(releases.first)
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgetl.deployment import Deployed, LocalTransport, connect, deploy, deploy_each, slowest
-from edgetl.errors import BundleError, DeviceError
+from edgetl.deployment import Deployed, LocalTransport, connect, deploy, deploy_each, slowest, trim
+from edgetl.errors import BundleError, DeviceError, OptionError
 from edgetl.learners import Statistics, to_grid
 from edgetl.runtime.slots import Slots
 from tests.runtime.installing import Releases, digest_of, repacked, teach_running
@@ -104,6 +104,18 @@ def test_a_bundle_is_sent_whole_where_that_is_asked_for(releases: Releases, tmp_
         done = deploy(releases.first, transport, whole=True)
     assert done.sent_bytes == done.bundle_bytes
     assert not done.installed["changed"]
+
+
+@pytest.mark.parametrize("status", ["", "[]", '{"slots": 1}', '{"slots": [{"entries": {"model.tflite": 1}}]}', b"\xff"])
+def test_a_status_that_is_none_is_refused(status: str | bytes, releases: Releases, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="not what a device tells of itself"):
+        trim(releases.first, status, tmp_path / "new")
+
+
+def test_what_lies_in_a_folder_is_not_mixed_with_what_a_device_lacks(releases: Releases, tmp_path: Path) -> None:
+    trim(releases.first, '{"slots": []}', tmp_path / "carried")
+    with pytest.raises(OptionError, match="holds something already"):
+        trim(releases.first, '{"slots": []}', tmp_path / "carried")
 
 
 def test_a_device_that_fails_keeps_none_of_the_others_back(releases: Releases, tmp_path: Path) -> None:

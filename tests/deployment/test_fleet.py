@@ -16,12 +16,13 @@ from typing import Any
 
 import pytest
 
-from edgetl.deployment import Reached, Rollout, connect, pull, roll_out
+from edgetl.deployment import Reached, Rollout, connect, pull, roll_out, trim
 from edgetl.deployment.rollout import playbook_folder, program
 from edgetl.runtime import Learner
 from edgetl.runtime.installation import install
 from edgetl.runtime.slots import Slots
 from tests.deployment.server import Server, serving
+from tests.deployment.test_deploy import with_statistics
 from tests.emulation.tools import or_skip
 from tests.runtime.installing import Releases, digest_of, teach_running
 from tests.runtime.learning import frame
@@ -69,6 +70,10 @@ class Fleet:
         paths = [path for name in NAMES for path in self.root(name).rglob("*")]
         return {str(path): path.lstat().st_mtime for path in paths}
 
+    def incoming(self) -> list[Path]:
+        """What has been sent to the devices and lies there still."""
+        return [path for name in NAMES for path in (self.root(name) / "incoming").glob("*")]
+
     def with_silent(self) -> Path:
         """An inventory that also has the device "silent", the field's first, which refuses connections."""
         with socket.create_server(("127.0.0.1", 0)) as free:
@@ -97,6 +102,7 @@ def ansible_home() -> Iterator[None]:
     """A home of Ansible's own for what ssh keeps open to these servers, short as a socket's path must be."""
     with tempfile.TemporaryDirectory() as home, pytest.MonkeyPatch.context() as patch:
         patch.setenv("ANSIBLE_HOME", home)
+        patch.setenv("ANSIBLE_SSH_CONTROL_PATH_DIR", home)
         patch.setenv("ANSIBLE_TIMEOUT", "120")
         yield
 
@@ -147,10 +153,28 @@ def test_every_device_is_updated_and_a_second_time_none_is(fleet: Fleet, release
     reached = fleet.roll_out(releases.second)
     assert states(reached) == ["updated"] * 2
     assert fleet.running() == [digest_of(releases.second)] * 2
-    assert not any(list((fleet.root(name) / "incoming").iterdir()) for name in NAMES)
     recap = fleet.play("deploy.yml", releases.second).partition("PLAY RECAP")[2]
     for name in NAMES:
         assert re.search(rf"^{name} .* changed=0 .*unreachable=0 .*failed=0 ", recap, re.MULTILINE)
+
+
+def test_a_device_is_sent_what_it_lacks_unless_all_is_to_be_sent(
+    fleet: Fleet, releases: Releases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    first = with_statistics(releases.first, tmp_path / "first.edgetl", 500)
+    second = with_statistics(releases.second, tmp_path / "second.edgetl", 505)
+    inventory = tmp_path / "hosts.ini"
+    inventory.write_text(INVENTORY.replace("field-1", "field-1 edgetl_whole=true"))
+    trim(first, '{"slots": []}', tmp_path / "sent before")
+    install(first, fleet.root("canary-1"))
+    reached = fleet.roll_out(second, inventory=inventory)
+    assert 0 < reached["canary-1"].sent_bytes < 0.2 * second.stat().st_size
+    assert reached["field-1"].sent_bytes == second.stat().st_size
+    assert [Slots(fleet.root(name)).running.read_bytes() for name in NAMES] == [second.read_bytes()] * 2
+    assert not fleet.incoming()
+    assert not list((tmp_path / "temporary").glob("edgetl-*"))
 
 
 def test_a_bundle_that_fails_on_the_canaries_goes_no_further(fleet: Fleet, releases: Releases, tmp_path: Path) -> None:
@@ -158,6 +182,7 @@ def test_a_bundle_that_fails_on_the_canaries_goes_no_further(fleet: Fleet, relea
     assert states(reached) == ["failed", "not reached"]
     assert "label" in reached["canary-1"].fault
     assert fleet.running() == [digest_of(releases.first)] * 2
+    assert not fleet.incoming()
 
 
 def test_a_device_that_is_silent_counts_among_the_failures(fleet: Fleet, releases: Releases) -> None:
@@ -197,7 +222,7 @@ def test_a_device_without_edgetl_is_given_it_first(
         (reached,) = roll_out(releases.first, rollout)
         if "cannot get the wheels" in reached.fault:
             pytest.skip(reached.fault)
-        assert reached == Reached("board", "updated")
+        assert reached == Reached("board", "updated", sent_bytes=releases.first.stat().st_size)
         current = Slots(server.home / ".local/share/edgetl").current
         assert current is not None
         assert current.digest == digest_of(releases.first)

@@ -1,6 +1,7 @@
 """Prints one JSON line for each thing that a device of the rollout comes to; `edgetl deploy --inventory` reads them.
 
-`state` is what the task says by its variable `edgetl_state`, `fault` why the device goes no further.
+`state` is what the task says by its variable `edgetl_state`, `fault` why the device goes no further. A variable
+`edgetl_told` names what the line holds of the JSON that the task's command prints.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ class CallbackModule(CallbackBase):
     CALLBACK_NAME = "edgetl_events"
 
     def v2_runner_on_ok(self, result: CallbackTaskResult) -> None:
-        self._tell(result, state=result.task.vars.get("edgetl_state"))
+        variables = result.task.vars
+        self._tell(result, state=variables.get("edgetl_state"), **_answer(result.result, variables.get("edgetl_told")))
 
     def v2_runner_on_failed(self, result: CallbackTaskResult, ignore_errors: bool = False) -> None:
         self._tell(result, fault=_fault(result.result))
@@ -36,6 +38,10 @@ class CallbackModule(CallbackBase):
 
     def _tell(self, result: CallbackTaskResult, **told: Any) -> None:
         self._display.display(json.dumps({"host": result.host.get_name(), "task": result.task.get_name(), **told}))
+
+
+def _answer(result: dict[str, Any], name: str | None) -> dict[str, Any]:
+    return {} if name is None else {name: json.loads(result["stdout"])[name]}
 
 
 def _fault(result: dict[str, Any]) -> str:
