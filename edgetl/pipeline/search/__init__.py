@@ -37,7 +37,7 @@ BACKBONES_UNTIL, SIZES_UNTIL = 0.25, 0.4
 """Shares of the time after which no further backbone, and no further input size, is tried without training."""
 
 USUAL_UNTIL = 0.75
-"""The share after which what a build would train without a search is not begun any more."""
+"""The share after which what a build would train without a search is not trained any more; pruned it still may be."""
 
 TRAINING_UNTIL = 0.7
 """The share after which nothing more is trained where only pruned models can be picked."""
@@ -166,11 +166,14 @@ class _Course:
         self._require_some()
 
     def _train_the_usual(self, contenders: list[Tried]) -> list[Tried]:
-        """The board's own backbone at its size, for as long as anything is trained; nothing where there is no time."""
+        """The board's own backbone at its size, for as long as anything is trained; nothing where there is no time.
+
+        Pruned it is the likeliest to be as accurate and faster.
+        """
         lengths = self._options.lengths[-1:]
         usual = [replace(one.recipe, epochs=epochs) for one in contenders if self._is_usual(one) for epochs in lengths]
         trained = self._try(usual, USUAL_UNTIL)
-        self._try([replace(one.recipe, pruned=share) for one in trained for share in self._options.shares], USUAL_UNTIL)
+        self._try([replace(one.recipe, pruned=share) for one in trained for share in self._options.shares], 1.0)
         return trained
 
     def _is_usual(self, one: Tried) -> bool:
