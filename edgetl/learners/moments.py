@@ -141,12 +141,12 @@ class Directions:
     def seen_from(self, weights: Array) -> Directions:
         """The same from another centre: the mean of the class means under these (K,) weights."""
         shares = weights / weights.sum()
-        recentring = np.eye(len(shares)) - shares
+        sideways = self.products @ shares
         return replace(
             self,
             centre=shares @ self.means,
-            vectors=self.vectors @ recentring.T,
-            products=recentring @ self.products @ recentring.T,
+            vectors=self.vectors - (self.vectors @ shares)[:, None],
+            products=self.products - sideways - sideways[:, None] + shares @ sideways,
         )
 
     def with_scatter(self, mixtures: Array, amounts: Array) -> Directions:
