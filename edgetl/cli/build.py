@@ -166,7 +166,7 @@ def read_project(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise OptionError(f"{path} is not a project file: {error}") from error
     if strange := [key for key, value in content.items() if key != "build" or not isinstance(value, dict)]:
@@ -183,13 +183,17 @@ def read_project(path: Path) -> dict[str, Any]:
 
 
 def _typed(option: click.Parameter, value: Any, path: Path) -> Any:
-    """The value as the command line would take it; raises OptionError."""
+    """The value as the command line would take it, where 1.7 is no whole number; raises OptionError."""
+    items = value if option.nargs > 1 else [value]
+    is_flag = isinstance(option, click.Option) and option.is_flag
+    scalars = (bool,) if is_flag else (str, int, float)
+    if not isinstance(items, list) or any(type(item) not in scalars for item in items):
+        raise OptionError(f"{path}: {option.name} cannot be {value!r}; see edgetl build --help")
+    words = items if is_flag else [str(item) for item in items]
     try:
-        return option.type_cast_value(click.Context(build, info_name="build"), value)
+        return option.type_cast_value(click.Context(build, info_name="build"), words if option.nargs > 1 else words[0])
     except click.BadParameter as error:
         raise OptionError(f"{path}: {option.name}: {error.message}") from error
-    except TypeError as error:
-        raise OptionError(f"{path}: {option.name} cannot be {value!r}; see edgetl build --help") from error
 
 
 def _build_options(given: dict[str, Any]) -> BuildOptions:

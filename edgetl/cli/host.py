@@ -146,7 +146,7 @@ def _describe(file: Path) -> dict[str, Any]:
 
     if not file.is_file():
         raise OptionError(f"no such file: {file}; give a bundle (.edgetl) or a .tflite file")
-    if file.suffix == ".tflite":
+    if file.suffix.lower() == ".tflite":
         return {"name": file.stem, "kind": "tflite", **_describe_tflite(file.read_bytes())}
     try:
         bundle = open_bundle(file)

@@ -192,6 +192,7 @@ def _some(names: Sequence[str], limit: int = 5) -> str:
 def _list_csv(source: Path) -> Listing:
     rows = _csv_rows(source)
     columns = _header_columns(rows[0][1]) if rows else None
+    width = len(rows[0][1]) if rows else 0
     if columns is not None:
         rows = rows[1:]
     elif rows:
@@ -202,6 +203,11 @@ def _list_csv(source: Path) -> Listing:
         where = f"{source}, line {number}"
         if len(row) <= max(path_at, label_at) or not row[path_at] or not row[label_at]:
             raise DataError(f"{where}: expected path,label or path,label,split; received {','.join(row)!r}")
+        if any(row[width:]):
+            raise DataError(
+                f"{where} has {len(row)} cells, the first line {width}: {','.join(row)!r}; "
+                'put what holds the delimiter into quotes: "cup, small"'
+            )
         split = _csv_split(row[split_at] if split_at is not None and len(row) > split_at else "", where)
         path = _csv_path(source.parent, row[path_at])
         photo = Photo(source.parent / path, path, _label(row[label_at]), split)
@@ -220,13 +226,14 @@ def _list_csv(source: Path) -> Listing:
 
 
 def _csv_rows(source: Path) -> list[tuple[int, list[str]]]:
-    """The filled lines with their numbers, cells stripped; the first line shows which delimiter it is."""
+    """The filled lines with their numbers, cells stripped; the first of them shows which delimiter it is."""
     try:
         with source.open(encoding="utf-8-sig", newline="") as file:
-            first = file.readline()
+            first = next((line for line in file if line.strip()), "")
             file.seek(0)
-            reader = csv.reader(file, delimiter=max(_DELIMITERS, key=first.count))
-            rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(row)]
+            reader = csv.reader(file, delimiter=max(_DELIMITERS, key=first.count), skipinitialspace=True)
+            lines = ((reader.line_num, [cell.strip() for cell in row]) for row in reader)
+            rows = [(number, row) for number, row in lines if any(row)]
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{source} is no CSV file in UTF-8: {error}; each line is path,label") from error
     if any("\0" in cell for _, row in rows for cell in row):

@@ -109,7 +109,18 @@ def test_a_project_file_with_a_misspelt_table_names_it(tmp_path):
     assert "unknown 'biuld'; a project's options stand under [build]" in done.stderr
 
 
-@pytest.mark.parametrize("line", ["normalization = 3", "data = [1]", 'workers = "two"', "fine-tune = 0"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "normalization = 3",
+        "data = [1]",
+        'workers = "two"',
+        "fine-tune = 0",
+        "fine-tune = true",
+        "seed = 1.7",
+        "exclude-bad = 2",
+    ],
+)
 def test_a_project_file_with_a_value_of_another_kind_is_named(tmp_path, line):
     (tmp_path / "edgetl.toml").write_text(f"[build]\n{line}\n")
     done = edgetl("build", cwd=tmp_path)
@@ -119,7 +130,8 @@ def test_a_project_file_with_a_value_of_another_kind_is_named(tmp_path, line):
 
 
 def test_a_project_file_gives_the_options(tmp_path):
-    (tmp_path / "edgetl.toml").write_text('[build]\ndata = "photos"\ntarget = "rpi4"\n')
+    project = '[build]\ndata = "photos"\ntarget = "rpi4"\nexclude-bad = true\nmax-drop = 1\n'
+    (tmp_path / "edgetl.toml").write_text(project, encoding="utf-8-sig")  # as Windows' editor saves it
     done = edgetl("build", cwd=tmp_path)
     assert done.returncode == 2
     assert "no such folder or CSV file: photos" in done.stderr

@@ -152,6 +152,12 @@ def test_a_csv_file_from_windows_is_read_here(photos: Path, load: Load) -> None:
     assert load(photos / "list.csv").report.total == 20
 
 
+def test_a_csv_file_typed_by_hand_may_have_blanks_after_commas_and_blank_lines(photos: Path, load: Load) -> None:
+    lines = [f'{label}/{n}.jpg; "{label}; small"' for label in ("cat", "dog") for n in range(5)]
+    (photos / "list.csv").write_text("\n  \npath; label\n" + "\n".join(lines) + "\n   \n")
+    assert load(photos / "list.csv").report.counts.keys() == {"cat; small", "dog; small"}
+
+
 def test_a_csv_file_may_give_the_splits(photos: Path, load: Load) -> None:
     lines = [f"{label}/{n}.jpg,{label},{'test' if n > 6 else 'train'}" for label in ("cat", "dog") for n in range(10)]
     (photos / "list.csv").write_text("\n".join(lines))
@@ -168,6 +174,7 @@ def test_a_csv_file_may_give_the_splits(photos: Path, load: Load) -> None:
         ("cat/0.jpg,cat,test\ncat/1.jpg,cat\n", "gives a split for some photos but none for cat/1.jpg"),
         ("picture,species\ncat/0.jpg,cat\n", "line 1: expected path,label and 'picture' is no photo"),
         ("cat,cat/0.jpg\ndog,dog/0.jpg\n", "line 1: expected path,label and 'cat' is no photo"),
+        ("path,label\ncat/0.jpg,cat, small\n", "line 2 has 3 cells, the first line 2: 'cat/0.jpg,cat,small'"),
         ("", "no photos in"),
     ],
 )
