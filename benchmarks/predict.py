@@ -28,8 +28,8 @@ from edgetl.bundle import open_bundle
 from edgetl.runtime.bundled import MODEL
 from edgetl.runtime.classifier import Classifier, default_threads
 from edgetl.runtime.engine import PACKAGES
-from edgetl.runtime.machine import describe_machine
 from edgetl.runtime.startup import start_classifier, start_interpreter
+from edgetl.runtime.system.machine import describe_machine
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 OVERHEAD_LIMIT_SHARE, OVERHEAD_LIMIT_MS = 0.05, 0.2

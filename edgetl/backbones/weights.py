@@ -21,7 +21,7 @@ from typing import IO, Optional
 
 from edgetl.backbones.spec import Spec
 from edgetl.errors import OptionError, StorageError, WeightsError
-from edgetl.runtime.folders import cache_folder, config_folder
+from edgetl.runtime.system.folders import cache_folder, config_folder
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -18,7 +18,7 @@ import click
 
 from edgetl import __version__
 from edgetl.errors import EdgetlError, MissingExtraError
-from edgetl.runtime.native_output import native_stderr_aside
+from edgetl.runtime.system.native_stderr import native_stderr_aside
 
 # Before numpy loads. edgetl works on several pictures at a time; OpenBLAS's own threads, where the cores are busy with
 # that, spin for each other: solving a last layer then takes a second instead of fifty milliseconds.

@@ -16,7 +16,7 @@ from edgetl.cli.reaching import device_options, reach
 from edgetl.cli.rollout import require_fleet, require_no_single_device, roll_out, rollout_options
 from edgetl.cli.stopping import GracefulStop
 from edgetl.errors import EdgetlError, OptionError
-from edgetl.runtime.folders import config_folder
+from edgetl.runtime.system.folders import config_folder
 
 if TYPE_CHECKING:
     from edgetl.deployment import Deployed, Outcome, Transport

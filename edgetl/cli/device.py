@@ -74,8 +74,8 @@ def run(
     none came, and 1 where not one of them could be read. SIGTERM ends it after the image in hand, with code 0.
     """
     from edgetl.runtime.camera import is_camera
-    from edgetl.runtime.heartbeat import tell_ready
     from edgetl.runtime.hooks import Hooks
+    from edgetl.runtime.system.heartbeat import tell_ready
 
     if watches and not Path(source).is_dir():
         raise OptionError(f"--watch wants an existing folder as --source, received '{source}'")
@@ -221,7 +221,7 @@ def _classify(
     classifier: Classifier, images: Iterator[Source], display: Display, hooks: Hooks, stop: GracefulStop
 ) -> tuple[int, int]:
     """How many images were classified, and how many could not be read."""
-    from edgetl.runtime.heartbeat import tell_alive
+    from edgetl.runtime.system.heartbeat import tell_alive
 
     read = unread = 0
     for name, image in images:
@@ -241,7 +241,7 @@ def _classify(
 
 def _open_source(source: str, watches: bool, only_new: bool) -> Iterator[Source]:
     from edgetl.runtime import camera, iterate, watch
-    from edgetl.runtime.heartbeat import tell_alive
+    from edgetl.runtime.system.heartbeat import tell_alive
 
     if watches:
         return watch(source, only_new, on_look=tell_alive)

@@ -15,7 +15,7 @@ from edgetl.backbones import Spec
 from edgetl.conversion.artifact import Artifact, ConversionOptions
 from edgetl.conversion.calibration import RECIPE_IMAGES, RECIPE_VERSION, recipe_frames
 from edgetl.errors import IntegrityError, StorageError
-from edgetl.runtime.folders import cache_folder
+from edgetl.runtime.system.folders import cache_folder
 
 CONVERSION_VERSION = 1
 """Part of the cache key: raise it with any change to this room that changes the compiled bytes."""

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from edgetl.runtime.native_output import native_stderr_aside
+from edgetl.runtime.system.native_stderr import native_stderr_aside
 
 _LOGGERS = ("tensorflow", "absl")
 

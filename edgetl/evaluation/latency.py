@@ -16,7 +16,7 @@ from edgetl.bundle import Bundle
 from edgetl.errors import OptionError
 from edgetl.runtime.classifier import Classifier, default_threads
 from edgetl.runtime.engine import Engine
-from edgetl.runtime.machine import describe_machine
+from edgetl.runtime.system.machine import describe_machine
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from edgetl.errors import OptionError
 from edgetl.runtime.bundled import MODEL
 from edgetl.runtime.classifier import Classifier, default_threads
 from edgetl.runtime.learner import Learner
-from edgetl.runtime.machine import architecture, describe_machine, temperature, throttling
 from edgetl.runtime.startup import StartUp, start_classifier, start_interpreter
+from edgetl.runtime.system.machine import architecture, describe_machine, temperature, throttling
 
 JPEG_SIZE = (640, 480)
 """(width, height) in pixels of the JPEG that is decoded: what small cameras give."""

@@ -16,8 +16,8 @@ from edgetl.errors import IntegrityError, OptionError
 from edgetl.learners import LastLayer, to_grid
 from edgetl.runtime.bundled import EDGETPU_MODEL, MODEL, read_last_layer
 from edgetl.runtime.engine import Engine
-from edgetl.runtime.machine import cores
 from edgetl.runtime.preprocess import ImageSource, Preprocess, decode
+from edgetl.runtime.system.machine import cores
 
 THREADS_LIMIT = 4
 """What `threads` is at most unless it is asked for: small models hardly gain from more."""

@@ -9,8 +9,8 @@ import pytest
 
 from edgetl.errors import BundleError, EngineError, OptionError
 from edgetl.runtime import Learner, bench
-from edgetl.runtime.machine import architecture, cores, describe_machine, temperature, throttling
 from edgetl.runtime.startup import start_classifier, start_interpreter
+from edgetl.runtime.system.machine import architecture, cores, describe_machine, temperature, throttling
 from tests.models import colour_frame
 
 

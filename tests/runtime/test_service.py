@@ -23,11 +23,11 @@ from edgetl.errors import InstallError, OptionError
 from edgetl.runtime import service
 from edgetl.runtime import unit as unit_file
 from edgetl.runtime.health import begin_probation, check_running
-from edgetl.runtime.heartbeat import tell_alive, tell_ready
 from edgetl.runtime.installation import install, rollback
 from edgetl.runtime.inventory import take_inventory
 from edgetl.runtime.settings import Settings, read_settings, write_settings
 from edgetl.runtime.slots import Slots
+from edgetl.runtime.system.heartbeat import tell_alive, tell_ready
 from edgetl.runtime.unit import Unit, render
 from tests.emulation.tools import or_skip
 from tests.models import CACHE
