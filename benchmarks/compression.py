@@ -25,7 +25,7 @@ from edgetl.conversion import PruningOptions, SparsityOptions
 from edgetl.evaluation import Report, compare, compressed_size
 from edgetl.pipeline import BuildOptions, build
 from edgetl.runtime import Engine
-from edgetl.runtime.bundled import MODEL
+from edgetl.runtime.inference.bundle_entries import MODEL
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 BASELINE = "int8"

@@ -26,7 +26,7 @@ from edgetl.conversion.calibration import recipe_frames
 from edgetl.conversion.edgetpu import analyse, read_package, verify
 from edgetl.pipeline import BuildOptions
 from edgetl.pipeline import build as build_bundle
-from edgetl.runtime.bundled import EDGETPU_MODEL, MODEL
+from edgetl.runtime.inference.bundle_entries import EDGETPU_MODEL, MODEL
 
 SHARED = Path(os.environ.get("EDGETL_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 EXTRACTOR = SHARED / "coral" / "pairs" / "mobilenet_v1_1.0_224_quant_embedding_extractor.tflite"

@@ -31,7 +31,7 @@ from edgetl.conversion import compile_backbone
 from edgetl.data import load_folder
 from edgetl.learners import Usual, Window, choose, judge, relearn, to_grid
 from edgetl.learners.drift import CHANGED, STABLE
-from edgetl.runtime.embedder import Embedder
+from edgetl.runtime.inference.embedder import Embedder
 
 SIZES = (20, 50, 100)
 FOLDS = 5

@@ -12,7 +12,7 @@ from edgetl.backbones import get_backbone
 from edgetl.conversion import compile_backbone
 from edgetl.data import load_folder
 from edgetl.learners import to_grid
-from edgetl.runtime.embedder import Embedder
+from edgetl.runtime.inference.embedder import Embedder
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgetl.runtime.canaries import TOLERANCE
+from edgetl.runtime.inference.canaries import TOLERANCE
 from tests.emulation.machines import ARM64, ARMHF, Machine
 from tests.emulation.process import EmulatedPython
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from edgetl.bundle import Manifest, pack
 from edgetl.learners import choose, to_grid
-from edgetl.runtime.bundled import last_layer_entries
+from edgetl.runtime.inference.bundle_entries import last_layer_entries
 
 ZERO_POINT = -128
 

@@ -52,9 +52,9 @@ def pack_tiny_bundle(path: Path, model: bytes) -> Path:
     """What a build does, on generated colours: embeddings of the model, the last layer chosen, all packed."""
     from edgetl.bundle import Manifest, pack
     from edgetl.learners import choose, to_grid
-    from edgetl.runtime.bundled import last_layer_entries
-    from edgetl.runtime.embedder import Embedder
-    from edgetl.runtime.preprocess import Preprocess
+    from edgetl.runtime.inference.bundle_entries import last_layer_entries
+    from edgetl.runtime.inference.embedder import Embedder
+    from edgetl.runtime.inference.preprocess import Preprocess
 
     preprocess = Preprocess(*TINY_SIZE)
     embedder = Embedder(model, preprocess)

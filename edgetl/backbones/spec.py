@@ -9,7 +9,7 @@ from edgetl.errors import OptionError
 from edgetl.workload import Workload
 
 if TYPE_CHECKING:
-    from edgetl.runtime.preprocess import Preprocess
+    from edgetl.runtime.inference.preprocess import Preprocess
 
 KERAS_APPLICATIONS = "https://storage.googleapis.com/tensorflow/keras-applications"
 """Where the authors of Keras publish weights."""
@@ -80,7 +80,7 @@ class Spec:
 
     def preprocess(self, size: Optional[int] = None) -> Preprocess:
         """How a photo becomes this backbone's input of `size` pixels square."""
-        from edgetl.runtime.preprocess import Preprocess
+        from edgetl.runtime.inference.preprocess import Preprocess
 
         pixels = self.input_size(size)
         return Preprocess(height=pixels, width=pixels)

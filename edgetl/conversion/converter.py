@@ -12,7 +12,7 @@ from edgetl.conversion import flatbuffer, selective
 from edgetl.conversion.artifact import Artifact, ConversionOptions
 from edgetl.conversion.quiet import quiet_tensorflow
 from edgetl.errors import ConversionError, MissingExtraError
-from edgetl.runtime.preprocess import Preprocess
+from edgetl.runtime.inference.preprocess import Preprocess
 
 if TYPE_CHECKING:
     from tf_keras import Model

@@ -20,7 +20,7 @@ from edgetl.conversion.description import describe
 from edgetl.conversion.pixels import take_raw_pixels
 from edgetl.errors import ConversionError, OptionError, StorageError
 from edgetl.runtime import Preprocess
-from edgetl.runtime.bundled import EDGETPU_MODEL, MODEL
+from edgetl.runtime.inference.bundle_entries import EDGETPU_MODEL, MODEL
 from edgetl.workload import Workload
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ import numpy as np
 
 from edgetl.bundle import Bundle
 from edgetl.errors import OptionError
-from edgetl.runtime.classifier import Classifier, default_threads
-from edgetl.runtime.engine import Engine
+from edgetl.runtime.inference.classifier import Classifier, default_threads
+from edgetl.runtime.inference.engine import Engine
 from edgetl.runtime.system.machine import describe_machine
 
 

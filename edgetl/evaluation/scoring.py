@@ -16,7 +16,7 @@ from edgetl.errors import DataError, ImageError, OptionError
 from edgetl.evaluation import metrics
 from edgetl.evaluation.figure import Figure
 from edgetl.evaluation.metrics import PairedDifference, ReliabilityBin
-from edgetl.runtime.classifier import Classifier
+from edgetl.runtime.inference.classifier import Classifier
 
 PathLike = Union[str, "os.PathLike[str]"]
 Progress = Callable[[str, int, int], None]

@@ -33,7 +33,7 @@ from edgetl.pipeline.stages import (
     training_options,
 )
 from edgetl.runtime import Embedder, Preprocess
-from edgetl.runtime.bundled import MODEL, read_last_layer
+from edgetl.runtime.inference.bundle_entries import MODEL, read_last_layer
 
 DISTILLED = "distilled"
 

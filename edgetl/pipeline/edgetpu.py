@@ -22,7 +22,7 @@ from edgetl.conversion.edgetpu import (
 )
 from edgetl.errors import ConversionError, OptionError
 from edgetl.pipeline.options import Progress
-from edgetl.runtime.bundled import EDGETPU_MODEL, MODEL
+from edgetl.runtime.inference.bundle_entries import EDGETPU_MODEL, MODEL
 from edgetl.targets import Target, load_target
 
 MOST_ON_CPU = 2

@@ -20,8 +20,8 @@ from edgetl.pipeline.candidate import Candidate
 from edgetl.pipeline.edgetpu import EdgeTpuModel
 from edgetl.pipeline.options import Progress
 from edgetl.runtime import Classifier, Embedder
-from edgetl.runtime.bundled import EDGETPU_MODEL, MODEL, last_layer_entries
-from edgetl.runtime.canaries import canary_entries
+from edgetl.runtime.inference.bundle_entries import EDGETPU_MODEL, MODEL, last_layer_entries
+from edgetl.runtime.inference.canaries import canary_entries
 from edgetl.targets import Target
 
 CANARIES = 8

@@ -6,15 +6,15 @@ import importlib
 from typing import Any
 
 _HOMES = {
-    "Classifier": "classifier",
-    "Embedder": "embedder",
-    "Engine": "engine",
+    "Classifier": "inference.classifier",
+    "Embedder": "inference.embedder",
+    "Engine": "inference.engine",
     "Learner": "learner",
-    "Prediction": "classifier",
-    "Preprocess": "preprocess",
+    "Prediction": "inference.classifier",
+    "Preprocess": "inference.preprocess",
     "bench": "benchmark",
-    "decode": "preprocess",
-    "interpreters": "engine",
+    "decode": "inference.preprocess",
+    "interpreters": "inference.engine",
     "iterate": "sources",
     "watch": "watching",
 }

@@ -15,8 +15,8 @@ from typing import Any, Dict, List, Optional
 
 from edgetl.bundle import open_bundle
 from edgetl.errors import EdgetlError
-from edgetl.runtime.canaries import replay
 from edgetl.runtime.health import check_running
+from edgetl.runtime.inference.canaries import replay
 from edgetl.runtime.installation import install, rollback
 from edgetl.runtime.inventory import take_inventory
 from edgetl.runtime.running import bench_running, describe_learned, teach_running

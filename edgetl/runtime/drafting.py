@@ -12,11 +12,11 @@ from PIL import Image
 
 from edgetl.bundle import is_label
 from edgetl.errors import LearningError
-from edgetl.runtime.classifier import Classifier
 from edgetl.runtime.contents import ACCEPT, CORRECT, FORGET, FORGET_CLASS, PROPOSE, RENAME, TEACH, UNDO, Contents, Row
+from edgetl.runtime.inference.classifier import Classifier
+from edgetl.runtime.inference.preprocess import ImageSource, decode
 from edgetl.runtime.journal import Draft
 from edgetl.runtime.knowledge import Knowledge
-from edgetl.runtime.preprocess import ImageSource, decode
 from edgetl.runtime.sources import Source
 
 THUMBNAIL_SIDE = 320

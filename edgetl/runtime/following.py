@@ -12,8 +12,8 @@ import numpy as np
 
 from edgetl.errors import EdgetlError, IntegrityError, StorageError
 from edgetl.learners import LastLayer
-from edgetl.runtime.classifier import Classifier, Prediction
 from edgetl.runtime.contents import Contents
+from edgetl.runtime.inference.classifier import Classifier, Prediction
 from edgetl.runtime.knowledge import pack_layer, unpack_layer
 from edgetl.runtime.observing import Observer
 from edgetl.runtime.state import State

@@ -12,8 +12,8 @@ import numpy as np
 from edgetl.bundle import Bundle
 from edgetl.errors import IntegrityError
 from edgetl.learners import Statistics, Usual
-from edgetl.runtime.bundled import read_npy
 from edgetl.runtime.contents import Contents
+from edgetl.runtime.inference.bundle_entries import read_npy
 from edgetl.runtime.knowledge import Knowledge
 
 EMBEDDINGS, LABELS = "guard/embeddings.npy", "guard/labels.json"

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Callable, Dict, List, Optional, Sequence, Tuple, Type
 
 from edgetl.errors import OptionError
-from edgetl.runtime.classifier import Prediction
+from edgetl.runtime.inference.classifier import Prediction
 
 TIMEOUT_SECONDS = 30.0
 """After so long a command is killed."""

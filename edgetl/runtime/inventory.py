@@ -11,8 +11,8 @@ from typing import Any, Dict, Optional, Union
 from edgetl import __version__
 from edgetl.bundle import open_bundle
 from edgetl.errors import EdgetlError, InstallError
-from edgetl.runtime.engine import interpreters
 from edgetl.runtime.health import probation_seconds_left
+from edgetl.runtime.inference.engine import interpreters
 from edgetl.runtime.service import describe_service
 from edgetl.runtime.settings import Settings, read_settings
 from edgetl.runtime.slots import Slot, Slots

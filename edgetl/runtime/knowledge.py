@@ -28,8 +28,8 @@ from edgetl.learners import (
     relearn,
     to_grid,
 )
-from edgetl.runtime.bundled import read_last_layer
 from edgetl.runtime.contents import Contents
+from edgetl.runtime.inference.bundle_entries import read_last_layer
 
 STATISTICS = "statistics.bin"
 

@@ -17,13 +17,13 @@ from edgetl.errors import ImageError, LearningError, OptionError
 from edgetl.learners import Drift, LastLayer, Statistics
 from edgetl.learners.drift import LEAST_PICTURES, UNKNOWN
 from edgetl.runtime import drafting
-from edgetl.runtime.classifier import Classifier
 from edgetl.runtime.contents import ACCEPT, ADAPT, PROPOSE, RESET, SPANNED, TEACH, UNDO, Contents
 from edgetl.runtime.following import FollowingClassifier, LayerInEffect
 from edgetl.runtime.guard import Effect, Guard
+from edgetl.runtime.inference.classifier import Classifier
+from edgetl.runtime.inference.preprocess import ImageSource
 from edgetl.runtime.journal import Draft
 from edgetl.runtime.observing import Observer
-from edgetl.runtime.preprocess import ImageSource
 from edgetl.runtime.sharing import (
     carry_over,
     merged_rows,

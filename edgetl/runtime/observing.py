@@ -17,7 +17,7 @@ from typing import Deque, Dict, Iterable, List, Optional
 import numpy as np
 
 from edgetl.learners import GRID, Window
-from edgetl.runtime.classifier import Prediction
+from edgetl.runtime.inference.classifier import Prediction
 
 FILE = "observed.sqlite"
 BLOCK_PICTURES, WINDOW_PICTURES = 20, 200

@@ -12,8 +12,8 @@ from typing import Any, Dict, Iterator, List, Optional, Union
 
 from edgetl.errors import InstallError, LearningError
 from edgetl.runtime.benchmark import bench
+from edgetl.runtime.inference.preprocess import ImageSource
 from edgetl.runtime.learner import Learner
-from edgetl.runtime.preprocess import ImageSource
 from edgetl.runtime.service import pausing_service
 from edgetl.runtime.slots import Slot, Slots
 from edgetl.runtime.sources import Source

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Callable, Iterator, NamedTuple, Optional, cast
 
 from edgetl.errors import DataError
+from edgetl.runtime.inference.preprocess import ImageSource
 from edgetl.runtime.piped import read_piped
-from edgetl.runtime.preprocess import ImageSource
 
 IMAGE_EXTENSIONS = frozenset({
     ".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jpeg",

@@ -12,7 +12,7 @@ from time import perf_counter
 from typing import Optional, Sequence, Union
 
 from edgetl.errors import EngineError
-from edgetl.runtime.engine import PACKAGES, interpreters
+from edgetl.runtime.inference.engine import PACKAGES, interpreters
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 from edgetl.bundle import Bundle
-from edgetl.runtime.bundled import MODEL
 from edgetl.runtime.contents import Contents
+from edgetl.runtime.inference.bundle_entries import MODEL
 from edgetl.runtime.journal import Draft, Journal
 from edgetl.runtime.knowledge import Knowledge
 from edgetl.runtime.sharing import shipped_origins

@@ -17,7 +17,7 @@ from PIL import Image
 
 from edgetl.bundle import open_bundle, pack
 from edgetl.cli.stopping import GracefulStop
-from edgetl.runtime.bundled import EDGETPU_MODEL
+from edgetl.runtime.inference.bundle_entries import EDGETPU_MODEL
 from tests.cli.test_command_line import edgetl
 from tests.models import colour_frame, tiny_bundle, tiny_model, tiny_models
 

@@ -12,7 +12,7 @@ import pytest
 
 from edgetl.conversion import Artifact, ConversionOptions, convert
 from edgetl.conversion.calibration import recipe_frames
-from edgetl.runtime.preprocess import Preprocess
+from edgetl.runtime.inference.preprocess import Preprocess
 
 SIZE = 32
 NORMALIZATION = (127.0, 128.0)

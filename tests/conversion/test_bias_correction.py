@@ -12,7 +12,7 @@ from edgetl.conversion import ConversionOptions, convert, flatbuffer
 from edgetl.conversion.bias_correction import correct_bias
 from edgetl.conversion.calibration import recipe_frames
 from edgetl.errors import ConversionError
-from edgetl.runtime.embedder import Embedder
+from edgetl.runtime.inference.embedder import Embedder
 from tests.conversion.bottlenecks import build_bottlenecks, embed, plant
 from tests.conversion.conftest import NORMALIZATION, PREPROCESS
 

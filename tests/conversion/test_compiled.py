@@ -18,7 +18,7 @@ from edgetl.conversion import Artifact, check, compile_backbone
 from edgetl.conversion.calibration import recipe_frames
 from edgetl.errors import IntegrityError, StorageError, UnknownNameError
 from edgetl.learners import to_grid
-from edgetl.runtime.embedder import Embedder
+from edgetl.runtime.inference.embedder import Embedder
 from edgetl.targets import list_targets
 
 SPEC = get_backbone("efficientnet-lite0")

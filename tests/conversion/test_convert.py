@@ -16,8 +16,8 @@ from edgetl.conversion import QUANTIZATIONS, ConversionOptions, check, convert
 from edgetl.conversion.calibration import recipe_frames
 from edgetl.conversion.quiet import quiet_tensorflow
 from edgetl.errors import ConversionError, OptionError, UnknownNameError
-from edgetl.runtime.embedder import Embedder
-from edgetl.runtime.preprocess import Preprocess
+from edgetl.runtime.inference.embedder import Embedder
+from edgetl.runtime.inference.preprocess import Preprocess
 from edgetl.targets import list_targets
 from tests.conversion.conftest import NORMALIZATION, PREPROCESS, SIZE
 

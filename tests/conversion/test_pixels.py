@@ -10,7 +10,7 @@ from edgetl.conversion.edgetpu import analyse, verify
 from edgetl.conversion.origin import find_origin
 from edgetl.conversion.pixels import take_raw_pixels
 from edgetl.errors import ConversionError
-from edgetl.runtime.engine import Engine
+from edgetl.runtime.inference.engine import Engine
 from tests.conversion.edgetpu.conftest import pair
 from tests.conversion.edgetpu.graphs import GraphBuilder, options, pack, unpack
 

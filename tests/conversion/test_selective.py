@@ -8,7 +8,7 @@ import pytest
 from edgetl.conversion import ConversionOptions, check, convert, flatbuffer
 from edgetl.conversion.layerwise import compare_layers, guilty_layers, tensors_around
 from edgetl.errors import OptionError
-from edgetl.runtime.embedder import Embedder
+from edgetl.runtime.inference.embedder import Embedder
 from edgetl.targets import load_target
 from tests.conversion.bottlenecks import build_bottlenecks, embed, plant
 from tests.conversion.conftest import NORMALIZATION, PREPROCESS

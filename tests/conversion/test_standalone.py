@@ -14,8 +14,8 @@ from edgetl.conversion.edgetpu import verify
 from edgetl.conversion.operators import operator_of
 from edgetl.errors import ConversionError
 from edgetl.learners import LastLayer, choose, to_grid
-from edgetl.runtime.embedder import Embedder
-from edgetl.runtime.preprocess import Preprocess
+from edgetl.runtime.inference.embedder import Embedder
+from edgetl.runtime.inference.preprocess import Preprocess
 from edgetl.targets import list_targets, load_target
 from tests.conversion.conftest import SIZE
 from tests.conversion.edgetpu.graphs import GraphBuilder, options

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from edgetl.runtime.canaries import TOLERANCE
+from edgetl.runtime.inference.canaries import TOLERANCE
 from tests.emulation.process import EmulatedPython
 from tests.pipeline.conftest import CLASSES, Built, all_digits, built, digits
 

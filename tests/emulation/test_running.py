@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from edgetl.runtime import Classifier
-from edgetl.runtime.canaries import TOLERANCE
+from edgetl.runtime.inference.canaries import TOLERANCE
 from tests.emulation.process import EmulatedPython
 from tests.runtime.learning import MIXTURES, frame, pack_teachable
 

@@ -22,7 +22,7 @@ from edgetl.evaluation import (
 )
 from edgetl.learners import choose, to_grid
 from edgetl.runtime import Classifier, Embedder, Preprocess
-from edgetl.runtime.bundled import last_layer_entries
+from edgetl.runtime.inference.bundle_entries import last_layer_entries
 from tests.evaluation.conftest import answers
 
 COLOURS = {"blue": (40, 60, 200), "green": (40, 180, 60), "red": (210, 40, 50)}

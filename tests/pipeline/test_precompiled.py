@@ -19,7 +19,7 @@ from edgetl.errors import ConversionError, OptionError
 from edgetl.pipeline import BuildOptions, BuildResult, build
 from edgetl.pipeline.edgetpu import MAKE_COMPILER, compile_bundle
 from edgetl.runtime import Classifier, Learner
-from edgetl.runtime.bundled import EDGETPU_MODEL, MODEL
+from edgetl.runtime.inference.bundle_entries import EDGETPU_MODEL, MODEL
 from tests.conversion.edgetpu.test_compile import writing
 from tests.pipeline.test_build import edgetl
 

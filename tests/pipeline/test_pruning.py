@@ -11,7 +11,7 @@ from edgetl.conversion import PruningOptions, SparsityOptions
 from edgetl.conversion.weights import count_weights
 from edgetl.errors import OptionError
 from edgetl.pipeline import build
-from edgetl.runtime.bundled import MODEL
+from edgetl.runtime.inference.bundle_entries import MODEL
 from edgetl.training.options import ImitationOptions, QuantizationAwareOptions
 
 pytestmark = pytest.mark.slow

@@ -14,8 +14,8 @@ from PIL import Image
 from edgetl.bundle import Manifest, open_bundle, pack
 from edgetl.learners import Statistics, choose, to_grid
 from edgetl.runtime import Embedder, Preprocess
-from edgetl.runtime.bundled import last_layer_entries
-from edgetl.runtime.canaries import canary_entries
+from edgetl.runtime.inference.bundle_entries import last_layer_entries
+from edgetl.runtime.inference.canaries import canary_entries
 from tests.models import COLOURS, TINY_DIMENSION, TINY_SIZE, colour_frame
 
 MIXTURES = {"red": (1, 0, 0), "green": (0, 1, 0), "blue": (0, 0, 1), "yellow": (1, 1, 0), "grey": (0.6, 0.6, 0.6)}

@@ -23,8 +23,8 @@ from edgetl.errors import (
     StorageError,
 )
 from edgetl.runtime import Classifier
-from edgetl.runtime.canaries import CANARIES
 from edgetl.runtime.health import check_running, probation_seconds_left
+from edgetl.runtime.inference.canaries import CANARIES
 from edgetl.runtime.installation import install, rollback
 from edgetl.runtime.inventory import take_inventory
 from edgetl.runtime.settings import Settings, read_settings, write_settings

@@ -16,7 +16,7 @@ import pytest
 from edgetl.bundle import open_bundle, pack
 from edgetl.learners.drift import CHANGED, STABLE, UNKNOWN
 from edgetl.runtime import Learner
-from edgetl.runtime.classifier import Prediction
+from edgetl.runtime.inference.classifier import Prediction
 from edgetl.runtime.observing import FILE, WINDOW_PICTURES, Observer
 from tests.models import COLOURS, colour_frame
 from tests.runtime.learning import frame

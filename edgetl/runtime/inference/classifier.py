@@ -14,9 +14,9 @@ import numpy as np
 from edgetl.bundle import Bundle, Manifest, open_bundle
 from edgetl.errors import IntegrityError, OptionError
 from edgetl.learners import LastLayer, to_grid
-from edgetl.runtime.bundled import EDGETPU_MODEL, MODEL, read_last_layer
-from edgetl.runtime.engine import Engine
-from edgetl.runtime.preprocess import ImageSource, Preprocess, decode
+from edgetl.runtime.inference.bundle_entries import EDGETPU_MODEL, MODEL, read_last_layer
+from edgetl.runtime.inference.engine import Engine
+from edgetl.runtime.inference.preprocess import ImageSource, Preprocess, decode
 from edgetl.runtime.system.machine import cores
 
 THREADS_LIMIT = 4

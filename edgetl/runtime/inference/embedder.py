@@ -7,8 +7,8 @@ import threading
 
 import numpy as np
 
-from edgetl.runtime.engine import Engine
-from edgetl.runtime.preprocess import Preprocess
+from edgetl.runtime.inference.engine import Engine
+from edgetl.runtime.inference.preprocess import Preprocess
 
 
 class Embedder:

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image, ImageFile, PngImagePlugin
 
 from edgetl.errors import ImageError, OptionError, UnknownNameError
-from edgetl.runtime import preprocess as room
-from edgetl.runtime.preprocess import Preprocess, decode
+from edgetl.runtime.inference import preprocess as room
+from edgetl.runtime.inference.preprocess import Preprocess, decode
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 

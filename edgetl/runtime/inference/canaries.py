@@ -17,10 +17,10 @@ import numpy as np
 from edgetl.bundle import Bundle
 from edgetl.errors import CanaryError, ImageError, IntegrityError
 from edgetl.learners import LastLayer, to_grid
-from edgetl.runtime.bundled import MODEL
-from edgetl.runtime.classifier import Classifier, Prediction
-from edgetl.runtime.embedder import Embedder
-from edgetl.runtime.preprocess import decode
+from edgetl.runtime.inference.bundle_entries import MODEL
+from edgetl.runtime.inference.classifier import Classifier, Prediction
+from edgetl.runtime.inference.embedder import Embedder
+from edgetl.runtime.inference.preprocess import decode
 
 CANARIES = "canaries.json"
 FOLDER = "canaries/"

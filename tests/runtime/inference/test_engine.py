@@ -18,10 +18,10 @@ import numpy as np
 import pytest
 
 from edgetl.errors import EngineError
-from edgetl.runtime import engine as room
-from edgetl.runtime.embedder import Embedder
-from edgetl.runtime.engine import Engine, interpreters
-from edgetl.runtime.preprocess import Preprocess
+from edgetl.runtime.inference import engine as room
+from edgetl.runtime.inference.embedder import Embedder
+from edgetl.runtime.inference.engine import Engine, interpreters
+from edgetl.runtime.inference.preprocess import Preprocess
 from tests.models import TINY_DIMENSION, TINY_SIZE
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 from edgetl.bundle import open_bundle, pack
 from edgetl.errors import BundleError, EdgetlError, EngineError, ImageError
 from edgetl.runtime import Classifier, Engine, Prediction
-from edgetl.runtime.bundled import last_layer_entries, read_last_layer
+from edgetl.runtime.inference.bundle_entries import last_layer_entries, read_last_layer
 from tests.models import COLOURS, TINY_DIMENSION, TINY_SIZE, colour_frame
 
 
