@@ -19,8 +19,8 @@ from edgetl.errors import ImageError, OptionError
 
 if TYPE_CHECKING:
     from edgetl.runtime import Classifier
-    from edgetl.runtime.hooks import Hooks
-    from edgetl.runtime.sources import Source
+    from edgetl.runtime.stream.hooks import Hooks
+    from edgetl.runtime.stream.sources import Source
 
 NOTHING_READ = 1
 """Exit code where there were images, and none of them could be read."""
@@ -73,8 +73,8 @@ def run(
     In a terminal a live table follows the latest image. Ends with code 0 where at least one image was classified or
     none came, and 1 where not one of them could be read. SIGTERM ends it after the image in hand, with code 0.
     """
-    from edgetl.runtime.camera import is_camera
-    from edgetl.runtime.hooks import Hooks
+    from edgetl.runtime.stream.camera import is_camera
+    from edgetl.runtime.stream.hooks import Hooks
     from edgetl.runtime.system.heartbeat import tell_ready
 
     if watches and not Path(source).is_dir():
@@ -240,7 +240,8 @@ def _classify(
 
 
 def _open_source(source: str, watches: bool, only_new: bool) -> Iterator[Source]:
-    from edgetl.runtime import camera, iterate, watch
+    from edgetl.runtime import iterate, watch
+    from edgetl.runtime.stream import camera
     from edgetl.runtime.system.heartbeat import tell_alive
 
     if watches:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Optional
 
 from edgetl.errors import DataError
-from edgetl.runtime.sources import IMAGE_EXTENSIONS
+from edgetl.runtime.stream.sources import IMAGE_EXTENSIONS
 
 SPLIT_FOLDERS = {
     **dict.fromkeys(("train", "training"), "train"),

@@ -15,8 +15,8 @@ _HOMES = {
     "bench": "benchmark",
     "decode": "inference.preprocess",
     "interpreters": "inference.engine",
-    "iterate": "sources",
-    "watch": "watching",
+    "iterate": "stream.sources",
+    "watch": "stream.watched_folder",
 }
 
 __all__ = sorted(_HOMES)

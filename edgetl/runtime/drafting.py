@@ -17,7 +17,7 @@ from edgetl.runtime.inference.classifier import Classifier
 from edgetl.runtime.inference.preprocess import ImageSource, decode
 from edgetl.runtime.journal import Draft
 from edgetl.runtime.knowledge import Knowledge
-from edgetl.runtime.sources import Source
+from edgetl.runtime.stream.sources import Source
 
 THUMBNAIL_SIDE = 320
 """The longer side of a stored thumbnail, in pixels: enough for the frame of a later backbone."""

@@ -34,9 +34,9 @@ from edgetl.runtime.sharing import (
     read_taught,
     shipped_origins,
 )
-from edgetl.runtime.sources import Source
 from edgetl.runtime.state import Drafting, State
 from edgetl.runtime.steps import Entry, Status, Step
+from edgetl.runtime.stream.sources import Source
 
 BundleSource = Union[Bundle, str, "os.PathLike[str]"]
 Folder = Union[str, "os.PathLike[str]"]

@@ -16,8 +16,8 @@ from edgetl.runtime.inference.preprocess import ImageSource
 from edgetl.runtime.learner import Learner
 from edgetl.runtime.service import pausing_service
 from edgetl.runtime.slots import Slot, Slots
-from edgetl.runtime.sources import Source
 from edgetl.runtime.steps import Step
+from edgetl.runtime.stream.sources import Source
 
 Root = Union[str, "os.PathLike[str]"]
 

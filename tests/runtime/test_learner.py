@@ -9,7 +9,7 @@ import pytest
 
 from edgetl.errors import ImageError, LearningError
 from edgetl.runtime import Classifier, Learner
-from edgetl.runtime.sources import Source
+from edgetl.runtime.stream.sources import Source
 from tests.runtime.learning import embeddings, frame, jpeg, shipped_statistics, trained_once
 
 

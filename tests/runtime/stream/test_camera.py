@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from edgetl.errors import DataError, MissingExtraError
-from edgetl.runtime.camera import FRAME_SIZE, is_camera, stream
+from edgetl.runtime.stream.camera import FRAME_SIZE, is_camera, stream
 
 SIZE = (64, 48)
 COLOURS = [(250, 10, 10), (10, 250, 10), (10, 10, 250)]

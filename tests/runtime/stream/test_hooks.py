@@ -11,7 +11,7 @@ import pytest
 
 from edgetl.errors import OptionError
 from edgetl.runtime import Prediction
-from edgetl.runtime.hooks import Hooks
+from edgetl.runtime.stream.hooks import Hooks
 
 
 def seen(label: str = "cat", is_novel: bool = False) -> Prediction:

@@ -10,7 +10,7 @@ from typing import Callable, Iterator, NamedTuple, Optional, cast
 
 from edgetl.errors import DataError
 from edgetl.runtime.inference.preprocess import ImageSource
-from edgetl.runtime.piped import read_piped
+from edgetl.runtime.stream.stdin import read_piped
 
 IMAGE_EXTENSIONS = frozenset({
     ".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jpeg",

@@ -8,7 +8,7 @@ from typing import Any, Iterator, Optional
 import numpy as np
 
 from edgetl.errors import DataError, MissingExtraError
-from edgetl.runtime.sources import Source
+from edgetl.runtime.stream.sources import Source
 
 CAMERA = "camera"
 

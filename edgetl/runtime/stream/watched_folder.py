@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Callable, Dict, Iterator, List, Optional, Tuple, Union
 
 from edgetl.errors import DataError
-from edgetl.runtime.sources import Source, find_images
+from edgetl.runtime.stream.sources import Source, find_images
 
 POLL_SECONDS = 0.5
 SETTLE_SECONDS = 2.0

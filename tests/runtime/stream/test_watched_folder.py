@@ -13,7 +13,7 @@ import pytest
 
 from edgetl.errors import DataError
 from edgetl.runtime import watch
-from edgetl.runtime.sources import Source
+from edgetl.runtime.stream.sources import Source
 
 SETTLE = 0.5
 
