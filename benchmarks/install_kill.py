@@ -28,7 +28,7 @@ from edgetl.bundle import open_bundle, pack
 from edgetl.errors import EdgetlError
 from edgetl.runtime import Learner
 from edgetl.runtime.installation import install, rollback
-from edgetl.runtime.sharing import read_taught
+from edgetl.runtime.learning.exchange import read_taught
 from edgetl.runtime.slots import Slots
 
 TAUGHT = 3

@@ -26,10 +26,10 @@ import numpy as np
 
 from benchmarks.synthetic import draw, pack_synthetic
 from edgetl.errors import EdgetlError
-from edgetl.runtime.contents import Contents
-from edgetl.runtime.journal import Journal
-from edgetl.runtime.knowledge import Knowledge
-from edgetl.runtime.learner import Learner
+from edgetl.runtime.learning.journal import Journal
+from edgetl.runtime.learning.learner import Learner
+from edgetl.runtime.learning.live_statistics import Knowledge
+from edgetl.runtime.learning.projection import Contents
 
 DIMENSION = 64
 LONGEST_SECONDS = 0.12

@@ -24,7 +24,7 @@ from edgetl.signing import (
     verify,
 )
 from tests.models import tiny_model, tiny_models
-from tests.runtime.learning import pack_teachable
+from tests.runtime.learning.states import pack_teachable
 
 __all__ = ["tiny_model", "tiny_models"]
 

@@ -17,7 +17,7 @@ from edgetl.bundle import Bundle, open_bundle, write_bundle
 from edgetl.durable import make_folder, replace_file
 from edgetl.errors import IntegrityError, OptionError, StorageError
 from edgetl.learners.difference import difference
-from edgetl.runtime.knowledge import STATISTICS
+from edgetl.runtime.learning.live_statistics import STATISTICS
 from edgetl.runtime.system.folders import cache_folder
 
 KEPT = 16

@@ -8,7 +8,7 @@ from typing import Any
 from edgetl.deployment.transport import Transport
 from edgetl.durable import make_folder, replace_file
 from edgetl.errors import OptionError
-from edgetl.runtime.journal import FILE
+from edgetl.runtime.learning.journal import FILE
 
 
 def pull(transport: Transport, folder: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ _HOMES = {
     "Classifier": "inference.classifier",
     "Embedder": "inference.embedder",
     "Engine": "inference.engine",
-    "Learner": "learner",
+    "Learner": "learning.learner",
     "Prediction": "inference.classifier",
     "Preprocess": "inference.preprocess",
     "bench": "benchmark",

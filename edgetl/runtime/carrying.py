@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import Mapping, Optional
 
 from edgetl.errors import EdgetlError
-from edgetl.runtime.journal import FILE as JOURNAL
-from edgetl.runtime.learner import Learner
-from edgetl.runtime.sharing import read_taught
+from edgetl.runtime.learning.exchange import read_taught
+from edgetl.runtime.learning.journal import FILE as JOURNAL
+from edgetl.runtime.learning.learner import Learner
 from edgetl.runtime.slots import Slot
 
 

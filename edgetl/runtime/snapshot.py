@@ -11,8 +11,8 @@ from typing import Any, Dict, Union
 
 from edgetl.durable import make_folder
 from edgetl.errors import LearningError, StorageError
-from edgetl.runtime.journal import FILE
-from edgetl.runtime.sharing import read_taught
+from edgetl.runtime.learning.exchange import read_taught
+from edgetl.runtime.learning.journal import FILE
 from edgetl.runtime.slots import OUTGOING, Slots
 
 

@@ -14,7 +14,7 @@ from edgetl.runtime.slots import Slots
 from tests.cli.test_command_line import edgetl
 from tests.models import tiny_models
 from tests.runtime.installing import Releases, digest_of, on_device, releases, repacked
-from tests.runtime.learning import frame, jpeg
+from tests.runtime.learning.states import frame, jpeg
 
 __all__ = ["releases", "tiny_models"]
 

@@ -14,7 +14,7 @@ from edgetl.errors import BundleError, DeviceError, OptionError
 from edgetl.learners import Statistics, to_grid
 from edgetl.runtime.slots import Slots
 from tests.runtime.installing import Releases, digest_of, repacked, teach_running
-from tests.runtime.learning import frame
+from tests.runtime.learning.states import frame
 
 
 def test_only_what_the_device_lacks_is_sent(releases: Releases, tmp_path: Path) -> None:

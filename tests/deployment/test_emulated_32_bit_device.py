@@ -15,7 +15,7 @@ from tests.emulation.device import running
 from tests.emulation.machines import ARMHF
 from tests.emulation.tools import or_skip
 from tests.runtime.installing import Releases
-from tests.runtime.learning import frame, jpeg
+from tests.runtime.learning.states import frame, jpeg
 
 pytestmark = pytest.mark.slow
 

@@ -17,7 +17,7 @@ from edgetl.signing import make_key, read_private_key, sign
 from tests.deployment.preparing import prepare_or_skip
 from tests.emulation.device import Device, device
 from tests.runtime.installing import Releases, digest_of
-from tests.runtime.learning import frame, jpeg
+from tests.runtime.learning.states import frame, jpeg
 from tests.runtime.test_install import flipped_and_digested, with_other_normalisation, with_swapped_labels
 
 __all__ = ["device"]

@@ -25,7 +25,7 @@ from tests.deployment.server import Server, serving
 from tests.deployment.test_deploy import with_statistics
 from tests.emulation.tools import or_skip
 from tests.runtime.installing import Releases, digest_of, teach_running
-from tests.runtime.learning import frame
+from tests.runtime.learning.states import frame
 from tests.runtime.test_install import with_swapped_labels
 
 pytest.importorskip("ansible", reason="there is no Ansible here; install it: pip install 'edgetl[fleet]'")

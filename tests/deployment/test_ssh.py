@@ -20,7 +20,7 @@ from edgetl.errors import DeviceError, OptionError
 from edgetl.runtime import Learner
 from tests.deployment.server import Server
 from tests.runtime.installing import Releases, digest_of, teach_running
-from tests.runtime.learning import frame
+from tests.runtime.learning.states import frame
 
 
 def reach(server: Server, where: str = "board", **options: Any) -> SshTransport:

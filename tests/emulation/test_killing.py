@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from edgetl.runtime import Learner
-from edgetl.runtime.journal import Journal
+from edgetl.runtime.learning.journal import Journal
 from tests.emulation.process import EmulatedPython
-from tests.runtime.learning import frame, trained_once
+from tests.runtime.learning.states import frame, trained_once
 
 pytestmark = pytest.mark.slow
 

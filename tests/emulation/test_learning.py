@@ -14,7 +14,7 @@ from PIL import Image
 
 from edgetl.runtime import Learner
 from tests.emulation.process import EmulatedPython
-from tests.runtime.learning import embeddings, frame, shipped_statistics, trained_once
+from tests.runtime.learning.states import embeddings, frame, shipped_statistics, trained_once
 from tests.runtime.test_device import REPOSITORY
 
 pytestmark = pytest.mark.slow

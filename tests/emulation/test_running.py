@@ -11,7 +11,7 @@ from PIL import Image
 from edgetl.runtime import Classifier
 from edgetl.runtime.inference.canaries import TOLERANCE
 from tests.emulation.process import EmulatedPython
-from tests.runtime.learning import MIXTURES, frame, pack_teachable
+from tests.runtime.learning.states import MIXTURES, frame, pack_teachable
 
 pytestmark = pytest.mark.slow
 

@@ -2,6 +2,6 @@
 
 from tests.models import tiny_bundle, tiny_model, tiny_models
 from tests.runtime.installing import releases
-from tests.runtime.learning import teachable
+from tests.runtime.learning.states import teachable
 
 __all__ = ["releases", "teachable", "tiny_bundle", "tiny_model", "tiny_models"]

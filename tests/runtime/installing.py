@@ -15,7 +15,7 @@ from edgetl.bundle import open_bundle, pack
 from edgetl.runtime import Learner
 from edgetl.runtime.slots import Slots
 from tests.models import COLOURS
-from tests.runtime.learning import pack_teachable
+from tests.runtime.learning.states import pack_teachable
 
 
 @dataclass(frozen=True)

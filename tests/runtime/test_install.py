@@ -31,7 +31,7 @@ from edgetl.runtime.settings import Settings, read_settings, write_settings
 from edgetl.runtime.slots import Slots
 from edgetl.signing import make_key, read_private_key, sign
 from tests.runtime.installing import Releases, digest_of, on_device, renormalised, repacked, teach_running, told
-from tests.runtime.learning import frame
+from tests.runtime.learning.states import frame
 from tests.runtime.test_device import REPOSITORY, _device_python
 
 

@@ -32,7 +32,7 @@ from edgetl.runtime.unit import Unit, render
 from tests.emulation.tools import or_skip
 from tests.models import CACHE
 from tests.runtime.installing import Releases, digest_of, on_device
-from tests.runtime.learning import frame, jpeg
+from tests.runtime.learning.states import frame, jpeg
 from tests.runtime.managing import managing
 
 AWKWARD = "--source '/srv/my $HOME %n \"pictures\"' --watch"

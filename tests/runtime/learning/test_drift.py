@@ -17,9 +17,9 @@ from edgetl.bundle import open_bundle, pack
 from edgetl.learners.drift import CHANGED, STABLE, UNKNOWN
 from edgetl.runtime import Learner
 from edgetl.runtime.inference.classifier import Prediction
-from edgetl.runtime.observing import FILE, WINDOW_PICTURES, Observer
+from edgetl.runtime.learning.observation_log import FILE, WINDOW_PICTURES, Observer
 from tests.models import COLOURS, colour_frame
-from tests.runtime.learning import frame
+from tests.runtime.learning.states import frame
 
 DIMENSION = 16
 

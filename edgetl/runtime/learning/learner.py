@@ -16,15 +16,10 @@ from edgetl.bundle import Bundle, open_bundle
 from edgetl.errors import ImageError, LearningError, OptionError
 from edgetl.learners import Drift, LastLayer, Statistics
 from edgetl.learners.drift import LEAST_PICTURES, UNKNOWN
-from edgetl.runtime import drafting
-from edgetl.runtime.contents import ACCEPT, ADAPT, PROPOSE, RESET, SPANNED, TEACH, UNDO, Contents
-from edgetl.runtime.following import FollowingClassifier, LayerInEffect
-from edgetl.runtime.guard import Effect, Guard
 from edgetl.runtime.inference.classifier import Classifier
 from edgetl.runtime.inference.preprocess import ImageSource
-from edgetl.runtime.journal import Draft
-from edgetl.runtime.observing import Observer
-from edgetl.runtime.sharing import (
+from edgetl.runtime.learning import operations
+from edgetl.runtime.learning.exchange import (
     carry_over,
     merged_rows,
     origins_in,
@@ -34,8 +29,13 @@ from edgetl.runtime.sharing import (
     read_taught,
     shipped_origins,
 )
-from edgetl.runtime.state import Drafting, State
-from edgetl.runtime.steps import Entry, Status, Step
+from edgetl.runtime.learning.guard import Effect, Guard
+from edgetl.runtime.learning.journal import Draft
+from edgetl.runtime.learning.live_classifier import FollowingClassifier, LayerInEffect
+from edgetl.runtime.learning.observation_log import Observer
+from edgetl.runtime.learning.projection import ACCEPT, ADAPT, PROPOSE, RESET, SPANNED, TEACH, UNDO, Contents
+from edgetl.runtime.learning.results import Entry, Status, Step
+from edgetl.runtime.learning.state import Drafting, State
 from edgetl.runtime.stream.sources import Source
 
 BundleSource = Union[Bundle, str, "os.PathLike[str]"]
@@ -148,11 +148,11 @@ class Learner:
     def correct(self, picture: int, label: str, guard: Optional[float] = None) -> Step:
         """Gives a picture that was taught here another label. Refused by `guard`, the picture keeps its label."""
         label = self._class_meant(label)
-        return self._record(lambda contents: drafting.correction(contents, picture, label), guard)
+        return self._record(lambda contents: operations.correction(contents, picture, label), guard)
 
     def forget(self, picture: int, guard: Optional[float] = None) -> Step:
         """Takes a picture that was taught here out again, exactly. Refused by `guard`, it stays."""
-        return self._record(lambda contents: drafting.removal(contents, picture), guard)
+        return self._record(lambda contents: operations.removal(contents, picture), guard)
 
     def forget_class(self, label: str, guard: Optional[float] = None) -> Step:
         """Takes a whole class out. Pictures taught here leave no trace; see the class about shipped ones.
@@ -160,19 +160,19 @@ class Learner:
         `guard` looks at the other classes: a class that is forgotten loses nothing.
         """
         label = self._class_meant(label)
-        return self._record(lambda contents: drafting.class_removal(contents, label), guard)
+        return self._record(lambda contents: operations.class_removal(contents, label), guard)
 
     def rename(self, old: str, new: str) -> Step:
         """Gives a class another name that no class has yet."""
-        old, new = self._class_meant(old), drafting.spelled(new)
-        return self._record(lambda contents: drafting.renaming(contents, old, new))
+        old, new = self._class_meant(old), operations.spelled(new)
+        return self._record(lambda contents: operations.renaming(contents, old, new))
 
     def undo(self) -> Step:
         """Takes the latest step back that is still in effect, as if it had never been; `reset` counts as one too.
 
         Called again it takes the step before that. What was undone stays in the history, and out of effect.
         """
-        return self._record(drafting.undoing)
+        return self._record(operations.undoing)
 
     def reset(self) -> Step:
         """Goes back to what was shipped. The history stays, and `undo` brings everything back."""
@@ -309,7 +309,7 @@ class Learner:
             device = self._state.journal.identity()["device"]
             drafts: List[Draft] = []
             for part in carried:
-                drafts += merged_rows(part, contents.with_rows(drafting.supposed_rows(drafts, count(-1, -1))), device)
+                drafts += merged_rows(part, contents.with_rows(operations.supposed_rows(drafts, count(-1, -1))), device)
             return drafts
 
         return self._record(draft, guard, not_carried=sum(part.lost for part in carried))
@@ -343,15 +343,15 @@ class Learner:
 
     def _class_meant(self, label: str) -> str:
         """A class in effect of this very name; else the name as builds spell it, so that none is there twice."""
-        return label if label in self.labels else drafting.spelled(label)
+        return label if label in self.labels else operations.spelled(label)
 
     def _teach(self, drafts: Sequence[Draft], label: str, guard: Optional[float]) -> Step:
         if guard is None:
-            return self._record(lambda contents: drafting.require_pictures(drafts, label))
+            return self._record(lambda contents: operations.require_pictures(drafts, label))
         with self._state.lock:
             waiting = [key for key, proposed in self._state.contents().pending.items() if proposed == label]
             accepted = [*drafts, *(Draft(ACCEPT, label, subject=key) for key in waiting)]
-            step = self._record(lambda contents: drafting.require_pictures(accepted, label), guard)
+            step = self._record(lambda contents: operations.require_pictures(accepted, label), guard)
             if step.accepted or not drafts:
                 return step
             proposals = [replace(draft, kind=PROPOSE) for draft in drafts]
@@ -376,7 +376,7 @@ class Learner:
         if not guard.exists:
             raise LearningError("this bundle has no guard set; build it with validation photos, or teach without guard")
         ids = knowledge.suppose([draft.embedding for draft in drafts])
-        return guard.compare(contents, contents.with_rows(drafting.supposed_rows(drafts, ids)))
+        return guard.compare(contents, contents.with_rows(operations.supposed_rows(drafts, ids)))
 
     def _guard_set(self) -> Guard:
         if self._guard is None:
@@ -384,10 +384,10 @@ class Learner:
         return self._guard
 
     def _draw_up(self, image: Union[ImageSource, Source], label: str) -> Draft:
-        return drafting.drawn_up(image, label, self.classifier(), self._state.knowledge, self._thumbnails)
+        return operations.drawn_up(image, label, self.classifier(), self._state.knowledge, self._thumbnails)
 
 
 def _step_of(drafts: Sequence[Draft], ids: Sequence[int], **told: Any) -> Step:
     first = drafts[0]
-    about = tuple(picture for picture in map(drafting.picture_of, drafts, ids) if picture)
+    about = tuple(picture for picture in map(operations.picture_of, drafts, ids) if picture)
     return Step(ids[0], first.kind, first.label, about, first.subject if first.kind == UNDO else None, **told)

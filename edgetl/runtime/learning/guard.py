@@ -12,9 +12,9 @@ import numpy as np
 from edgetl.bundle import Bundle
 from edgetl.errors import IntegrityError
 from edgetl.learners import Statistics, Usual
-from edgetl.runtime.contents import Contents
 from edgetl.runtime.inference.bundle_entries import read_npy
-from edgetl.runtime.knowledge import Knowledge
+from edgetl.runtime.learning.live_statistics import Knowledge
+from edgetl.runtime.learning.projection import Contents
 
 EMBEDDINGS, LABELS = "guard/embeddings.npy", "guard/labels.json"
 

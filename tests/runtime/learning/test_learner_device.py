@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.runtime.learning import frame
+from tests.runtime.learning.states import frame
 from tests.runtime.test_device import BLOCKED, REPOSITORY, _device_python
 
 TEACH = f"""

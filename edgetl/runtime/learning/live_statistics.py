@@ -28,8 +28,8 @@ from edgetl.learners import (
     relearn,
     to_grid,
 )
-from edgetl.runtime.contents import Contents
 from edgetl.runtime.inference.bundle_entries import read_last_layer
+from edgetl.runtime.learning.projection import Contents
 
 STATISTICS = "statistics.bin"
 

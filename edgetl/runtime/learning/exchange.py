@@ -12,12 +12,12 @@ from typing import Callable, FrozenSet, Iterator, List, Mapping, NamedTuple, Opt
 from edgetl.bundle import Bundle, is_label, open_bundle, pack
 from edgetl.errors import IntegrityError, LearningError
 from edgetl.learners import LastLayer, Statistics
-from edgetl.runtime.contents import FORGET_CLASS, MERGE, RENAME, TEACH, Contents
-from edgetl.runtime.guard import LABELS as GUARD_LABELS
 from edgetl.runtime.inference.bundle_entries import EDGETPU_MODEL, LAST_LAYER_FOLDER, MODEL, last_layer_entries
 from edgetl.runtime.inference.canaries import CANARIES, answer_anew
-from edgetl.runtime.journal import Draft, Journal
-from edgetl.runtime.knowledge import STATISTICS
+from edgetl.runtime.learning.guard import LABELS as GUARD_LABELS
+from edgetl.runtime.learning.journal import Draft, Journal
+from edgetl.runtime.learning.live_statistics import STATISTICS
+from edgetl.runtime.learning.projection import FORGET_CLASS, MERGE, RENAME, TEACH, Contents
 
 PATCH = "patch.json"
 ORIGINS = "taught.json"

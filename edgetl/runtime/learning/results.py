@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, Dict, Mapping, Optional, Tuple
 
 from edgetl.learners import Adaptation, Drift
-from edgetl.runtime.contents import PROPOSE, TEACH, Contents, Row
-from edgetl.runtime.guard import Effect
-from edgetl.runtime.journal import Note
+from edgetl.runtime.learning.guard import Effect
+from edgetl.runtime.learning.journal import Note
+from edgetl.runtime.learning.projection import PROPOSE, TEACH, Contents, Row
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from edgetl.errors import LearningError, OptionError
 from edgetl.learners import to_grid
 from edgetl.runtime import Learner
 from tests.models import COLOURS, colour_frame
-from tests.runtime.learning import GUARDED, TRAINED, embeddings, frame, shipped_statistics, trained_once
+from tests.runtime.learning.states import GUARDED, TRAINED, embeddings, frame, shipped_statistics, trained_once
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from edgetl.errors import ImageError, LearningError
 from edgetl.runtime import Classifier, Learner
 from edgetl.runtime.stream.sources import Source
-from tests.runtime.learning import embeddings, frame, jpeg, shipped_statistics, trained_once
+from tests.runtime.learning.states import embeddings, frame, jpeg, shipped_statistics, trained_once
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from edgetl.bundle import open_bundle
 from edgetl.errors import LearningError
 from edgetl.runtime import Classifier, Learner
-from tests.runtime.learning import MIXTURES, frame, shipped_statistics
+from tests.runtime.learning.states import MIXTURES, frame, shipped_statistics
 
 SWAPPED = {"red": "green", "green": "blue", "blue": "red"}
 """Everything has changed: each class looks as another one did."""

@@ -17,7 +17,7 @@ from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Seq
 
 from edgetl.durable import sync_folder
 from edgetl.errors import LearningError, StorageError
-from edgetl.runtime.contents import Row
+from edgetl.runtime.learning.projection import Row
 
 FILE = "journal.sqlite"
 BUSY_SECONDS = 30.0

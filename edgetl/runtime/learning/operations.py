@@ -12,11 +12,22 @@ from PIL import Image
 
 from edgetl.bundle import is_label
 from edgetl.errors import LearningError
-from edgetl.runtime.contents import ACCEPT, CORRECT, FORGET, FORGET_CLASS, PROPOSE, RENAME, TEACH, UNDO, Contents, Row
 from edgetl.runtime.inference.classifier import Classifier
 from edgetl.runtime.inference.preprocess import ImageSource, decode
-from edgetl.runtime.journal import Draft
-from edgetl.runtime.knowledge import Knowledge
+from edgetl.runtime.learning.journal import Draft
+from edgetl.runtime.learning.live_statistics import Knowledge
+from edgetl.runtime.learning.projection import (
+    ACCEPT,
+    CORRECT,
+    FORGET,
+    FORGET_CLASS,
+    PROPOSE,
+    RENAME,
+    TEACH,
+    UNDO,
+    Contents,
+    Row,
+)
 from edgetl.runtime.stream.sources import Source
 
 THUMBNAIL_SIDE = 320

@@ -12,11 +12,11 @@ import numpy as np
 
 from edgetl.errors import EdgetlError, IntegrityError, StorageError
 from edgetl.learners import LastLayer
-from edgetl.runtime.contents import Contents
 from edgetl.runtime.inference.classifier import Classifier, Prediction
-from edgetl.runtime.knowledge import pack_layer, unpack_layer
-from edgetl.runtime.observing import Observer
-from edgetl.runtime.state import State
+from edgetl.runtime.learning.live_statistics import pack_layer, unpack_layer
+from edgetl.runtime.learning.observation_log import Observer
+from edgetl.runtime.learning.projection import Contents
+from edgetl.runtime.learning.state import State
 
 PATIENCE_SECONDS = 0.5
 """How long a classifier leaves it to the process that taught to solve the last layer too."""

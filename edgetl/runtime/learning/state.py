@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 from edgetl.bundle import Bundle
-from edgetl.runtime.contents import Contents
 from edgetl.runtime.inference.bundle_entries import MODEL
-from edgetl.runtime.journal import Draft, Journal
-from edgetl.runtime.knowledge import Knowledge
-from edgetl.runtime.sharing import shipped_origins
+from edgetl.runtime.learning.exchange import shipped_origins
+from edgetl.runtime.learning.journal import Draft, Journal
+from edgetl.runtime.learning.live_statistics import Knowledge
+from edgetl.runtime.learning.projection import Contents
 
 Drafting = Callable[[Contents], Sequence[Draft]]
 """Makes the rows of a step from what is in effect; raises LearningError where the step cannot be done."""

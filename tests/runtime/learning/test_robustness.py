@@ -24,8 +24,8 @@ from benchmarks.synthetic import pack_synthetic
 from edgetl.bundle import open_bundle
 from edgetl.errors import EdgetlError, LearningError, StorageError
 from edgetl.runtime import Learner
-from edgetl.runtime.journal import FILE, Journal
-from tests.runtime.learning import embeddings, frame, shipped_statistics, trained_once
+from edgetl.runtime.learning.journal import FILE, Journal
+from tests.runtime.learning.states import embeddings, frame, shipped_statistics, trained_once
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -128,7 +128,7 @@ def test_a_running_classifier_learns_what_another_process_teaches(teachable: Pat
         classifier = running.classifier()
         assert "yellow" not in classifier.labels
         code = (
-            "import sys; from edgetl.runtime import Learner; from tests.runtime.learning import frame\n"
+            "import sys; from edgetl.runtime import Learner; from tests.runtime.learning.states import frame\n"
             "with Learner(sys.argv[1], state=sys.argv[2], threads=1) as learner:\n"
             "    learner.teach_many([frame('yellow', seed) for seed in range(3)], 'yellow'); learner.last_layer()"
         )
@@ -139,7 +139,7 @@ def test_a_running_classifier_learns_what_another_process_teaches(teachable: Pat
 def test_a_classifier_solves_for_itself_where_the_teacher_died_before_it_did(
     teachable: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edgetl.runtime.following.PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr("edgetl.runtime.learning.live_classifier.PATIENCE_SECONDS", 0.0)
     with Learner(teachable, state=tmp_path, threads=1) as running, Learner(teachable, state=tmp_path) as teacher:
         classifier = running.classifier()
         teacher.teach_embeddings(teacher.classifier().embed(frame("yellow")), "yellow")
@@ -193,7 +193,7 @@ USE = """
 import sys
 from edgetl.errors import StorageError
 from edgetl.runtime import Learner
-from tests.runtime.learning import embeddings, frame
+from tests.runtime.learning.states import embeddings, frame
 bundle, state = sys.argv[1:]
 with Learner(bundle, state=state, threads=1) as learner:
     print(len(learner.history()), learner.classifier().predict(frame("red")).label, "yellow" in learner.labels)
@@ -278,7 +278,7 @@ def test_the_order_is_that_of_the_steps_whatever_the_clock_says(
         def isoformat(self, timespec: str) -> str:
             return f"1970-01-01T{self.hour:02d}:00:00+00:00"
 
-    monkeypatch.setattr("edgetl.runtime.journal.datetime", Backwards)
+    monkeypatch.setattr("edgetl.runtime.learning.journal.datetime", Backwards)
     with Learner(teachable, state=tmp_path, threads=1) as learner:
         learner.teach_embeddings(embeddings(1)[0], "yellow")
         learner.rename("yellow", "lemon")

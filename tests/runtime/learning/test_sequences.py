@@ -15,7 +15,7 @@ from edgetl.bundle import open_bundle
 from edgetl.errors import LearningError
 from edgetl.learners import Statistics, to_grid
 from edgetl.runtime import Learner
-from tests.runtime.learning import embeddings, shipped_statistics
+from tests.runtime.learning.states import embeddings, shipped_statistics
 
 LABELS = ("red", "green", "yellow", "grey")
 MOVES = ("teach", "teach", "teach", "correct", "forget", "rename", "undo", "reopen")

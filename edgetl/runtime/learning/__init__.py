@@ -1,0 +1,1 @@
+"""Learning on the device: the learner, its journal, and what follows from them."""
