@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Union
 
 from edgetl.errors import InstallError, LearningError
-from edgetl.runtime.benchmark import bench
+from edgetl.runtime.bench.benchmark import bench
 from edgetl.runtime.inference.preprocess import ImageSource
 from edgetl.runtime.learning.learner import Learner
 from edgetl.runtime.learning.results import Step

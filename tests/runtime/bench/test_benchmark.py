@@ -9,7 +9,7 @@ import pytest
 
 from edgetl.errors import BundleError, EngineError, OptionError
 from edgetl.runtime import Learner, bench
-from edgetl.runtime.startup import start_classifier, start_interpreter
+from edgetl.runtime.bench.cold_start import start_classifier, start_interpreter
 from edgetl.runtime.system.machine import architecture, cores, describe_machine, temperature, throttling
 from tests.models import colour_frame
 

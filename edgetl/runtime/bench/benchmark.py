@@ -15,10 +15,10 @@ from PIL import Image
 
 from edgetl.bundle import open_bundle
 from edgetl.errors import OptionError
+from edgetl.runtime.bench.cold_start import StartUp, start_classifier, start_interpreter
 from edgetl.runtime.inference.bundle_entries import MODEL
 from edgetl.runtime.inference.classifier import Classifier, default_threads
 from edgetl.runtime.learning.learner import Learner
-from edgetl.runtime.startup import StartUp, start_classifier, start_interpreter
 from edgetl.runtime.system.machine import architecture, describe_machine, temperature, throttling
 
 JPEG_SIZE = (640, 480)

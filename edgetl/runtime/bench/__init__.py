@@ -1,0 +1,1 @@
+"""Measures a bundle on this machine: latency, throughput, memory and cold start."""
