@@ -27,9 +27,9 @@ from pathlib import Path
 from edgetl.bundle import open_bundle, pack
 from edgetl.errors import EdgetlError
 from edgetl.runtime import Learner
-from edgetl.runtime.installation import install, rollback
+from edgetl.runtime.device.installation import install, rollback
+from edgetl.runtime.device.slots import Slots
 from edgetl.runtime.learning.exchange import read_taught
-from edgetl.runtime.slots import Slots
 
 TAUGHT = 3
 LONGEST_SECONDS = 60.0

@@ -124,7 +124,7 @@ def teach(
 
     pictures = [found.image for source in images for found in iterate(source)]
     if is_bundle(where):
-        from edgetl.runtime.running import teach_pictures
+        from edgetl.runtime.device.current_bundle import teach_pictures
 
         require_here(**options)
         with open_learner(Path(where), state, threads=threads, thumbnails=thumbnails) as learner:
@@ -293,7 +293,7 @@ def _tell_status(found: Mapping[str, Any]) -> None:
 
 
 def _tell_step(learner: Learner, step: Step, as_json: bool, line: str) -> None:
-    from edgetl.runtime.running import tell_step
+    from edgetl.runtime.device.current_bundle import tell_step
 
     _tell(tell_step(learner, step), as_json, line)
 

@@ -19,7 +19,7 @@ class Deployed:
 
     where: str
     installed: dict[str, Any]
-    """What the device says of it, as `edgetl.runtime.installation.Installed` has it."""
+    """What the device says of it, as `edgetl.runtime.device.installation.Installed` has it."""
     sent_bytes: int
     """The size of what the device was sent: what it lacked of the bundle."""
     bundle_bytes: int

@@ -19,7 +19,7 @@ from typing import Any, Optional
 
 from edgetl.durable import make_folder, storage_error
 from edgetl.errors import DeviceError
-from edgetl.runtime.slots import INCOMING
+from edgetl.runtime.device.slots import INCOMING
 
 BLOCK_BYTES = 1 << 18
 

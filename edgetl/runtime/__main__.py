@@ -15,15 +15,15 @@ from typing import Any, Dict, List, Optional
 
 from edgetl.bundle import open_bundle
 from edgetl.errors import EdgetlError
-from edgetl.runtime.health import check_running
+from edgetl.runtime.device.current_bundle import bench_running, describe_learned, teach_running
+from edgetl.runtime.device.health import check_running
+from edgetl.runtime.device.installation import install, rollback
+from edgetl.runtime.device.inventory import take_inventory
+from edgetl.runtime.device.service import RUN_OPTIONS, follow_log, install_service, read_log, remove_service
+from edgetl.runtime.device.settings import Settings, read_settings, write_settings
+from edgetl.runtime.device.slots import Slots, default_root
+from edgetl.runtime.device.snapshot import take_snapshot
 from edgetl.runtime.inference.canaries import replay
-from edgetl.runtime.installation import install, rollback
-from edgetl.runtime.inventory import take_inventory
-from edgetl.runtime.running import bench_running, describe_learned, teach_running
-from edgetl.runtime.service import RUN_OPTIONS, follow_log, install_service, read_log, remove_service
-from edgetl.runtime.settings import Settings, read_settings, write_settings
-from edgetl.runtime.slots import Slots, default_root
-from edgetl.runtime.snapshot import take_snapshot
 from edgetl.runtime.system.native_stderr import native_stderr_aside
 from edgetl.signing import distrust_key, trust_key, trusted_ids
 

@@ -13,7 +13,7 @@ import pytest
 from tests.cli.test_command_line import edgetl
 from tests.conftest import REPOSITORY
 from tests.models import tiny_models
-from tests.runtime.installing import Releases, digest_of, releases
+from tests.runtime.device.installing import Releases, digest_of, releases
 
 __all__ = ["releases", "tiny_models"]
 

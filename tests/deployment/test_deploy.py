@@ -12,8 +12,8 @@ import pytest
 from edgetl.deployment import Deployed, LocalTransport, connect, deploy, deploy_each, slowest, trim
 from edgetl.errors import BundleError, DeviceError, OptionError
 from edgetl.learners import Statistics, to_grid
-from edgetl.runtime.slots import Slots
-from tests.runtime.installing import Releases, digest_of, repacked, teach_running
+from edgetl.runtime.device.slots import Slots
+from tests.runtime.device.installing import Releases, digest_of, repacked, teach_running
 from tests.runtime.learning.states import frame
 
 

@@ -14,7 +14,7 @@ from tests.deployment.preparing import prepare_or_skip
 from tests.emulation.device import running
 from tests.emulation.machines import ARMHF
 from tests.emulation.tools import or_skip
-from tests.runtime.installing import Releases
+from tests.runtime.device.installing import Releases
 from tests.runtime.learning.states import frame, jpeg
 
 pytestmark = pytest.mark.slow

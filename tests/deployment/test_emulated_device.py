@@ -16,9 +16,9 @@ from edgetl.errors import DeviceError
 from edgetl.signing import make_key, read_private_key, sign
 from tests.deployment.preparing import prepare_or_skip
 from tests.emulation.device import Device, device
-from tests.runtime.installing import Releases, digest_of
+from tests.runtime.device.installing import Releases, digest_of
+from tests.runtime.device.test_installation import flipped_and_digested, with_other_normalisation, with_swapped_labels
 from tests.runtime.learning.states import frame, jpeg
-from tests.runtime.test_install import flipped_and_digested, with_other_normalisation, with_swapped_labels
 
 __all__ = ["device"]
 

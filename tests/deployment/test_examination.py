@@ -12,7 +12,7 @@ from edgetl.deployment.examination import Examination, examine
 from edgetl.deployment.ssh import SshTransport
 from tests.deployment.server import Server
 from tests.deployment.test_environment import machine
-from tests.runtime.installing import Releases, digest_of
+from tests.runtime.device.installing import Releases, digest_of
 
 
 def examined(server: Server, **options: Any) -> Examination:

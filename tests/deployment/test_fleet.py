@@ -19,14 +19,14 @@ import pytest
 from edgetl.deployment import Reached, Rollout, connect, pull, roll_out, trim
 from edgetl.deployment.rollout import playbook_folder, program
 from edgetl.runtime import Learner
-from edgetl.runtime.installation import install
-from edgetl.runtime.slots import Slots
+from edgetl.runtime.device.installation import install
+from edgetl.runtime.device.slots import Slots
 from tests.deployment.server import Server, serving
 from tests.deployment.test_deploy import with_statistics
 from tests.emulation.tools import or_skip
-from tests.runtime.installing import Releases, digest_of, teach_running
+from tests.runtime.device.installing import Releases, digest_of, teach_running
+from tests.runtime.device.test_installation import with_swapped_labels
 from tests.runtime.learning.states import frame
-from tests.runtime.test_install import with_swapped_labels
 
 pytest.importorskip("ansible", reason="there is no Ansible here; install it: pip install 'edgetl[fleet]'")
 

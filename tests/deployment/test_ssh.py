@@ -19,7 +19,7 @@ from edgetl.deployment.ssh import SshTransport
 from edgetl.errors import DeviceError, OptionError
 from edgetl.runtime import Learner
 from tests.deployment.server import Server
-from tests.runtime.installing import Releases, digest_of, teach_running
+from tests.runtime.device.installing import Releases, digest_of, teach_running
 from tests.runtime.learning.states import frame
 
 

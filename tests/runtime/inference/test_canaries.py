@@ -13,7 +13,7 @@ import pytest
 from edgetl.bundle import open_bundle
 from edgetl.errors import BundleError, CanaryError, EdgetlError, IntegrityError
 from edgetl.runtime.inference.canaries import CANARIES, replay
-from tests.runtime.installing import Releases, renormalised, repacked
+from tests.runtime.device.installing import Releases, renormalised, repacked
 
 
 @pytest.fixture

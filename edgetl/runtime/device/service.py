@@ -19,9 +19,9 @@ from typing import Any, Dict, Iterator, List, Optional, Union
 
 from edgetl.durable import make_folder, replace_file
 from edgetl.errors import InstallError
-from edgetl.runtime.settings import Settings, read_settings, write_settings
-from edgetl.runtime.slots import Slots
-from edgetl.runtime.unit import Unit, render
+from edgetl.runtime.device.settings import Settings, read_settings, write_settings
+from edgetl.runtime.device.slots import Slots
+from edgetl.runtime.device.systemd_unit import Unit, render
 
 RUN_OPTIONS = "--source camera --changes"
 """What the service runs with, until its owner says otherwise; a line for every frame would wear an SD card out."""

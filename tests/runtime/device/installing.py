@@ -13,7 +13,7 @@ import pytest
 
 from edgetl.bundle import open_bundle, pack
 from edgetl.runtime import Learner
-from edgetl.runtime.slots import Slots
+from edgetl.runtime.device.slots import Slots
 from tests.models import COLOURS
 from tests.runtime.learning.states import pack_teachable
 

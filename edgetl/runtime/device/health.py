@@ -18,10 +18,10 @@ from typing import Optional
 
 from edgetl.durable import replace_file
 from edgetl.errors import InstallError
-from edgetl.runtime.carrying import carry_back
-from edgetl.runtime.service import require_service, restart_service
-from edgetl.runtime.settings import Settings, read_settings
-from edgetl.runtime.slots import Slot, Slots
+from edgetl.runtime.device.service import require_service, restart_service
+from edgetl.runtime.device.settings import Settings, read_settings
+from edgetl.runtime.device.slots import Slot, Slots
+from edgetl.runtime.device.state_migration import carry_back
 
 PROBATION = "probation.json"
 INTERVAL_SECONDS = 5.0

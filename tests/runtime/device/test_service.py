@@ -20,20 +20,20 @@ import pytest
 
 from edgetl.deployment import connect, teach
 from edgetl.errors import InstallError, OptionError
-from edgetl.runtime import service
-from edgetl.runtime import unit as unit_file
-from edgetl.runtime.health import begin_probation, check_running
-from edgetl.runtime.installation import install, rollback
-from edgetl.runtime.inventory import take_inventory
-from edgetl.runtime.settings import Settings, read_settings, write_settings
-from edgetl.runtime.slots import Slots
+from edgetl.runtime.device import service
+from edgetl.runtime.device import systemd_unit as unit_file
+from edgetl.runtime.device.health import begin_probation, check_running
+from edgetl.runtime.device.installation import install, rollback
+from edgetl.runtime.device.inventory import take_inventory
+from edgetl.runtime.device.settings import Settings, read_settings, write_settings
+from edgetl.runtime.device.slots import Slots
+from edgetl.runtime.device.systemd_unit import Unit, render
 from edgetl.runtime.system.heartbeat import tell_alive, tell_ready
-from edgetl.runtime.unit import Unit, render
 from tests.emulation.tools import or_skip
 from tests.models import CACHE
-from tests.runtime.installing import Releases, digest_of, on_device
+from tests.runtime.device.installing import Releases, digest_of, on_device
+from tests.runtime.device.systemd import managing
 from tests.runtime.learning.states import frame, jpeg
-from tests.runtime.managing import managing
 
 AWKWARD = "--source '/srv/my $HOME %n \"pictures\"' --watch"
 

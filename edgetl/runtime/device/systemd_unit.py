@@ -1,4 +1,4 @@
-"""Hides how a service that runs the current bundle is written down for systemd; `edgetl.runtime.service` does it."""
+"""Hides how a service that runs the current bundle is written down for systemd; `edgetl.runtime.device.service` does it."""
 
 from __future__ import annotations
 

@@ -11,9 +11,9 @@ from typing import Any, Dict, Union
 
 from edgetl.durable import make_folder
 from edgetl.errors import LearningError, StorageError
+from edgetl.runtime.device.slots import OUTGOING, Slots
 from edgetl.runtime.learning.exchange import read_taught
 from edgetl.runtime.learning.journal import FILE
-from edgetl.runtime.slots import OUTGOING, Slots
 
 
 def take_snapshot(root: Union[str, os.PathLike[str]]) -> Dict[str, Any]:

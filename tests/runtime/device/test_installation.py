@@ -23,14 +23,14 @@ from edgetl.errors import (
     StorageError,
 )
 from edgetl.runtime import Classifier
-from edgetl.runtime.health import check_running, probation_seconds_left
+from edgetl.runtime.device.health import check_running, probation_seconds_left
+from edgetl.runtime.device.installation import install, rollback
+from edgetl.runtime.device.inventory import take_inventory
+from edgetl.runtime.device.settings import Settings, read_settings, write_settings
+from edgetl.runtime.device.slots import Slots
 from edgetl.runtime.inference.canaries import CANARIES
-from edgetl.runtime.installation import install, rollback
-from edgetl.runtime.inventory import take_inventory
-from edgetl.runtime.settings import Settings, read_settings, write_settings
-from edgetl.runtime.slots import Slots
 from edgetl.signing import make_key, read_private_key, sign
-from tests.runtime.installing import Releases, digest_of, on_device, renormalised, repacked, teach_running, told
+from tests.runtime.device.installing import Releases, digest_of, on_device, renormalised, repacked, teach_running, told
 from tests.runtime.learning.states import frame
 from tests.runtime.test_device import REPOSITORY, _device_python
 
@@ -340,7 +340,7 @@ class TestRefusing:
     def test_too_little_space_is_told_before_anything_is_written(
         self, releases: Releases, root: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("edgetl.runtime.slots.RESERVE_BYTES", 1 << 60)
+        monkeypatch.setattr("edgetl.runtime.device.slots.RESERVE_BYTES", 1 << 60)
         with pytest.raises(StorageError, match="free some space"):
             install(releases.first, root)
         assert list((root / "slots").iterdir()) == []
@@ -351,7 +351,7 @@ class TestRefusing:
         disk.mkdir()
         script = (
             "import sys; from edgetl.runtime import slots; slots.RESERVE_BYTES = -1 << 40\n"
-            "from edgetl.errors import StorageError; from edgetl.runtime.installation import install\n"
+            "from edgetl.errors import StorageError; from edgetl.runtime.device.installation import install\n"
             "install(sys.argv[2], sys.argv[1])\n"
             "try: install(sys.argv[3], sys.argv[1])\n"
             "except StorageError as error: print(slots.Slots(sys.argv[1]).current.digest, error)"
@@ -408,7 +408,7 @@ class TestHealth:
         with pytest.raises(InstallError, match=r"code 1: it said nothing$"):
             check_running(Slots(root))
         assert running(root) == digest_of(releases.second)
-        monkeypatch.setattr("edgetl.runtime.health._boot", lambda: "after a restart")
+        monkeypatch.setattr("edgetl.runtime.device.health._boot", lambda: "after a restart")
         assert probation_seconds_left(Slots(root)) == 0.2
         with pytest.raises(InstallError, match="went back"):
             check_running(Slots(root))

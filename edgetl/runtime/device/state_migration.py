@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from typing import Mapping, Optional
 
 from edgetl.errors import EdgetlError
+from edgetl.runtime.device.slots import Slot
 from edgetl.runtime.learning.exchange import read_taught
 from edgetl.runtime.learning.journal import FILE as JOURNAL
 from edgetl.runtime.learning.learner import Learner
-from edgetl.runtime.slots import Slot
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.install_kill import run
-from tests.runtime.installing import Releases
+from tests.runtime.device.installing import Releases
 
 
 @pytest.mark.slow
