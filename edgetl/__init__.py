@@ -11,7 +11,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _VERBS = {
-    "bench": "edgetl.runtime",
+    "bench": "edgetl.runtime.bench",
     "build": "edgetl.pipeline",
     "Budget": "edgetl.pipeline.budget",
     "BuildOptions": "edgetl.pipeline",

@@ -12,7 +12,6 @@ _HOMES = {
     "Learner": "learning.learner",
     "Prediction": "inference.classifier",
     "Preprocess": "inference.preprocess",
-    "bench": "bench.benchmark",
     "decode": "inference.preprocess",
     "interpreters": "inference.engine",
     "iterate": "stream.sources",

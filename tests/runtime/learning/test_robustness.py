@@ -27,7 +27,7 @@ from edgetl.runtime import Learner
 from edgetl.runtime.learning.journal import FILE, Journal
 from tests.runtime.learning.states import embeddings, frame, shipped_statistics, trained_once
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture
