@@ -20,12 +20,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.accuracy import SHARED, WEIGHTS
-from edgetl.bundle import open_bundle
+from edgetl.bundle import MODEL, open_bundle
 from edgetl.conversion import PruningOptions, SparsityOptions
 from edgetl.evaluation import Report, compare, compressed_size
 from edgetl.pipeline import BuildOptions, build
 from edgetl.runtime import Engine
-from edgetl.runtime.inference.bundle_entries import MODEL
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 BASELINE = "int8"

@@ -20,13 +20,12 @@ import time
 from pathlib import Path
 
 from edgetl.backbones import Spec, build, get_backbone, list_backbones
-from edgetl.bundle import open_bundle
+from edgetl.bundle import EDGETPU_MODEL, MODEL, open_bundle
 from edgetl.conversion import ConversionOptions, compile_backbone, convert
 from edgetl.conversion.calibration import recipe_frames
 from edgetl.conversion.edgetpu import analyse, read_package, verify
 from edgetl.pipeline import BuildOptions
 from edgetl.pipeline import build as build_bundle
-from edgetl.runtime.inference.bundle_entries import EDGETPU_MODEL, MODEL
 
 SHARED = Path(os.environ.get("EDGETL_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 EXTRACTOR = SHARED / "coral" / "pairs" / "mobilenet_v1_1.0_224_quant_embedding_extractor.tflite"

@@ -24,9 +24,8 @@ from time import perf_counter, thread_time
 
 import numpy as np
 
-from edgetl.bundle import open_bundle
+from edgetl.bundle import MODEL, open_bundle
 from edgetl.runtime.bench.cold_start import start_classifier, start_interpreter
-from edgetl.runtime.inference.bundle_entries import MODEL
 from edgetl.runtime.inference.classifier import Classifier, default_threads
 from edgetl.runtime.inference.engine import PACKAGES
 from edgetl.runtime.system.machine import describe_machine

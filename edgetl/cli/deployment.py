@@ -304,8 +304,8 @@ def devices(where: Sequence[str], as_json: bool, **options: Any) -> None:
 def sign(bundle: Path, name: str, sequence: Optional[int], as_json: bool) -> None:
     """Sign BUNDLE, in place, so that devices that trust the key take it."""
     from edgetl.bundle import open_bundle, write_bundle
-    from edgetl.signing import key_id, read_private_key
-    from edgetl.signing import sign as sign_bundle
+    from edgetl.bundle.signing import key_id, read_private_key
+    from edgetl.bundle.signing import sign as sign_bundle
 
     key = read_private_key(_key_path(name, ".key"))
     number = int(time.time()) if sequence is None else sequence
@@ -335,7 +335,7 @@ def keys(action: str, name: Optional[str], where: Optional[str], as_json: bool, 
 
 
 def _new_key(name: Optional[str], where: Optional[str], options: dict[str, Any]) -> dict[str, str]:
-    from edgetl.signing import make_key
+    from edgetl.bundle.signing import make_key
 
     if name is None or where is not None:
         raise OptionError("give the new key a name: edgetl keys new NAME")
@@ -344,7 +344,7 @@ def _new_key(name: Optional[str], where: Optional[str], options: dict[str, Any])
 
 
 def _list_keys(name: Optional[str], where: Optional[str], options: dict[str, Any]) -> list[dict[str, str]]:
-    from edgetl.signing import key_id, read_public_key
+    from edgetl.bundle.signing import key_id, read_public_key
 
     if name is not None:
         raise OptionError("edgetl keys list takes no name")
@@ -353,7 +353,7 @@ def _list_keys(name: Optional[str], where: Optional[str], options: dict[str, Any
 
 
 def _trust_key(name: Optional[str], where: Optional[str], options: dict[str, Any]) -> dict[str, Any]:
-    from edgetl.signing import read_public_key
+    from edgetl.bundle.signing import read_public_key
 
     if name is None or where is None:
         raise OptionError("give the key and the device: edgetl keys trust NAME HOST")

@@ -96,8 +96,7 @@ def compile_(bundle: Path, as_json: bool) -> None:
 
 def _read_pair(model: Path, compiled: Optional[Path]) -> tuple[bytes, Optional[bytes]]:
     """A model and what is to be proved a compiled form of it: `compiled`, or what a bundle itself holds."""
-    from edgetl.bundle import open_bundle
-    from edgetl.runtime.inference.bundle_entries import EDGETPU_MODEL, MODEL
+    from edgetl.bundle import EDGETPU_MODEL, MODEL, open_bundle
 
     if model.suffix != ".edgetl":
         return _read(model), None if compiled is None else _read(compiled)

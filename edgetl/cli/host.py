@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Optional
 
 import click
 
+from edgetl.bundle import REPORT
 from edgetl.cli import print_json
 from edgetl.cli.console import print_table, show_progress
 from edgetl.cli.learning import has_state, open_classifier, open_learner, state_option
@@ -64,7 +65,7 @@ def _note_on_known_photos(bundle: Path, listing: Listing) -> str:
 
     opened, proof = open_bundle(bundle), None
     with contextlib.suppress(BundleError, UnicodeDecodeError):  # a report that cannot be read hinders no measurement
-        proof = Report.from_json(opened.read("report.json").decode())
+        proof = Report.from_json(opened.read(REPORT).decode())
     classes = {photo.label for photo in listing.photos}
     is_split = any(photo.split for photo in listing.photos)
     if is_split or proof is None or proof.data is None or proof.data.photos != len(listing.photos):

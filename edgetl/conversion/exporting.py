@@ -7,10 +7,10 @@ import tempfile
 from pathlib import Path
 from typing import Optional, Union
 
-from edgetl.bundle import open_bundle
+from edgetl.bundle import EDGETPU_MODEL, MODEL, open_bundle
 from edgetl.conversion import standalone
 from edgetl.errors import OptionError, StorageError
-from edgetl.runtime.inference.bundle_entries import EDGETPU_MODEL, MODEL, read_last_layer
+from edgetl.runtime.inference.bundle_entries import read_last_layer
 
 
 def export(bundle: Union[str, Path], output: Optional[Union[str, Path]] = None, edgetpu: bool = False) -> Path:

@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Any, Optional
 
 from edgetl import backbones
 from edgetl.backbones import Spec
-from edgetl.bundle import open_bundle
+from edgetl.bundle import EDGETPU_MODEL, MODEL, open_bundle
 from edgetl.conversion.artifact import Artifact
 from edgetl.conversion.compiled import compile_backbone
 from edgetl.conversion.description import describe
 from edgetl.conversion.pixels import take_raw_pixels
 from edgetl.errors import ConversionError, OptionError, StorageError
 from edgetl.runtime import Preprocess
-from edgetl.runtime.inference.bundle_entries import EDGETPU_MODEL, MODEL
 from edgetl.workload import Workload
 
 if TYPE_CHECKING:

@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional, Union
 
-from edgetl.bundle import Bundle, open_bundle, write_bundle
+from edgetl.bundle import STATISTICS, Bundle, open_bundle, write_bundle
 from edgetl.durable import make_folder, replace_file
 from edgetl.errors import IntegrityError, OptionError, StorageError
 from edgetl.learners.difference import difference
-from edgetl.runtime.learning.live_statistics import STATISTICS
 from edgetl.runtime.system.folders import cache_folder
 
 KEPT = 16

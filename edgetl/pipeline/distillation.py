@@ -9,7 +9,7 @@ from typing import Any, Optional
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from edgetl.bundle import open_bundle
+from edgetl.bundle import MODEL, open_bundle
 from edgetl.conversion.origin import find_origin
 from edgetl.data import JoinedFrames
 from edgetl.errors import OptionError
@@ -33,7 +33,7 @@ from edgetl.pipeline.stages import (
     training_options,
 )
 from edgetl.runtime import Embedder, Preprocess
-from edgetl.runtime.inference.bundle_entries import MODEL, read_last_layer
+from edgetl.runtime.inference.bundle_entries import read_last_layer
 
 DISTILLED = "distilled"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Optional, Union
 
 from edgetl.backbones import list_backbones
-from edgetl.bundle import Bundle, open_bundle, pack
+from edgetl.bundle import EDGETPU_MODEL, MODEL, Bundle, open_bundle, pack
 from edgetl.conversion.edgetpu import (
     Analysis,
     CompileResult,
@@ -22,7 +22,6 @@ from edgetl.conversion.edgetpu import (
 )
 from edgetl.errors import ConversionError, OptionError
 from edgetl.pipeline.options import Progress
-from edgetl.runtime.inference.bundle_entries import EDGETPU_MODEL, MODEL
 from edgetl.targets import Target, load_target
 
 MOST_ON_CPU = 2

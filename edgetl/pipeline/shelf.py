@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from edgetl import __version__
-from edgetl.bundle import Manifest, pack
+from edgetl.bundle import EDGETPU_MODEL, GUARD_EMBEDDINGS, GUARD_LABELS, MODEL, REPORT, STATISTICS, Manifest, pack
 from edgetl.conversion.origin import Origin
 from edgetl.data import Dataset
 from edgetl.evaluation import Evaluation, Latency, Report, Variant, compressed_size, evaluate, measure_latency
@@ -20,7 +20,7 @@ from edgetl.pipeline.candidate import Candidate
 from edgetl.pipeline.edgetpu import EdgeTpuModel
 from edgetl.pipeline.options import Progress
 from edgetl.runtime import Classifier, Embedder
-from edgetl.runtime.inference.bundle_entries import EDGETPU_MODEL, MODEL, last_layer_entries
+from edgetl.runtime.inference.bundle_entries import last_layer_entries
 from edgetl.runtime.inference.canaries import canary_entries
 from edgetl.targets import Target
 
@@ -84,12 +84,12 @@ class Shelf:
         """Write the candidate's bundle; with the report's `proof` and the Edge TPU's model, where they are there."""
         layer, entries = last_layer_entries(candidate.last_layer, candidate.selection.parameters)
         entries[MODEL] = candidate.artifact.model
-        entries["statistics.bin"] = candidate.selection.statistics.to_bytes()
+        entries[STATISTICS] = candidate.selection.statistics.to_bytes()
         entries |= self._guard(candidate) | self._canaries(candidate)
         if edgetpu is not None and edgetpu.model is not None:
             entries[EDGETPU_MODEL] = edgetpu.model
         if proof is not None:
-            entries["report.json"] = proof.to_json().encode()
+            entries[REPORT] = proof.to_json().encode()
         manifest = Manifest(
             name=self.name,
             edgetl_version=__version__,
@@ -115,7 +115,7 @@ class Shelf:
         embeddings = io.BytesIO()
         np.save(embeddings, candidate.embeddings[indices], allow_pickle=False)
         labels = json.dumps(self.dataset.labels_of(indices), ensure_ascii=False)
-        return {"guard/embeddings.npy": embeddings.getvalue(), "guard/labels.json": labels.encode()}
+        return {GUARD_EMBEDDINGS: embeddings.getvalue(), GUARD_LABELS: labels.encode()}
 
     def _canaries(self, candidate: Candidate) -> dict[str, bytes]:
         """A few test photos at the model's size, with the answers that this host gives for them."""

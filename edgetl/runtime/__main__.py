@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 from edgetl.bundle import open_bundle
+from edgetl.bundle.signing import distrust_key, trust_key, trusted_ids
 from edgetl.errors import EdgetlError
 from edgetl.runtime.device.current_bundle import bench_running, describe_learned, teach_running
 from edgetl.runtime.device.health import check_running
@@ -25,7 +26,6 @@ from edgetl.runtime.device.slots import Slots, default_root
 from edgetl.runtime.device.snapshot import take_snapshot
 from edgetl.runtime.inference.canaries import replay
 from edgetl.runtime.system.native_stderr import native_stderr_aside
-from edgetl.signing import distrust_key, trust_key, trusted_ids
 
 
 def main(arguments: Optional[List[str]] = None) -> int:

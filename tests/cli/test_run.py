@@ -15,9 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgetl.bundle import open_bundle, pack
+from edgetl.bundle import EDGETPU_MODEL, open_bundle, pack
 from edgetl.cli.stopping import GracefulStop
-from edgetl.runtime.inference.bundle_entries import EDGETPU_MODEL
 from tests.cli.test_command_line import edgetl
 from tests.models import colour_frame, tiny_bundle, tiny_model, tiny_models
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from edgetl.bundle import open_bundle, write_bundle
+from edgetl.bundle.signing import make_key, read_private_key, sign
 from edgetl.deployment import Transport, connect, deploy, pull, teach
 from edgetl.deployment.environment import look_at
 from edgetl.deployment.examination import examine
 from edgetl.deployment.ssh import SshTransport
 from edgetl.errors import DeviceError
-from edgetl.signing import make_key, read_private_key, sign
 from tests.deployment.preparing import prepare_or_skip
 from tests.emulation.device import Device, device
 from tests.runtime.device.installing import Releases, digest_of

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgetl.bundle import Bundle, open_bundle
+from edgetl.bundle import EDGETPU_MODEL, MODEL, Bundle, open_bundle
 from edgetl.conversion import describe, flatbuffer
 from edgetl.conversion.edgetpu import verify
 from edgetl.conversion.exporting import export
@@ -19,7 +19,6 @@ from edgetl.errors import ConversionError, OptionError
 from edgetl.pipeline import BuildOptions, BuildResult, build
 from edgetl.pipeline.edgetpu import MAKE_COMPILER, compile_bundle
 from edgetl.runtime import Classifier, Learner
-from edgetl.runtime.inference.bundle_entries import EDGETPU_MODEL, MODEL
 from tests.conversion.edgetpu.test_compile import writing
 from tests.pipeline.test_build import edgetl
 

@@ -6,12 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from edgetl.bundle import open_bundle
+from edgetl.bundle import MODEL, open_bundle
 from edgetl.conversion import PruningOptions, SparsityOptions
 from edgetl.conversion.weights import count_weights
 from edgetl.errors import OptionError
 from edgetl.pipeline import build
-from edgetl.runtime.inference.bundle_entries import MODEL
 from edgetl.training.options import ImitationOptions, QuantizationAwareOptions
 
 pytestmark = pytest.mark.slow

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
+from edgetl.bundle import EDGETPU_MODEL, MODEL
 from edgetl.conversion.edgetpu.analysis import Analysis, Limits, analyse
 from edgetl.conversion.edgetpu.log import CompilerLog, parse_log
 from edgetl.conversion.edgetpu.package import CompiledModel, read_package
@@ -31,7 +32,6 @@ _ENGINES = ("docker", "podman")
 _ASK_ENGINE_S = 20
 _BUILD_IMAGE_S = 900
 _MOST_LOG_BYTES = 1 << 20
-_SOURCE, _COMPILED = "model.tflite", "model_edgetpu.tflite"
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Compiler:
         flags = ["--show_operations", "--out_dir", inside, "--timeout_sec", str(int(options.timeout_s))]
         if options.min_runtime_version is not None:
             flags += ["--min_runtime_version", str(options.min_runtime_version)]
-        arguments = [*flags, f"{inside}/{_SOURCE}"]
+        arguments = [*flags, f"{inside}/{MODEL}"]
         if not self.container:
             return [self.path, *arguments]
         limits = ["--rm", "--name", name, "--network", "none", "--user", f"{os.getuid()}:{os.getgid()}"]
@@ -162,12 +162,12 @@ def compile(
     compiler = compiler or find_compiler() or make_compiler()
     with tempfile.TemporaryDirectory(prefix="edgetl-compile-") as name:
         folder = Path(name)
-        (folder / _SOURCE).write_bytes(model)
+        (folder / MODEL).write_bytes(model)
         text = _run(compiler, folder, options)
         log = parse_log(text)
-        if not (folder / _COMPILED).is_file():
+        if not (folder / EDGETPU_MODEL).is_file():
             raise ConversionError(f"the Edge TPU compiler {log.version} failed: {_cause(log, text)}")
-        content = (folder / _COMPILED).read_bytes()
+        content = (folder / EDGETPU_MODEL).read_bytes()
     verification = verify(model, content, limits)
     if not verification.match:
         raise ConversionError(f"what the Edge TPU compiler wrote is not this model: {verification.reasons[0]}")

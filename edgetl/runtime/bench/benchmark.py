@@ -13,10 +13,9 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple, Union
 import numpy as np
 from PIL import Image
 
-from edgetl.bundle import open_bundle
+from edgetl.bundle import MODEL, open_bundle
 from edgetl.errors import OptionError
 from edgetl.runtime.bench.cold_start import StartUp, start_classifier, start_interpreter
-from edgetl.runtime.inference.bundle_entries import MODEL
 from edgetl.runtime.inference.classifier import Classifier, default_threads
 from edgetl.runtime.learning.learner import Learner
 from edgetl.runtime.system.machine import architecture, describe_machine, temperature, throttling

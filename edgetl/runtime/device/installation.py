@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, Optional, Tuple, Union
 
 from edgetl.bundle import Bundle, open_bundle, write_bundle
+from edgetl.bundle.signing import trusted_keys, verify
 from edgetl.errors import BundleError, CanaryError, InstallError, IntegrityError, SignatureError
 from edgetl.learners.difference import apply_difference
 from edgetl.runtime.device.health import begin_probation, check_health, go_back, tell_switch, watch_probation
@@ -23,7 +24,6 @@ from edgetl.runtime.device.settings import Settings, read_settings
 from edgetl.runtime.device.slots import Slot, Slots
 from edgetl.runtime.device.state_migration import Carried, carry, carry_back
 from edgetl.runtime.inference.canaries import Replay
-from edgetl.signing import trusted_keys, verify
 
 ANY_TARGET = "generic"
 PROOF_SECONDS = 600

@@ -10,13 +10,13 @@ from typing import Any, Dict, Optional, Union
 
 from edgetl import __version__
 from edgetl.bundle import open_bundle
+from edgetl.bundle.signing import trusted_ids
 from edgetl.errors import EdgetlError, InstallError
 from edgetl.runtime.device.health import probation_seconds_left
 from edgetl.runtime.device.service import describe_service
 from edgetl.runtime.device.settings import Settings, read_settings
 from edgetl.runtime.device.slots import Slot, Slots
 from edgetl.runtime.inference.engine import interpreters
-from edgetl.signing import trusted_ids
 
 
 def take_inventory(root: Union[str, os.PathLike[str]]) -> Dict[str, Any]:

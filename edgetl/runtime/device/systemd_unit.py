@@ -1,4 +1,4 @@
-"""Hides how a service that runs the current bundle is written down for systemd; `edgetl.runtime.device.service` does it."""
+"""Describes a systemd service that runs the current bundle.
 
 from __future__ import annotations
 

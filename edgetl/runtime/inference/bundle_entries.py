@@ -9,13 +9,9 @@ from typing import Any, Dict, Mapping, Tuple
 
 import numpy as np
 
-from edgetl.bundle import Bundle
+from edgetl.bundle import LAST_LAYER_FOLDER, Bundle
 from edgetl.errors import IntegrityError
 from edgetl.learners import LastLayer
-
-MODEL = "model.tflite"
-EDGETPU_MODEL = "model_edgetpu.tflite"
-LAST_LAYER_FOLDER = "last_layer/"
 
 
 def last_layer_entries(

@@ -14,16 +14,12 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 import numpy as np
 
-from edgetl.bundle import Bundle
+from edgetl.bundle import CANARIES, CANARY_FOLDER, MODEL, Bundle
 from edgetl.errors import CanaryError, ImageError, IntegrityError
 from edgetl.learners import LastLayer, to_grid
-from edgetl.runtime.inference.bundle_entries import MODEL
 from edgetl.runtime.inference.classifier import Classifier, Prediction
 from edgetl.runtime.inference.embedder import Embedder
 from edgetl.runtime.inference.preprocess import decode
-
-CANARIES = "canaries.json"
-FOLDER = "canaries/"
 
 TOLERANCE = {"cosine": 0.98, "probability": 0.1}
 """How far a device may be off: interpreters round differently, by a few of 255 steps an element."""
@@ -55,7 +51,7 @@ def canary_entries(
 
     `latency_ms` is what an answer may take on the device; unless it is given, that is not checked.
     """
-    entries = {f"{FOLDER}{number:02d}.jpg": picture for number, picture in enumerate(pictures)}
+    entries = {f"{CANARY_FOLDER}{number:02d}.jpg": picture for number, picture in enumerate(pictures)}
     expected = []
     for name, picture in entries.items():
         raw = embedder.embed(embedder.preprocess.apply(decode(picture, size_hint=embedder.preprocess.size)))

@@ -11,10 +11,10 @@ from typing import Deque, Dict, Iterable, Iterator, List, NamedTuple, Optional, 
 
 import numpy as np
 
-from edgetl.bundle import Bundle, Manifest, open_bundle
+from edgetl.bundle import EDGETPU_MODEL, MODEL, Bundle, Manifest, open_bundle
 from edgetl.errors import IntegrityError, OptionError
 from edgetl.learners import LastLayer, to_grid
-from edgetl.runtime.inference.bundle_entries import EDGETPU_MODEL, MODEL, read_last_layer
+from edgetl.runtime.inference.bundle_entries import read_last_layer
 from edgetl.runtime.inference.engine import Engine
 from edgetl.runtime.inference.preprocess import ImageSource, Preprocess, decode
 from edgetl.runtime.system.machine import cores

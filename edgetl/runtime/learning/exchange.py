@@ -9,20 +9,27 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Callable, FrozenSet, Iterator, List, Mapping, NamedTuple, Optional, Tuple, Union
 
-from edgetl.bundle import Bundle, is_label, open_bundle, pack
+from edgetl.bundle import (
+    CANARIES,
+    EDGETPU_MODEL,
+    GUARD_LABELS,
+    LAST_LAYER_FOLDER,
+    MODEL,
+    ORIGINS,
+    PATCH,
+    REPORT,
+    STATISTICS,
+    Bundle,
+    is_label,
+    open_bundle,
+    pack,
+)
 from edgetl.errors import IntegrityError, LearningError
 from edgetl.learners import LastLayer, Statistics
-from edgetl.runtime.inference.bundle_entries import EDGETPU_MODEL, LAST_LAYER_FOLDER, MODEL, last_layer_entries
-from edgetl.runtime.inference.canaries import CANARIES, answer_anew
-from edgetl.runtime.learning.guard import LABELS as GUARD_LABELS
+from edgetl.runtime.inference.bundle_entries import last_layer_entries
+from edgetl.runtime.inference.canaries import answer_anew
 from edgetl.runtime.learning.journal import Draft, Journal
-from edgetl.runtime.learning.live_statistics import STATISTICS
 from edgetl.runtime.learning.projection import FORGET_CLASS, MERGE, RENAME, TEACH, Contents
-
-PATCH = "patch.json"
-ORIGINS = "taught.json"
-"""In a bundle that a Learner wrote: where the pictures in its statistics were taught, so that none counts twice."""
-REPORT = "report.json"
 
 
 class Picture(NamedTuple):

@@ -9,14 +9,12 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-from edgetl.bundle import Bundle
+from edgetl.bundle import GUARD_EMBEDDINGS, GUARD_LABELS, Bundle
 from edgetl.errors import IntegrityError
 from edgetl.learners import Statistics, Usual
 from edgetl.runtime.inference.bundle_entries import read_npy
 from edgetl.runtime.learning.live_statistics import Knowledge
 from edgetl.runtime.learning.projection import Contents
-
-EMBEDDINGS, LABELS = "guard/embeddings.npy", "guard/labels.json"
 
 
 class Rivalry(NamedTuple):
@@ -85,7 +83,7 @@ class Guard:
         self._known: Dict[Any, List[Optional[str]]] = {}
         self._usual: Optional[Usual] = None
         self.labels: List[str] = []
-        if EMBEDDINGS in bundle and LABELS in bundle:
+        if GUARD_EMBEDDINGS in bundle and GUARD_LABELS in bundle:
             raw, self.labels = _read(bundle)
             self._grid = knowledge.grid(raw)
 
@@ -175,8 +173,8 @@ def _read(bundle: Bundle) -> Tuple[np.ndarray, List[str]]:
     """The raw embeddings (m, d) and their labels. Raises IntegrityError where they do not fit the bundle."""
     embedding = bundle.manifest.embedding
     try:
-        raw = read_npy(EMBEDDINGS, bundle.read(EMBEDDINGS), embedding["dtype"])
-        labels = json.loads(bundle.read(LABELS))
+        raw = read_npy(GUARD_EMBEDDINGS, bundle.read(GUARD_EMBEDDINGS), embedding["dtype"])
+        labels = json.loads(bundle.read(GUARD_LABELS))
     except (ValueError, RecursionError) as error:
         raise IntegrityError(f"{bundle.path}: its guard set cannot be read; build it again") from error
     fits = isinstance(labels, list) and all(isinstance(label, str) for label in labels)

@@ -13,7 +13,7 @@ from typing import Any, Callable, Collection, Dict, List, Mapping, Optional, Seq
 
 import numpy as np
 
-from edgetl.bundle import Bundle
+from edgetl.bundle import STATISTICS, Bundle
 from edgetl.errors import IntegrityError, LearningError
 from edgetl.learners import (
     Adaptation,
@@ -30,8 +30,6 @@ from edgetl.learners import (
 )
 from edgetl.runtime.inference.bundle_entries import read_last_layer
 from edgetl.runtime.learning.projection import Contents
-
-STATISTICS = "statistics.bin"
 
 MOST_JUDGED = 600
 """An adaptation is judged on so many pictures, the newest ones."""

@@ -9,8 +9,7 @@ import threading
 from pathlib import Path
 from typing import Callable, Dict, List, Optional, Sequence, Tuple, Union
 
-from edgetl.bundle import Bundle
-from edgetl.runtime.inference.bundle_entries import MODEL
+from edgetl.bundle import MODEL, Bundle
 from edgetl.runtime.learning.exchange import shipped_origins
 from edgetl.runtime.learning.journal import Draft, Journal
 from edgetl.runtime.learning.live_statistics import Knowledge

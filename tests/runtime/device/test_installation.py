@@ -12,7 +12,8 @@ from typing import Any, Callable
 
 import pytest
 
-from edgetl.bundle import open_bundle, write_bundle
+from edgetl.bundle import CANARIES, open_bundle, write_bundle
+from edgetl.bundle.signing import make_key, read_private_key, sign
 from edgetl.errors import (
     CanaryError,
     InstallError,
@@ -28,8 +29,6 @@ from edgetl.runtime.device.installation import install, rollback
 from edgetl.runtime.device.inventory import take_inventory
 from edgetl.runtime.device.settings import Settings, read_settings, write_settings
 from edgetl.runtime.device.slots import Slots
-from edgetl.runtime.inference.canaries import CANARIES
-from edgetl.signing import make_key, read_private_key, sign
 from tests.runtime.device.installing import Releases, digest_of, on_device, renormalised, repacked, teach_running, told
 from tests.runtime.learning.states import frame
 from tests.runtime.test_device import REPOSITORY, _device_python

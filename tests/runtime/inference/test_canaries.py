@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgetl.bundle import open_bundle
+from edgetl.bundle import CANARIES, open_bundle
 from edgetl.errors import BundleError, CanaryError, EdgetlError, IntegrityError
-from edgetl.runtime.inference.canaries import CANARIES, replay
+from edgetl.runtime.inference.canaries import replay
 from tests.runtime.device.installing import Releases, renormalised, repacked
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from edgetl import bundle
+from edgetl.bundle import format as bundle
 from edgetl.bundle import Manifest, open_bundle, pack, write_bundle
 from edgetl.errors import BundleError, IntegrityError, StorageError
 

@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from edgetl.bundle import Bundle, open_bundle, write_bundle
-from edgetl.errors import KeyFileError, MissingExtraError, SignatureError
-from edgetl.signing import (
+from edgetl.bundle.signing import (
     distrust_key,
     make_key,
     read_private_key,
@@ -23,6 +22,7 @@ from edgetl.signing import (
     trusted_keys,
     verify,
 )
+from edgetl.errors import KeyFileError, MissingExtraError, SignatureError
 from tests.models import tiny_model, tiny_models
 from tests.runtime.learning.states import pack_teachable
 
@@ -171,7 +171,7 @@ def test_a_missing_package_is_named_with_the_line_that_installs_it(
 def test_a_device_without_trusted_keys_needs_no_cryptography(tmp_path: Path) -> None:
     code = (
         "import sys; sys.modules['cryptography'] = None\n"
-        "from pathlib import Path; from edgetl.signing import trusted_keys\n"
+        "from pathlib import Path; from edgetl.bundle.signing import trusted_keys\n"
         f"assert trusted_keys(Path({str(tmp_path)!r})) == {{}}"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -17,11 +17,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, BinaryIO, Container, Dict, List, Mapping, Tuple, Union
 
+from edgetl.bundle.layout import MANIFEST, SIGNATURE
 from edgetl.durable import replace_file
 from edgetl.errors import BundleError, IntegrityError
 
 FORMAT = 1
-MANIFEST, SIGNATURE = "manifest.json", "signature.json"
 ENTRY_LIMIT = 10_000
 ENTRY_LIMIT_BYTES = 512 * 1024 * 1024
 TOTAL_LIMIT_BYTES = 1024 * 1024 * 1024

@@ -1,0 +1,42 @@
+"""The .edgetl file: its format, the names of its entries, and its signature."""
+
+from __future__ import annotations
+
+from edgetl.bundle.format import Bundle, Manifest, is_label, open_bundle, pack, write_bundle
+from edgetl.bundle.layout import (
+    CANARIES,
+    CANARY_FOLDER,
+    EDGETPU_MODEL,
+    GUARD_EMBEDDINGS,
+    GUARD_LABELS,
+    LAST_LAYER_FOLDER,
+    MANIFEST,
+    MODEL,
+    ORIGINS,
+    PATCH,
+    REPORT,
+    SIGNATURE,
+    STATISTICS,
+)
+
+__all__ = [
+    "CANARIES",
+    "CANARY_FOLDER",
+    "EDGETPU_MODEL",
+    "GUARD_EMBEDDINGS",
+    "GUARD_LABELS",
+    "LAST_LAYER_FOLDER",
+    "MANIFEST",
+    "MODEL",
+    "ORIGINS",
+    "PATCH",
+    "REPORT",
+    "SIGNATURE",
+    "STATISTICS",
+    "Bundle",
+    "Manifest",
+    "is_label",
+    "open_bundle",
+    "pack",
+    "write_bundle",
+]
