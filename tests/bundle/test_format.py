@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from edgetl.bundle import format as bundle
 from edgetl.bundle import Manifest, open_bundle, pack, write_bundle
+from edgetl.bundle import format as bundle
 from edgetl.errors import BundleError, IntegrityError, StorageError
 
 ENTRIES = {

@@ -1,4 +1,4 @@
-"""Describes a systemd service that runs the current bundle.
+"""Describes a systemd service that runs the current bundle."""
 
 from __future__ import annotations
 
