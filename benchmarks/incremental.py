@@ -30,7 +30,7 @@ import numpy as np
 from benchmarks.embedded import Photos, add_arguments, embed, parts
 from benchmarks.novelty import stratified
 from edgetl.learners import GRID, SOLVERS, Selection, Statistics, choose, relearn
-from edgetl.learners.softmax import SoftmaxOptions, SoftmaxRegression
+from edgetl.learners.softmax_regression import SoftmaxOptions, SoftmaxRegression
 
 FIRST_CLASSES = 2
 REPLAYED = 20

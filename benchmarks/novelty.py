@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmarks.embedded import Photos, add_arguments, embed
 from edgetl.learners import GRID, LastLayer, choose
-from edgetl.learners.nearest_mean import from_means
+from edgetl.learners.solvers.nearest_mean import from_means
 
 FOLDS = 5
 

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgetl.errors import LearningError
-from edgetl.learners.calibration import class_weights, fit_temperature, log_losses
+from edgetl.learners.condition_weights import between, spanning, with_points
 from edgetl.learners.last_layer import Floats, unit_length
 from edgetl.learners.moments import Directions, Moments
 from edgetl.learners.novelty import SHRINKAGE
-from edgetl.learners.relearning import weights_of
+from edgetl.learners.refitting import weights_of
 from edgetl.learners.statistics import Statistics
-from edgetl.learners.weighing import between, spanning, with_points
+from edgetl.learners.temperature import class_weights, fit_temperature, log_losses
 
 HALVINGS = tuple(range(1, 9))
 """How often the counts of what was shipped may be halved."""

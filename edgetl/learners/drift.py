@@ -10,12 +10,12 @@ from typing import Any, Optional
 import numpy as np
 from numpy.typing import NDArray
 
-from edgetl.learners.embedding import GRID
+from edgetl.learners.condition_weights import Weighing, with_points
+from edgetl.learners.fixed_point import GRID
 from edgetl.learners.last_layer import LastLayer
 from edgetl.learners.moments import Moments
 from edgetl.learners.novelty import SHRINKAGE
 from edgetl.learners.statistics import Statistics
-from edgetl.learners.weighing import Weighing, with_points
 
 LEAST_PICTURES = 20
 STABLE, DRIFTING = "stable", "drifting"

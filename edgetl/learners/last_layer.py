@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgetl.errors import IntegrityError
-from edgetl.learners.embedding import GRID
+from edgetl.learners.fixed_point import GRID
 from edgetl.learners.novelty import NoveltyModel
 
 Floats = NDArray[np.float32]

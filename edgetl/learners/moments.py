@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edgetl.errors import LearningError, OptionError
 from edgetl.learners.cholesky import Cholesky
-from edgetl.learners.embedding import GRID
+from edgetl.learners.fixed_point import GRID
 from edgetl.learners.statistics import Statistics
 
 Array = NDArray[Any]

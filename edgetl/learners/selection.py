@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgetl.errors import LearningError
-from edgetl.learners import discriminant, out_of_fold
-from edgetl.learners.calibration import class_weights, fit_temperature, log_losses
+from edgetl.learners import cross_validation
 from edgetl.learners.last_layer import Floats, LastLayer, softmax
 from edgetl.learners.novelty import NoveltyModel
-from edgetl.learners.relearning import solve
+from edgetl.learners.refitting import solve
+from edgetl.learners.solvers import SOLVERS, discriminant
 from edgetl.learners.statistics import Statistics
+from edgetl.learners.temperature import class_weights, fit_temperature, log_losses
 
 NOVELTY_THRESHOLD = 0.98
 """The share of known images that pass as known."""
@@ -70,7 +71,7 @@ def choose(embeddings: NDArray[np.int16], labels: Sequence[str], folds: NDArray[
     names = sorted(set(labels))
     y = np.searchsorted(names, labels)
     total = _gather(embeddings, y, names)
-    predicted = out_of_fold.predict(embeddings, y, folds, total)
+    predicted = cross_validation.predict(embeddings, y, folds, total)
     trials = [_Trial.of(solver, scores, y[predicted.indices]) for solver, scores in predicted.scores.items()]
     chosen = _preferred(trials)
     return Selection(
@@ -107,7 +108,7 @@ class _Trial(NamedTuple):
 
     @property
     def parameters(self) -> dict[str, Any]:
-        return dict(out_of_fold.PARAMETERS[self.solver])
+        return dict(SOLVERS[self.solver].PARAMETERS)
 
     @property
     def log_loss(self) -> float:
@@ -146,7 +147,7 @@ def _gather(embeddings: NDArray[np.int16], y: NDArray[np.int64], names: Sequence
     return statistics
 
 
-def _solve(total: Statistics, chosen: _Trial, predicted: out_of_fold.OutOfFold) -> LastLayer:
+def _solve(total: Statistics, chosen: _Trial, predicted: cross_validation.OutOfFold) -> LastLayer:
     solution = solve(chosen.solver, total, chosen.parameters)
     scales, quantiles = _usual(predicted.whitened, predicted.plain)
     return LastLayer(

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from edgetl.errors import LearningError, OptionError
-from edgetl.learners import GRID, SOLVERS, Statistics, discriminant, ridge
+from edgetl.learners import GRID, SOLVERS, Statistics
 from edgetl.learners.moments import Directions, Moments
+from edgetl.learners.solvers import discriminant, ridge
 from tests.learners.conftest import make_world, name
 
 COUNTS = {0: 30, 1: 20, 2: 40, 3: 25}

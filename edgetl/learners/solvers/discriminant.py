@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any, Dict
+
 import numpy as np
 from numpy.typing import NDArray
 
 from edgetl.learners.moments import Array, Directions, Moments, Shrinkage
+from edgetl.learners.novelty import SHRINKAGE
 from edgetl.learners.statistics import Statistics
 
 NAME = "discriminant"
+PARAMETERS: Dict[str, Any] = {"shrinkage": SHRINKAGE}
 
 
 def solve(

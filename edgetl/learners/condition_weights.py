@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgetl.learners.embedding import GRID
+from edgetl.learners.fixed_point import GRID
 from edgetl.learners.moments import Array, Directions, Moments, Shrinkage
 from edgetl.learners.statistics import Statistics
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgetl.errors import LearningError
-from edgetl.learners.embedding import GRID
+from edgetl.learners.fixed_point import GRID
 from edgetl.learners.last_layer import Floats, softmax
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from edgetl.errors import LearningError
-from edgetl.learners.softmax import SoftmaxOptions, SoftmaxRegression
+from edgetl.learners.softmax_regression import SoftmaxOptions, SoftmaxRegression
 from tests.learners.conftest import name
 
 

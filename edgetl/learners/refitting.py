@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, Optional
 
-from edgetl import learners
 from edgetl.errors import LearningError, OptionError, UnknownNameError
+from edgetl.learners.condition_weights import Weighing
 from edgetl.learners.last_layer import Floats, LastLayer
 from edgetl.learners.moments import Directions, Moments
 from edgetl.learners.novelty import SHRINKAGE
+from edgetl.learners.solvers import SOLVERS
 from edgetl.learners.statistics import Statistics
-from edgetl.learners.weighing import Weighing
 
 
 class Solution(NamedTuple):
@@ -80,11 +80,11 @@ def weights_of(name: str, directions: Directions, parameters: Mapping[str, Any])
     Raises:
         UnknownNameError, OptionError: as `relearn`.
     """
-    if name not in learners.SOLVERS:
-        raise UnknownNameError("solver", name, learners.SOLVERS, "edgetl doctor")
+    if name not in SOLVERS:
+        raise UnknownNameError("solver", name, SOLVERS, "edgetl doctor")
     others = {key: value for key, value in parameters.items() if key != "shrinkage"}
     try:
-        weights, bias = learners.SOLVERS[name].from_directions(directions, **others)
+        weights, bias = SOLVERS[name].from_directions(directions, **others)
     except TypeError as error:
         raise OptionError(f"the solver '{name}' does not take {dict(parameters)}: {error}") from error
     return weights, bias

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, Dict
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,6 +12,7 @@ from edgetl.learners.moments import Directions
 from edgetl.learners.statistics import Statistics
 
 NAME = "nearest-mean"
+PARAMETERS: Dict[str, Any] = {}
 
 
 def solve(statistics: Statistics) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -7,19 +7,12 @@ from typing import Any, NamedTuple, Optional
 import numpy as np
 from numpy.typing import NDArray
 
-from edgetl.learners import discriminant, nearest_mean, ridge
-from edgetl.learners.embedding import GRID
+from edgetl.learners.fixed_point import GRID
 from edgetl.learners.last_layer import Floats, unit_length
 from edgetl.learners.moments import Directions, Moments
 from edgetl.learners.novelty import SHRINKAGE, Span
+from edgetl.learners.solvers import SOLVERS
 from edgetl.learners.statistics import Statistics
-
-PARAMETERS: dict[str, dict[str, Any]] = {
-    nearest_mean.NAME: {},
-    ridge.NAME: {"shrinkage": SHRINKAGE},
-    discriminant.NAME: {"shrinkage": SHRINKAGE},
-}
-"""Of each solver. The shrinkage follows the statistics, so that it stays right as classes and pictures come."""
 
 
 class OutOfFold(NamedTuple):
@@ -53,7 +46,7 @@ def predict(embeddings: NDArray[np.int16], y: NDArray[np.int64], folds: NDArray[
     shape = (len(indices), len(total.labels))
     predicted = OutOfFold(
         indices,
-        {solver: np.empty(shape, dtype=np.float32) for solver in PARAMETERS},
+        {solver: np.empty(shape, dtype=np.float32) for solver in SOLVERS},
         np.full(shape, np.inf, dtype=np.float32),
         np.full(shape, np.inf, dtype=np.float32),
     )
@@ -84,11 +77,11 @@ def _predict_fold(
     """All solvers, and the distances, share one factorisation."""
     cells = (places[:, None], slots)
     directions = Directions.of(moments, SHRINKAGE)
-    for solver in (nearest_mean, ridge, discriminant):
+    for name, solver in SOLVERS.items():
         weights, bias = solver.from_directions(directions)
         scores = rows @ weights + bias
-        predicted.scores[solver.NAME][places] = scores.min(axis=1, keepdims=True)
-        predicted.scores[solver.NAME][cells] = scores
+        predicted.scores[name][places] = scores.min(axis=1, keepdims=True)
+        predicted.scores[name][cells] = scores
     span = Span.of(directions)
     predicted.whitened[cells] = span.whitened(rows)
     predicted.plain[cells] = span.plain(rows)

@@ -1,14 +1,18 @@
-"""Ridge regression on one-hot labels with an intercept; solvers are found by listing this folder."""
+"""Ridge regression on one-hot labels with an intercept."""
 
 from __future__ import annotations
+
+from typing import Any, Dict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgetl.learners.moments import Directions, Moments, Shrinkage
+from edgetl.learners.novelty import SHRINKAGE
 from edgetl.learners.statistics import Statistics
 
 NAME = "ridge"
+PARAMETERS: Dict[str, Any] = {"shrinkage": SHRINKAGE}
 
 
 def solve(statistics: Statistics, shrinkage: Shrinkage = "oas") -> tuple[NDArray[np.float32], NDArray[np.float32]]:
