@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from edgetl.conversion.origin import Origin, find_origin
+from edgetl.conversion.backbone_source import Origin, find_origin
 from edgetl.data import DataOptions, Dataset, load_folder
 from edgetl.data.workers import cores
 from edgetl.runtime import Embedder, Engine

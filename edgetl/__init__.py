@@ -18,7 +18,7 @@ _VERBS = {
     "connect": "edgetl.deployment",
     "deploy": "edgetl.deployment",
     "evaluate": "edgetl.evaluation",
-    "export": "edgetl.conversion.exporting",
+    "export": "edgetl.conversion.bundle_export",
     "load_target": "edgetl.targets",
     "Classifier": "edgetl.runtime",
     "Learner": "edgetl.runtime",

@@ -114,7 +114,7 @@ def export(
 
 
 def _export(bundle: Path, form: str, edgetpu: bool, output: Optional[Path]) -> Path:
-    from edgetl.conversion.exporting import export as export_bundle
+    from edgetl.conversion.bundle_export import export as export_bundle
 
     if form != "tflite":
         raise OptionError(f"nothing was taught to {bundle}, so there is no {form} to write; teach first: edgetl teach")
@@ -175,8 +175,8 @@ def _describe(file: Path) -> dict[str, Any]:
 
 def _describe_tflite(model: bytes) -> dict[str, Any]:
     """What any .tflite holds; of a compiled one also its Edge TPU package and what it left to the CPU."""
-    from edgetl.conversion.description import describe
     from edgetl.conversion.edgetpu import is_compiled, read_package
+    from edgetl.conversion.tflite.description import describe
 
     described = describe(model)
     return {**described, **read_package(model).to_json()} if is_compiled(model) else described

@@ -5,14 +5,14 @@ Importing it, and getting a backbone that was compiled before, load no TensorFlo
 
 from __future__ import annotations
 
-from edgetl.conversion.artifact import QUANTIZATIONS, Artifact, ConversionOptions
-from edgetl.conversion.compiled import compile_backbone
-from edgetl.conversion.converter import convert
-from edgetl.conversion.description import describe
-from edgetl.conversion.operators import Operator, check, list_operators
-from edgetl.conversion.pruning import PruningOptions
-from edgetl.conversion.sparsity import SparsityOptions
-from edgetl.conversion.standalone import export
+from edgetl.conversion.compression.sparsity import SparsityOptions
+from edgetl.conversion.compression.structured_pruning import PruningOptions
+from edgetl.conversion.keras.compile_cache import compile_backbone
+from edgetl.conversion.keras.converter import convert
+from edgetl.conversion.tflite.appended_last_layer import export
+from edgetl.conversion.tflite.artifact import QUANTIZATIONS, Artifact, ConversionOptions
+from edgetl.conversion.tflite.description import describe
+from edgetl.conversion.tflite.operators import Operator, check, list_operators
 
 __all__ = [
     "QUANTIZATIONS",

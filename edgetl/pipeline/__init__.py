@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Optional, Union
 
 from edgetl.conversion import Artifact, check
-from edgetl.conversion.origin import Origin, find_origin
+from edgetl.conversion.backbone_source import Origin, find_origin
 from edgetl.data import Dataset, load_folder, load_related, load_unlabelled
 from edgetl.errors import DataError
 from edgetl.evaluation import Report, write_html

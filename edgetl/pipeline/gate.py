@@ -10,8 +10,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from edgetl.conversion.layerwise import FRAMES, compare_layers, guilty_layers
-from edgetl.conversion.origin import Origin
+from edgetl.conversion.backbone_source import Origin
+from edgetl.conversion.quantization.layerwise_error import FRAMES, compare_layers, guilty_layers
 from edgetl.data import Dataset
 from edgetl.errors import ConversionError, EngineError, OptionError, TrainingError
 from edgetl.evaluation import Gate, GuiltyLayer, ImageResult, Judgement, Repair, Stage, allowed_drop, judge

@@ -7,7 +7,7 @@ from typing import Optional
 
 import numpy as np
 
-from edgetl.conversion.origin import Origin
+from edgetl.conversion.backbone_source import Origin
 from edgetl.data import Dataset, embed_all
 from edgetl.pipeline.options import BuildOptions
 from edgetl.pipeline.steps import Steps

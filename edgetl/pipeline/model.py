@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Optional
 
-from edgetl.conversion.origin import Origin
+from edgetl.conversion.backbone_source import Origin
 from edgetl.evaluation import Gate, Pruning, Stage
 from edgetl.pipeline.candidate import Candidate
 from edgetl.pipeline.distillation import prefer_distilled

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Optional, Union
 
 from edgetl.conversion import ConversionOptions, PruningOptions, SparsityOptions
-from edgetl.conversion.origin import COMPILED_SUFFIXES
+from edgetl.conversion.backbone_source import COMPILED_SUFFIXES
 from edgetl.data import DataOptions
 from edgetl.errors import OptionError
 from edgetl.evaluation import Report

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from edgetl.bundle import is_label
-from edgetl.conversion.origin import find_origin
+from edgetl.conversion.backbone_source import find_origin
 from edgetl.data.listing import list_photos, list_pictures
 from edgetl.errors import OptionError, StorageError
 from edgetl.pipeline.options import BuildOptions

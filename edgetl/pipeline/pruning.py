@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from edgetl.backbones import count_macs, count_workload
-from edgetl.conversion.channels import find_groups
-from edgetl.conversion.origin import Origin
-from edgetl.conversion.pruning import prune
+from edgetl.conversion.backbone_source import Origin
+from edgetl.conversion.compression.channel_groups import find_groups
+from edgetl.conversion.compression.structured_pruning import prune
 from edgetl.errors import OptionError
 from edgetl.evaluation import PrunedLayer, Pruning, Stage
 from edgetl.pipeline.candidate import Candidate, held_out_answers, solved_from_training_photos

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from edgetl.conversion import Artifact, ConversionOptions, convert
-from edgetl.conversion.layerwise import FRAMES, compare_layers, guilty_layers, tensors_around
+from edgetl.conversion.quantization.layerwise_error import FRAMES, compare_layers, guilty_layers, tensors_around
 from edgetl.pipeline.candidate import Candidate, solve_cross_validated, solve_held_out
 from edgetl.pipeline.job import Job
 from edgetl.pipeline.stages import calibration_frames, compile_for_board
@@ -79,7 +79,7 @@ class Workshop:
 
     def correct(self, artifact: Artifact, model: Any) -> Artifact:
         """The int8 artifact with the mean of each channel where the model has it in float."""
-        from edgetl.conversion.bias_correction import correct_bias
+        from edgetl.conversion.quantization.bias_correction import correct_bias
 
         return correct_bias(artifact, self.twin(model), self.frames(BIAS_FRAMES))
 
@@ -159,7 +159,7 @@ def _clip(workshop: Workshop, best: Attempt) -> Attempt:
 
 
 def _equalize(workshop: Workshop, best: Attempt) -> Attempt:
-    from edgetl.conversion.equalization import equalize
+    from edgetl.conversion.quantization.equalization import equalize
 
     frames = workshop.frames(RANGE_FRAMES)
     model = equalize(best.model or workshop.model, frames, workshop.normalization)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from edgetl.conversion.sparsity import SparsityOptions, cluster, sparsify
-from edgetl.conversion.weights import count_weights
+from edgetl.conversion.compression.sparsity import SparsityOptions, cluster, sparsify
+from edgetl.conversion.tflite.weight_counts import count_weights
 from edgetl.errors import OptionError
 from edgetl.evaluation import Stage, compressed_size
 from edgetl.pipeline.candidate import Candidate, held_out_answers

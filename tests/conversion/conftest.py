@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from edgetl.conversion import Artifact, ConversionOptions, convert
-from edgetl.conversion.calibration import recipe_frames
+from edgetl.conversion.keras.representative_frames import recipe_frames
 from edgetl.runtime.inference.preprocess import Preprocess
 
 SIZE = 32

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from edgetl.conversion.backbone_source import Origin, find_origin
 from edgetl.conversion.edgetpu import analyse
-from edgetl.conversion.origin import Origin, find_origin
 from edgetl.errors import ConversionError
 from edgetl.pipeline import BuildOptions, build
 from edgetl.pipeline.edgetpu import require_mappable

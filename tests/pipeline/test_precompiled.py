@@ -12,9 +12,10 @@ import pytest
 from PIL import Image
 
 from edgetl.bundle import EDGETPU_MODEL, MODEL, Bundle, open_bundle
-from edgetl.conversion import describe, flatbuffer
+from edgetl.conversion import describe
+from edgetl.conversion.bundle_export import export
 from edgetl.conversion.edgetpu import verify
-from edgetl.conversion.exporting import export
+from edgetl.conversion.tflite import schema
 from edgetl.errors import ConversionError, OptionError
 from edgetl.pipeline import BuildOptions, BuildResult, build
 from edgetl.pipeline.edgetpu import MAKE_COMPILER, compile_bundle
@@ -120,7 +121,7 @@ def test_the_classifier_for_the_edge_tpu_leaves_the_compilers_work_untouched(bui
     path = tmp_path / "colours_edgetpu.tflite"
     done = edgetl("export", built.result.bundle, "--edgetpu", "--output", path)
     assert done.returncode == 0, done.stderr
-    made, before = flatbuffer.read_model(path.read_bytes()), flatbuffer.read_model(built.compiled.read_bytes())
+    made, before = schema.read_model(path.read_bytes()), schema.read_model(built.compiled.read_bytes())
     custom, original = made.subgraphs[0].operators[0], before.subgraphs[0].operators[0]
     np.testing.assert_array_equal(custom.customOptions, original.customOptions)
     np.testing.assert_array_equal([*custom.inputs, *custom.outputs], [*original.inputs, *original.outputs])

@@ -16,10 +16,10 @@ from edgetl.conversion.edgetpu.compiler import (
     find_compiler,
     make_compiler,
 )
-from edgetl.conversion.edgetpu.log import CompilerLog, LogRow, parse_log
+from edgetl.conversion.edgetpu.compiler_log import CompilerLog, LogRow, parse_log
 from edgetl.conversion.edgetpu.memory import Parameters
 from edgetl.conversion.edgetpu.package import CompiledModel, Executable, Package, is_compiled, read_package
-from edgetl.conversion.edgetpu.verify import Verification, verify
+from edgetl.conversion.edgetpu.verification import Verification, verify
 
 __all__ = [
     "Analysis",

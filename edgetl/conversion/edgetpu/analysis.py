@@ -9,8 +9,8 @@ from typing import Any, Optional
 from edgetl.conversion.edgetpu.memory import Parameters, estimate_parameters, peak_activation_bytes
 from edgetl.conversion.edgetpu.package import CUSTOM_OPERATOR
 from edgetl.conversion.edgetpu.partition import first_subset
-from edgetl.conversion.edgetpu.reader import Model, read_model
 from edgetl.conversion.edgetpu.rules import Rules, Verdict, load_rules
+from edgetl.conversion.tflite.reader import Model, read_model
 from edgetl.targets import Target
 
 

@@ -20,9 +20,9 @@ from typing import Optional
 
 from edgetl.bundle import EDGETPU_MODEL, MODEL
 from edgetl.conversion.edgetpu.analysis import Analysis, Limits, analyse
-from edgetl.conversion.edgetpu.log import CompilerLog, parse_log
+from edgetl.conversion.edgetpu.compiler_log import CompilerLog, parse_log
 from edgetl.conversion.edgetpu.package import CompiledModel, read_package
-from edgetl.conversion.edgetpu.verify import left_to_cpu, verify
+from edgetl.conversion.edgetpu.verification import left_to_cpu, verify
 from edgetl.errors import ConversionError, OptionError
 
 PROGRAM = "edgetpu_compiler"

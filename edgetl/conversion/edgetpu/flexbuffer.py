@@ -5,7 +5,7 @@ Only a map at the root, and strings, blobs and vectors of them as its values, ar
 
 from __future__ import annotations
 
-from edgetl.conversion.edgetpu.flatbuffer import UINT8, UINT16, UINT32, UINT64, Buffer
+from edgetl.conversion.tflite.flatbuffer import UINT8, UINT16, UINT32, UINT64, Buffer
 
 _UNSIGNED = {1: UINT8, 2: UINT16, 4: UINT32, 8: UINT64}
 _STRING, _MAP, _VECTOR, _BLOB = 5, 9, 10, 25

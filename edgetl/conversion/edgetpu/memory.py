@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Optional
 
-from edgetl.conversion.edgetpu.reader import Model, Operator, Tensor
+from edgetl.conversion.tflite.reader import Model, Operator, Tensor
 
 GROUP_ROWS = 64
 _ROWS_MULTIPLE = 16

@@ -10,9 +10,9 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from edgetl.conversion.edgetpu.flatbuffer import FLOAT32, INT16, INT32, Buffer, Table
 from edgetl.conversion.edgetpu.flexbuffer import read_map
-from edgetl.conversion.edgetpu.reader import Model, Operator, read_model
+from edgetl.conversion.tflite.flatbuffer import FLOAT32, INT16, INT32, Buffer, Table
+from edgetl.conversion.tflite.reader import Model, Operator, read_model
 from edgetl.errors import ConversionError
 
 CUSTOM_OPERATOR = "CUSTOM:edgetpu-custom-op"

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
-from edgetl.conversion.edgetpu.reader import Model
+from edgetl.conversion.tflite.reader import Model
 
 
 def first_subset(model: Model, mappable: Sequence[bool]) -> frozenset[int]:

@@ -15,7 +15,7 @@ from typing import Any, Optional
 
 import numpy as np
 
-from edgetl.conversion.edgetpu.reader import Model, Operator, Tensor
+from edgetl.conversion.tflite.reader import Model, Operator, Tensor
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -10,7 +10,7 @@ from typing import Optional
 from edgetl.backbones import Spec, get_backbone, list_backbones
 from edgetl.backbones.weights import file_digest, find_weights
 from edgetl.conversion import PruningOptions
-from edgetl.conversion.memory import least_ram
+from edgetl.conversion.memory_estimate import least_ram
 from edgetl.errors import EdgetlError, WeightsError
 from edgetl.pipeline.budget import Budget, Excess
 from edgetl.pipeline.edgetpu import require_suitable

@@ -6,8 +6,8 @@ import pytest
 
 from edgetl.backbones import build, list_backbones
 from edgetl.conversion import ConversionOptions, convert
-from edgetl.conversion.calibration import recipe_frames
 from edgetl.conversion.edgetpu import analyse
+from edgetl.conversion.keras.representative_frames import recipe_frames
 
 CORAL = [spec.name for spec in list_backbones() if spec.coral]
 

@@ -1,0 +1,169 @@
+"""Where a frozen backbone comes from: a name, a Keras file, a .tflite file or an earlier bundle; `pipeline` asks.
+
+All of them show one face, so that the rest of the build need not know which it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Optional
+
+from edgetl import backbones
+from edgetl.backbones import Spec
+from edgetl.bundle import EDGETPU_MODEL, MODEL, open_bundle
+from edgetl.conversion.keras.compile_cache import compile_backbone
+from edgetl.conversion.tflite.artifact import Artifact
+from edgetl.conversion.tflite.description import describe
+from edgetl.conversion.tflite.pixel_input import take_raw_pixels
+from edgetl.errors import ConversionError, OptionError, StorageError
+from edgetl.runtime import Preprocess
+from edgetl.workload import Workload
+
+if TYPE_CHECKING:
+    from tf_keras import Model
+
+COMPILED_SUFFIXES = (".tflite", ".edgetl")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A backbone to start from.
+
+    `description` goes into the bundle's manifest: name, licence, source and what else is known.
+    `compile(quantize)` gives the int8 or float32 file; `assemble()` the tf_keras model that fine-tuning
+    changes, and `assemble_untrained()` the same with random weights; both are None where only a compiled file
+    is there. `normalization` is (offset, scale) of their input. `edgetpu_model` is the same backbone as the Edge
+    TPU compiler wrote it, where someone has compiled it; nothing here has proved that it is.
+    """
+
+    description: dict[str, Any]
+    preprocess: Preprocess
+    compile: Callable[[str], Artifact]
+    assemble: Optional[Callable[[], Model]] = None
+    assemble_untrained: Optional[Callable[[], Model]] = None
+    normalization: tuple[float, float] = (0.0, 1.0)
+    edgetpu_model: Optional[bytes] = None
+
+    @property
+    def name(self) -> str:
+        """What the backbone is called."""
+        return str(self.description["name"])
+
+    @property
+    def workload(self) -> Optional[Workload]:
+        """What a run on one image takes; None where it is not known."""
+        return Workload.of(self.description)
+
+
+def find_origin(
+    backbone: str,
+    input_size: Optional[int] = None,
+    weights: Optional[Path] = None,
+    cache: Optional[Path] = None,
+    normalization: Optional[tuple[float, float]] = None,
+    edgetpu_backbone: Optional[Path] = None,
+) -> Origin:
+    """The backbone that `backbone` names: one of `edgetl backbones`, or a file.
+
+    `normalization` (offset, scale) is for a Keras file that does not hold its own. `edgetpu_backbone` is the file
+    that the Edge TPU compiler made of the .tflite file `backbone`; a bundle brings its own.
+
+    Raises:
+        UnknownNameError: no such backbone, and no such file.
+        OptionError: the file fixes what an option wants otherwise.
+        BundleError, ConversionError, WeightsError: the file cannot be used.
+    """
+    path = Path(backbone)
+    if edgetpu_backbone is not None and path.suffix != ".tflite":
+        raise OptionError("--edgetpu-backbone goes with --backbone FILE.tflite, the same model for the CPU")
+    if path.suffix not in COMPILED_SUFFIXES:
+        return _from_spec(backbones.get_backbone(backbone, normalization), input_size, weights, cache)
+    if weights is not None:
+        raise OptionError(f"--weights goes with a backbone's name; {path} brings its own weights")
+    if normalization is not None:
+        raise OptionError(f"--normalization goes with a Keras model file; {path} brings its own")
+    if not path.exists():
+        raise OptionError(f"no such backbone file: {path}; give a file, or a name from: edgetl backbones")
+    origin = _from_bundle(path) if path.suffix == ".edgetl" else _from_tflite(path, edgetpu_backbone)
+    if input_size not in (None, origin.preprocess.height):
+        raise OptionError(f"{path} was compiled for {origin.preprocess.height} pixels; leave --input-size out")
+    return origin
+
+
+def _from_spec(spec: Spec, input_size: Optional[int], weights: Optional[Path], cache: Optional[Path]) -> Origin:
+    size = spec.input_size(input_size)
+    description = {
+        "name": spec.name,
+        "family": spec.family,
+        **spec.workload(size).to_dict(),
+        "embedding_size": spec.embedding_size,
+        "licence": spec.licence,
+        "source": spec.source,
+        "weights_sha256": backbones.weights_digest(spec, weights, size),
+    }
+    return Origin(
+        description=description,
+        preprocess=spec.preprocess(size),
+        compile=lambda quantize: compile_backbone(spec, size, weights, quantize, cache and cache / "compiled"),
+        assemble=lambda: backbones.build(spec, size, weights),
+        assemble_untrained=lambda: backbones.build(spec, size, pretrained=False),
+        normalization=spec.normalization,
+    )
+
+
+def _from_bundle(path: Path) -> Origin:
+    bundle = open_bundle(path)
+    manifest = bundle.manifest
+    preprocess = Preprocess.from_dict(manifest.preprocess)
+    artifact = Artifact.from_model(bundle.read(MODEL), manifest.quantize, preprocess)
+    edgetpu_model = bundle.read(EDGETPU_MODEL) if EDGETPU_MODEL in bundle else None
+    return Origin(dict(manifest.backbone), preprocess, _only(artifact, path), edgetpu_model=edgetpu_model)
+
+
+def _from_tflite(path: Path, edgetpu_path: Optional[Path]) -> Origin:
+    content = _read(path)
+    model = take_raw_pixels(content)
+    described = describe(model)
+    if described["edgetpu"]:
+        raise OptionError(
+            f"{path} is compiled for the Edge TPU; give it as --edgetpu-backbone, "
+            "and the model that it was compiled from as --backbone"
+        )
+    shapes = [tensor["shape"] for tensor in described["inputs"]]
+    if len(shapes) != 1 or len(shapes[0]) != 4:
+        raise ConversionError(f"{path} takes {shapes}; a backbone takes one image: [1, height, width, 3]")
+    preprocess = Preprocess(height=shapes[0][1], width=shapes[0][2])
+    whole = all(tensor["dtype"] in ("int8", "uint8") for tensor in described["outputs"])
+    artifact = Artifact.from_model(model, "int8" if whole else "float32", preprocess)
+    description = {
+        "name": path.stem,
+        **{name: described[name] for name in ("macs", "depthwise_macs", "parameters")},
+        "embedding_size": artifact.embedding["size"],
+        "licence": "as its owner gives it",
+        "source": path.name,
+        "weights_sha256": hashlib.sha256(content).hexdigest(),
+    }
+    edgetpu_model = None if edgetpu_path is None else take_raw_pixels(_read(edgetpu_path))
+    return Origin(description, preprocess, _only(artifact, path), edgetpu_model=edgetpu_model)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise StorageError(f"cannot read the backbone {path}: {error.strerror}; give a .tflite file") from error
+
+
+def _only(artifact: Artifact, path: Path) -> Callable[[str], Artifact]:
+    """A compiled file exists in one number format and no other."""
+
+    def give(quantize: str) -> Artifact:
+        if quantize != artifact.quantize:
+            kept = artifact.quantize
+            raise OptionError(f"{path} holds a backbone in {kept}, not in {quantize}; build with --quantize {kept}")
+        return artifact
+
+    return give

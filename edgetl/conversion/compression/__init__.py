@@ -1,0 +1,1 @@
+"""Makes a backbone smaller: structured pruning by channel groups, sparsity and clustering."""

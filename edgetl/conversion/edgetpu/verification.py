@@ -1,0 +1,261 @@
+"""Hides the proof that a compiled .tflite came from its source; `edgetl check --compiled` and bundling call it."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Optional
+
+from edgetl.conversion.edgetpu.analysis import Limits
+from edgetl.conversion.edgetpu.memory import parameter_bytes
+from edgetl.conversion.edgetpu.package import CompiledModel, Package, read_package
+from edgetl.conversion.edgetpu.package_weights import ParameterIndex
+from edgetl.conversion.tflite.reader import Model, Operator, Tensor, read_model
+
+# The chip's integers count from 0, so signed ones are moved up by half their range.
+_ZERO_POINT_SHIFT = {"UINT8": 0, "INT8": 128, "INT16": 32768}
+_PARAMETERS_FACTOR, _PARAMETERS_SLACK = 3, 1 << 18
+_MOST_REASONS, _LONGEST_REASON = 10, 300
+_MOST_NAMESAKES = 16
+
+
+@dataclass(frozen=True)
+class Verification:
+    """Whether a compiled model belongs to a source, and if not, everything that tells them apart."""
+
+    match: bool
+    reasons: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that `edgetl check --compiled --json` prints."""
+        return {"match": self.match, "reasons": list(self.reasons)}
+
+
+def verify(source: bytes, compiled: bytes, limits: Optional[Limits] = None) -> Verification:
+    """Whether `compiled` is what the Edge TPU compiler made of `source`, and runs within the limits.
+
+    Compared are the graph's inputs and outputs, the operators left to the CPU with their constants, what
+    enters and leaves the Edge TPU, the size of the parameters, and the weights themselves of dense and
+    depthwise layers and of 1x1 and first convolutions. Weights that are streamed, and those of other layers,
+    are not compared: a change in those alone goes unseen.
+
+    Raises:
+        ConversionError: one of the two is not an intact .tflite file, or the second was not compiled.
+    """
+    pair = _Pair(read_model(source), read_package(compiled))
+    reasons = list(_runtime(pair.compiled, limits or Limits()))
+    reasons += _interface(pair)
+    reasons += _cpu_operators(pair)
+    reasons += _boundary(pair)
+    if not reasons:
+        reasons += _coverage(pair)
+        reasons += _layers(pair)
+        reasons += _parameters(pair)
+        reasons += _weights(pair)
+    if len(reasons) > _MOST_REASONS:
+        reasons = [*reasons[:_MOST_REASONS], f"and {len(reasons) - _MOST_REASONS} more differences"]
+    return Verification(not reasons, tuple(reason[:_LONGEST_REASON] for reason in reasons))
+
+
+def left_to_cpu(source: bytes, compiled: bytes) -> frozenset[int]:
+    """Indices of the source's operators that the compiler left to the CPU.
+
+    Raises:
+        ConversionError: one of the two is not an intact .tflite file, or the second was not compiled.
+    """
+    pair = _Pair(read_model(source), read_package(compiled))
+    return frozenset(operator.index for operator in pair.source.operators) - pair.replaced()
+
+
+class _Pair:
+    """A source graph and a compiled model, and which tensor and operator of one is which of the other."""
+
+    def __init__(self, source: Model, compiled: CompiledModel) -> None:
+        self.source = source
+        self.compiled = compiled
+        self.graph = compiled.graph
+        self._tensors: dict[str, list[Tensor]] = defaultdict(list)
+        for tensor in source.tensors:
+            if len(self._tensors[tensor.name]) < _MOST_NAMESAKES:
+                self._tensors[tensor.name].append(tensor)
+        self._writers = {index: operator for operator in source.operators for index in operator.outputs}
+        self.custom = [operator for operator in self.graph.operators if operator.index in compiled.packages]
+
+    def origin(self, tensor: Tensor) -> Optional[Tensor]:
+        """The source's tensor of the same name; of several, the first that is the same in all else."""
+        named = self._tensors.get(tensor.name, [])
+        return next((one for one in named if not list(_tensor_differences(one, tensor))), named[0] if named else None)
+
+    def origin_of(self, operator: Operator) -> Optional[Operator]:
+        """The source's operator that writes the same tensors."""
+        written = [self.origin(self.graph.tensors[index]) for index in operator.outputs]
+        writers = {self._writers[tensor.index].index for tensor in written if tensor and tensor.index in self._writers}
+        return self.source.operators[writers.pop()] if len(writers) == 1 and all(written) else None
+
+    def replaced(self) -> set[int]:
+        """Indices of the source's operators that the custom operators must have taken in."""
+        begins = {t.index for t in map(self.origin, self._crossing("inputs")) if t is not None}
+        ends = [t.index for t in map(self.origin, self._crossing("outputs")) if t is not None]
+        return self._leading_to(ends, begins)
+
+    def needed(self) -> set[int]:
+        """Indices of the source's operators that its outputs depend on."""
+        return self._leading_to(list(self.source.outputs), set())
+
+    def _leading_to(self, open_tensors: list[int], begins: set[int]) -> set[int]:
+        """Indices of the source's operators between the tensors, walked backwards."""
+        found: set[int] = set()
+        while open_tensors:
+            index = open_tensors.pop()
+            writer = self._writers.get(index)
+            if index not in begins and writer is not None and writer.index not in found:
+                found.add(writer.index)
+                open_tensors += [read for read in writer.inputs if read >= 0]
+        return found
+
+    def _crossing(self, side: str) -> Iterator[Tensor]:
+        for operator in self.custom:
+            yield from (self.graph.tensors[index] for index in getattr(operator, side) if index >= 0)
+
+
+def _runtime(compiled: CompiledModel, limits: Limits) -> Iterator[str]:
+    needed = compiled.min_runtime_version
+    if needed > limits.runtime_version:
+        yield f"the package needs Edge TPU runtime {needed}, the board has {limits.runtime_version}"
+
+
+def _interface(pair: _Pair) -> Iterator[str]:
+    for side in ("inputs", "outputs"):
+        before = [pair.source.tensors[index] for index in getattr(pair.source, side)]
+        after = [pair.graph.tensors[index] for index in getattr(pair.graph, side)]
+        if len(before) != len(after):
+            yield f"the source has {len(before)} {side}, the compiled model {len(after)}"
+            continue
+        for one, other in zip(before, after):
+            if one.name != other.name:
+                yield f"the {side} differ: '{one.name}' in the source, '{other.name}' in the compiled model"
+            else:
+                yield from _tensor_differences(one, other)
+
+
+def _tensor_differences(one: Tensor, other: Tensor) -> Iterator[str]:
+    for what, before, after in (
+        ("type", one.type, other.type),
+        ("shape", one.shape, other.shape),
+        ("quantization", _scales(one), _scales(other)),
+    ):
+        if before != after:
+            yield f"tensor '{one.name}' has {what} {before} in the source, {after} in the compiled model"
+
+
+def _scales(tensor: Tensor) -> tuple:
+    """What decides a tensor's real values; many scales are told apart by all of them."""
+    quantization = tensor.quantization
+    if quantization is None:
+        return ()
+    missing = len(quantization.scales) - len(quantization.zero_points)
+    return quantization.scales, quantization.zero_points + (0,) * missing
+
+
+def _cpu_operators(pair: _Pair) -> Iterator[str]:
+    for operator in pair.compiled.cpu_operators:
+        origin = pair.origin_of(operator)
+        if origin is None:
+            yield f"operator {operator.index} {operator.name} of the compiled model is not in the source"
+        elif (origin.name, origin.version, origin.options) != (operator.name, operator.version, operator.options):
+            yield f"operator {origin.index} {origin.name} is {operator.name} with other options when compiled"
+        elif bytes(origin.custom_options) != bytes(operator.custom_options):
+            yield f"operator {origin.index} {origin.name} has other options when compiled"
+        else:
+            yield from _constant_differences(pair, origin, operator)
+
+
+def _constant_differences(pair: _Pair, origin: Operator, operator: Operator) -> Iterator[str]:
+    if len(origin.inputs) != len(operator.inputs):
+        yield f"operator {origin.index} {origin.name} has another number of inputs when compiled"
+        return
+    for position in range(len(origin.inputs)):
+        before, after = pair.source.input(origin, position), pair.graph.input(operator, position)
+        if before is None or after is None:
+            same = before is after
+        elif before.data is None or after.data is None:
+            same = before.data is after.data and before.name == after.name
+        else:
+            same = before.type == after.type and before.shape == after.shape and bytes(before.data) == bytes(after.data)
+        if not same:
+            yield f"input {position} of operator {origin.index} {origin.name} is another when compiled"
+
+
+def _boundary(pair: _Pair) -> Iterator[str]:
+    for operator in pair.custom:
+        for index in (*operator.inputs, *operator.outputs):
+            if index < 0:
+                continue
+            tensor = pair.graph.tensors[index]
+            origin = pair.origin(tensor)
+            if origin is None:
+                yield f"tensor '{tensor.name}' at the Edge TPU is not in the source"
+            else:
+                yield from _tensor_differences(origin, tensor)
+
+
+def _coverage(pair: _Pair) -> Iterator[str]:
+    """Every operator of the source is on one side or the other."""
+    on_cpu = {origin.index for origin in map(pair.origin_of, pair.compiled.cpu_operators) if origin is not None}
+    missing = pair.needed() - on_cpu - pair.replaced()
+    for index in sorted(missing):
+        yield f"operator {index} {pair.source.operators[index].name} of the source is not in the compiled model"
+
+
+def _layers(pair: _Pair) -> Iterator[str]:
+    """What the package itself says of the tensors that enter and leave it."""
+    for operator in pair.custom:
+        layers = {layer.name: layer for layer in _package_layers(pair.compiled.packages[operator.index])}
+        for index in (*operator.inputs, *operator.outputs):
+            tensor = pair.graph.tensors[index]
+            layer = layers.get(tensor.name)
+            quantization = tensor.quantization
+            if layer is None or quantization is None or tensor.type not in _ZERO_POINT_SHIFT:
+                continue
+            zero_point = (*quantization.zero_points, 0)[0] + _ZERO_POINT_SHIFT[tensor.type]
+            expected = (tensor.elements, zero_point, quantization.scales[0])
+            if (math.prod(layer.shape), layer.zero_point, layer.scale) != expected:
+                yield f"the package has tensor '{tensor.name}' with another size or quantization"
+
+
+def _package_layers(package: Package) -> Iterator[Any]:
+    for executable in package.executables:
+        yield from executable.inputs
+        yield from executable.outputs
+
+
+def _parameters(pair: _Pair) -> Iterator[str]:
+    stored = pair.compiled.cached_bytes + pair.compiled.streamed_bytes
+    replaced = [pair.source.operators[index] for index in pair.replaced()]
+    least = sum({bytes(w.data): len(w.data) for w in _mapped_weights(pair, replaced) if w.data}.values())
+    estimate = sum(parameter_bytes(pair.source, operator) for operator in replaced)
+    if stored < least:
+        yield f"the package holds {stored} bytes of parameters, the source's layers have {least}"
+    elif stored > _PARAMETERS_FACTOR * estimate + _PARAMETERS_SLACK:
+        yield f"the package holds {stored} bytes of parameters, the source's layers take about {estimate}"
+
+
+def _mapped_weights(pair: _Pair, operators: list[Operator]) -> Iterator[Tensor]:
+    for operator in operators:
+        weights = pair.source.input(operator, 1)
+        if operator.name in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED") and weights is not None:
+            yield weights
+
+
+def _weights(pair: _Pair) -> Iterator[str]:
+    kinds = ("parameter-caching", "execution-only", "stand-alone")
+    packages = pair.compiled.packages.values()
+    index = ParameterIndex(part for package in packages for part in package.parameters(*kinds))
+    replaced = [pair.source.operators[number] for number in sorted(pair.replaced())]
+    lacking = [operator for operator in replaced if index.lacks(pair.source, operator)]
+    # Streamed parameters may lie in another order: layers that fit among them prove nothing.
+    if sum(parameter_bytes(pair.source, operator) for operator in lacking) > pair.compiled.streamed_bytes:
+        for operator in lacking:
+            yield f"the weights of operator {operator.index} {operator.name} are not those in the package"

@@ -1,0 +1,1 @@
+"""Converts Keras backbones to TFLite, and keeps those that were compiled before."""

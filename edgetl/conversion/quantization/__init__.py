@@ -1,0 +1,1 @@
+"""Finds and repairs what quantization to int8 costs: equalization, bias correction, layer-wise error."""

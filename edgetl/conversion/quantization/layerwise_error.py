@@ -1,0 +1,192 @@
+"""Compares a quantized model with its float twin layer by layer, and names the layers that lose the signal.
+
+`pipeline` asks it which layers to keep in float; the interpreter runs both files on the same frames.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edgetl.conversion.tflite import schema
+from edgetl.conversion.tflite.operators import operator_of
+from edgetl.errors import ConversionError, MissingExtraError
+
+FRAMES = 8
+"""So many frames rank the layers as hundreds do: a layer sees thousands of positions in each."""
+
+_SILENT = 1e-10
+"""A channel with less than this share of the power of the strongest one carries nothing that could be lost."""
+
+_CONVERSIONS = frozenset(("CAST", "DEQUANTIZE", "QUANTIZE"))
+"""Operators that only change the number format."""
+
+_WEIGHING = frozenset(("Conv2D", "depthwise", "MatMul"))
+"""What TensorFlow calls the operations that have weights."""
+
+_ENDINGS = ("_bn", "_relu6", "_relu", "_hard_swish")
+"""What the backbones' layers end in that the converter makes one with the layer in front."""
+
+_OUTPUT = "embedding"
+"""What the layer is called that gives the model's output; the converter forgets its name."""
+
+
+@dataclass(frozen=True)
+class LayerError:
+    """What a layer's output lost to quantization.
+
+    `layer` is its name in the network, `tensor` that of its output in the .tflite file. `noise` is the power of the
+    error as a share of the power of the signal, channel by channel and then averaged; no channel counts more than 1,
+    where nothing of it is left. `added` is how much of that the layer did not receive already (it may be negative).
+    """
+
+    layer: str
+    operator: str
+    tensor: str
+    noise: float
+    added: float
+
+    @property
+    def sqnr_db(self) -> float:
+        """Signal to quantization noise in decibels; int8 gives 20 to 40 where all is well."""
+        return -10.0 * math.log10(max(self.noise, 1e-12))
+
+
+def compare_layers(quantized: bytes, reference: bytes, frames: Sequence[np.ndarray]) -> tuple[LayerError, ...]:
+    """Every layer that the two .tflite files have in common, in order of execution.
+
+    Both take raw pixels and come from the same network; `frames` are uint8 (h, w, 3). Raises ConversionError where
+    they have no layer in common, MissingExtraError without ai-edge-litert.
+    """
+    pairs = common_layers(quantized, reference)
+    probes = Probe(quantized), Probe(reference)
+    powers = [_Powers() for _ in pairs]
+    for frame in frames:
+        found, expected = (
+            probe.run(frame, [pair[side].output for pair in pairs]) for side, probe in enumerate(probes)
+        )
+        for power, values, wanted in zip(powers, found, expected):
+            power.add(values, wanted)
+    return tuple(_errors([layer for layer, _ in pairs], [power.noise() for power in powers]))
+
+
+def guilty_layers(errors: Sequence[LayerError], count: int) -> tuple[LayerError, ...]:
+    """At most `count` layers that add the most noise themselves, the worst first."""
+    ranked = sorted(errors, key=lambda error: -error.added)
+    return tuple(error for error in ranked[:count] if error.added > 0)
+
+
+def tensors_around(model: bytes, errors: Sequence[LayerError]) -> tuple[str, ...]:
+    """The outputs of some layers and of those that read them, by name: in float, nothing between them is rounded."""
+    layers = list(_layers(model))
+    guilty = {layer.output for layer in layers if layer.tensor in {error.tensor for error in errors}}
+    return tuple(layer.tensor for layer in layers if layer.output in guilty or guilty & set(layer.inputs))
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One operator of a .tflite file: its layer in the network, and its tensors by index and by name."""
+
+    name: str
+    operator: str
+    inputs: tuple[int, ...]
+    output: int
+    tensor: str
+    shape: tuple[int, ...]
+
+
+def common_layers(model: bytes, reference: bytes) -> list[tuple[Layer, Layer]]:
+    """The layers of `model` that `reference` has too, each with its counterpart, in order of execution.
+
+    Raises ConversionError where there are none.
+    """
+    known = {(layer.name, layer.operator, layer.shape): layer for layer in _layers(reference)}
+    found = ((layer, known.get((layer.name, layer.operator, layer.shape))) for layer in _layers(model))
+    pairs = [(layer, other) for layer, other in found if other is not None]
+    if not pairs:
+        raise ConversionError("the two models have no layer in common; convert both from the same network")
+    return pairs
+
+
+class Probe:
+    """A .tflite model whose inner tensors can be read; slower than on any device, as no fast kernels are used."""
+
+    def __init__(self, model: bytes) -> None:
+        try:
+            from ai_edge_litert import interpreter as litert
+        except ImportError as error:
+            raise MissingExtraError("ai-edge-litert", "tflite", "looking into a model") from error
+        self._interpreter = litert.Interpreter(
+            model_content=model,
+            experimental_preserve_all_tensors=True,
+            experimental_op_resolver_type=litert.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+        )
+        self._interpreter.allocate_tensors()
+        self._tensors = {entry["index"]: entry for entry in self._interpreter.get_tensor_details()}
+
+    def run(self, image: np.ndarray, tensors: Sequence[int]) -> list[np.ndarray]:
+        """Some tensors, by index, for one input (h, w, 3) of the model's own type: float64 (positions, channels)."""
+        self._interpreter.set_tensor(self._interpreter.get_input_details()[0]["index"], image[np.newaxis])
+        self._interpreter.invoke()
+        return [self._read(self._tensors[index]) for index in tensors]
+
+    def _read(self, tensor: dict[str, Any]) -> np.ndarray:
+        values = self._interpreter.get_tensor(tensor["index"]).astype(np.float64)
+        scale, zero_point = tensor["quantization"]
+        if scale:
+            values = (values - zero_point) * scale
+        return values.reshape(-1, values.shape[-1])
+
+
+class _Powers:
+    """Power of signal and error, channel by channel, over all positions of all frames."""
+
+    def __init__(self) -> None:
+        self._signal: Any = 0.0
+        self._error: Any = 0.0
+
+    def add(self, values: np.ndarray, expected: np.ndarray) -> None:
+        self._signal = self._signal + np.square(expected).sum(axis=0)
+        self._error = self._error + np.square(values - expected).sum(axis=0)
+
+    def noise(self) -> float:
+        heard = self._signal > _SILENT * max(float(np.max(self._signal)), 1e-30)
+        if not heard.any():
+            return 0.0
+        return float(np.minimum(self._error[heard] / self._signal[heard], 1.0).mean())
+
+
+def _layers(model: bytes) -> Iterator[Layer]:
+    parsed = schema.read_model(model)
+    graph = parsed.subgraphs[0]
+    operators = [operator_of(code).name for code in parsed.operatorCodes]
+    for step in graph.operators:
+        output = step.outputs[0]
+        if operators[step.opcodeIndex] not in _CONVERSIONS:
+            tensor, shape = schema.text(graph.tensors[output].name), tuple(map(int, graph.tensors[output].shape))
+            name = _OUTPUT if output in graph.outputs else _layer_name(tensor)
+            yield Layer(name, operators[step.opcodeIndex], tuple(map(int, step.inputs)), int(output), tensor, shape)
+
+
+def _layer_name(tensor: str) -> str:
+    """The layer with the weights among those that the converter made into one operator.
+
+    A tensor is called after all of them, "net/stem_relu6/Relu6;net/stem/BiasAdd;net/stem/Conv2D;..."
+    """
+    paths = [path.split("/") for path in tensor.split(";")]
+    weighing = [path for path in paths if path[-1] in _WEIGHING]
+    path = (weighing or paths)[0]
+    name = path[-2] if len(path) > 1 else path[0]
+    return next((name.removesuffix(ending) for ending in _ENDINGS if name.endswith(ending)), name)
+
+
+def _errors(layers: Sequence[Layer], noises: Sequence[float]) -> Iterator[LayerError]:
+    noise_of = {layer.output: noise for layer, noise in zip(layers, noises)}
+    for layer in layers:
+        received = max((noise_of.get(index, 0.0) for index in layer.inputs), default=0.0)
+        own = noise_of[layer.output]
+        yield LayerError(layer.name, layer.operator, layer.tensor, own, own - received)

@@ -1,0 +1,1 @@
+"""Reads and writes TFLite files: schema, operators, metadata, and the last layer appended to a backbone."""

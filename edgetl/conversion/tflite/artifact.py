@@ -1,0 +1,118 @@
+"""What a conversion gives: the model's bytes and what other rooms must know of it; `pipeline` hands it on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any, Optional
+
+from edgetl.conversion.tflite import schema
+from edgetl.conversion.tflite.operators import Operator, list_operators
+from edgetl.errors import ConversionError, IntegrityError, OptionError, UnknownNameError
+from edgetl.runtime.inference.preprocess import Preprocess
+
+QUANTIZATIONS = ("int8", "int16x8", "float32", "float16", "dynamic")
+"""int8: integers throughout, weights per channel. int16x8: the same with activations of 16 bits. float16, dynamic:
+weights so or as int8, the rest float32."""
+
+
+@dataclass(frozen=True)
+class ConversionOptions:
+    """How a model is quantized, and on how many frames at most int8 and int16x8 are calibrated.
+
+    For int8 alone: `range_quantile` cuts the range of each activation to its values from 1 - q to q, None takes
+    the extremes; `float_tensors` names tensors of the .tflite file whose layers stay in float32.
+    """
+
+    quantize: str = "int8"
+    calibration_images: int = 200
+    range_quantile: Optional[float] = None
+    float_tensors: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.quantize not in QUANTIZATIONS:
+            raise UnknownNameError("quantization", str(self.quantize), QUANTIZATIONS, "edgetl build --help")
+        if self.calibration_images < 1:
+            raise OptionError(f"calibration_images must be 1 or more, received {self.calibration_images}")
+        if self.range_quantile is not None and not 0.5 < self.range_quantile < 1:
+            raise OptionError(f"range_quantile must be between 0.5 and 1, received {self.range_quantile}")
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A compiled backbone: uint8 RGB (1, h, w, 3) in, normalisation inside, embedding (1, d) out.
+
+    One that someone else compiled may give (1, 1, 1, d), and uint8. `embedding` has "size", "dtype" ("int8",
+    "uint8" or "float32"), "scale" and "zero_point" (1.0 and 0 for float32).
+    `operators` are the distinct (name, version) in the file.
+    """
+
+    model: bytes
+    quantize: str
+    preprocess: Preprocess
+    embedding: dict[str, Any]
+    operators: tuple[Operator, ...]
+
+    @classmethod
+    def from_model(cls, model: bytes, quantize: str, preprocess: Preprocess) -> Artifact:
+        """Reads the rest from a .tflite file; ConversionError where it is not a backbone for `preprocess`."""
+        graph = schema.read_model(model).subgraphs[0]
+        frame, embedding = _only(graph, graph.inputs, "input"), _only(graph, graph.outputs, "output")
+        expected, received = [1, *preprocess.size, 3], schema.tensor_shape(frame)
+        if schema.tensor_type_name(frame) != "uint8" or received != expected:
+            raise ConversionError(
+                f"the model's input must be uint8 {expected}, "
+                f"received {schema.tensor_type_name(frame)} {received}"
+            )
+        shape = schema.tensor_shape(embedding)
+        if len(shape) < 2 or any(side != 1 for side in shape[:-1]):
+            raise ConversionError(f"the model's output must be one embedding, [1, d] or [1, 1, 1, d], received {shape}")
+        scale, zero_point = schema.tensor_scale(embedding) or (1.0, 0)
+        return cls(
+            model=model,
+            quantize=quantize,
+            preprocess=preprocess,
+            embedding={
+                "size": shape[-1],
+                "dtype": schema.tensor_type_name(embedding),
+                "scale": scale,
+                "zero_point": zero_point,
+            },
+            operators=list_operators(model),
+        )
+
+    def to_bytes(self) -> bytes:
+        """One line of JSON, with the digest of the model, then the model."""
+        header = {
+            "sha256": hashlib.sha256(self.model).hexdigest(),
+            "quantize": self.quantize,
+            "preprocess": self.preprocess.to_dict(),
+            "embedding": self.embedding,
+            "operators": self.operators,
+        }
+        return json.dumps(header, sort_keys=True).encode() + b"\n" + self.model
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Artifact:
+        """The inverse of `to_bytes`, without parsing the model; IntegrityError where a byte is not as written."""
+        line, _, model = content.partition(b"\n")
+        try:
+            header = json.loads(line)
+            if header["sha256"] != hashlib.sha256(model).hexdigest():
+                raise IntegrityError("the compiled model is not what its digest says")
+            return cls(
+                model=model,
+                quantize=header["quantize"],
+                preprocess=Preprocess.from_dict(header["preprocess"]),
+                embedding=header["embedding"],
+                operators=tuple(Operator(*entry) for entry in header["operators"]),
+            )
+        except (ValueError, KeyError, TypeError, OptionError) as error:
+            raise IntegrityError("the compiled model's header is damaged") from error
+
+
+def _only(graph: Any, indices: Any, role: str) -> Any:
+    if len(indices) != 1:
+        raise ConversionError(f"the model must have one {role}, received {len(indices)}")
+    return graph.tensors[indices[0]]
