@@ -26,7 +26,7 @@ from PIL import Image
 
 from edgetl.conversion.backbone_source import Origin, find_origin
 from edgetl.data import DataOptions, Dataset, load_folder
-from edgetl.data.workers import cores
+from edgetl.data.reading.workers import cores
 from edgetl.runtime import Embedder, Engine
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

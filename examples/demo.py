@@ -13,8 +13,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from edgetl.data.cache import open_folder
 from edgetl.data.digits import write_digits
+from edgetl.data.reading.cache import open_folder
 
 TARGETS = ("coral", "rpi4")
 

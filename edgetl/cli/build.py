@@ -117,7 +117,7 @@ def build(as_json: bool, **given: Any) -> None:
     Under a limit, such as --max-latency-ms 60, it searches for the model that keeps to it, among all that the other
     options leave open. Without --data and without an edgetl.toml, the built-in digits are used.
     """
-    from edgetl.evaluation import wording
+    from edgetl.evaluation.renderers import wording
 
     options = {**read_project(PROJECT_FILE), **{key: value for key, value in given.items() if value is not None}}
     asked = take_budget(options)
@@ -219,7 +219,7 @@ def _build_options(given: dict[str, Any]) -> BuildOptions:
 
 
 def _built_in_digits() -> Path:
-    from edgetl.data.cache import open_folder
     from edgetl.data.digits import write_digits
+    from edgetl.data.reading.cache import open_folder
 
     return write_digits(open_folder() / "digits")

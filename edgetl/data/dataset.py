@@ -10,8 +10,8 @@ from typing import Optional
 
 import numpy as np
 
-from edgetl.data.frames import FrameStore, read_frame
-from edgetl.data.report import DatasetReport
+from edgetl.data.findings import DatasetReport
+from edgetl.data.reading.frames import FrameStore, read_frame
 from edgetl.data.splitting import deal_folds
 from edgetl.errors import OptionError
 from edgetl.runtime import Preprocess

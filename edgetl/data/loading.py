@@ -10,8 +10,7 @@ from typing import Optional
 
 import numpy as np
 
-from edgetl.data.cache import Cache, open_folder
-from edgetl.data.checks import (
+from edgetl.data.checks.photo_checks import (
     Verdict,
     check_counts,
     check_listed_classes,
@@ -19,10 +18,11 @@ from edgetl.data.checks import (
     require_usable_classes,
 )
 from edgetl.data.dataset import SPLITS, DataOptions, Dataset, Sample
-from edgetl.data.frames import FrameStore, read_frame
+from edgetl.data.findings import DatasetReport, Finding
 from edgetl.data.listing import Photo, list_photos
-from edgetl.data.reading import Progress, Reading, read_photos
-from edgetl.data.report import DatasetReport, Finding
+from edgetl.data.reading.cache import Cache, open_folder
+from edgetl.data.reading.frames import FrameStore, read_frame
+from edgetl.data.reading.photo_pass import Progress, Reading, read_photos
 from edgetl.data.splitting import deal_splits
 from edgetl.errors import DataError, OptionError
 from edgetl.runtime import Embedder, Preprocess

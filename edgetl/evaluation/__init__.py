@@ -5,9 +5,7 @@ The report is a value first (`Report`, JSON), rendered second (`render_html`, `r
 
 from __future__ import annotations
 
-from edgetl.evaluation.figure import Figure
 from edgetl.evaluation.gate import Gate, GuiltyLayer, Judgement, Repair, allowed_drop, judge
-from edgetl.evaluation.html import render_html, write_html
 from edgetl.evaluation.latency import (
     Latency,
     LatencyOptions,
@@ -16,6 +14,10 @@ from edgetl.evaluation.latency import (
     measure_latency,
     measure_model,
 )
+from edgetl.evaluation.renderers.html import render_html, write_html
+from edgetl.evaluation.renderers.search_html import render_search_html, write_search
+from edgetl.evaluation.renderers.search_terminal import render_search
+from edgetl.evaluation.renderers.terminal import render_evaluation, render_terminal
 from edgetl.evaluation.report import (
     SCHEMA,
     Data,
@@ -41,10 +43,8 @@ from edgetl.evaluation.scoring import (
     proportion,
     score,
 )
-from edgetl.evaluation.search_page import render_search_html, write_search
 from edgetl.evaluation.search_report import SearchReport, Trial
-from edgetl.evaluation.search_terminal import render_search
-from edgetl.evaluation.terminal import render_evaluation, render_terminal
+from edgetl.evaluation.values import Figure
 
 __all__ = [
     "SCHEMA",

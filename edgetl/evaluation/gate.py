@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Optional
 
-from edgetl.evaluation.figure import Figure
 from edgetl.evaluation.metrics import PairedDifference
 from edgetl.evaluation.scoring import ImageResult, compare
+from edgetl.evaluation.values import Figure
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Optional
 
 from edgetl.errors import BundleError
-from edgetl.evaluation.figure import Figure, decode, encode
 from edgetl.evaluation.gate import Gate
 from edgetl.evaluation.latency import Latency
 from edgetl.evaluation.scoring import Comparison, Evaluation
+from edgetl.evaluation.values import Figure, decode, encode
 
 SCHEMA = 1
 """The version of report.json; another one is refused."""

@@ -14,8 +14,8 @@ import numpy as np
 
 from edgetl.errors import DataError, ImageError, OptionError
 from edgetl.evaluation import metrics
-from edgetl.evaluation.figure import Figure
 from edgetl.evaluation.metrics import PairedDifference, ReliabilityBin
+from edgetl.evaluation.values import Figure
 from edgetl.runtime.inference.classifier import Classifier
 
 PathLike = Union[str, "os.PathLike[str]"]

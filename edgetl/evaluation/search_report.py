@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Optional
 
-from edgetl.evaluation.figure import Figure, encode
+from edgetl.evaluation.values import Figure, encode
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from edgetl.conversion import Artifact
 from edgetl.conversion.backbone_source import Origin
 from edgetl.conversion.memory_estimate import estimate_ram
 from edgetl.errors import OptionError
-from edgetl.evaluation import wording
+from edgetl.evaluation.renderers import wording
 from edgetl.targets import LatencyEstimate, Target
 
 

@@ -53,7 +53,7 @@ def prune_backbone(kept: Candidate, stages: tuple[Stage, ...], job: Job) -> Prun
         OptionError: the backbone is compiled, or there are no validation photos.
         ConversionError: the backbone has no, or too few, channels that can go.
     """
-    from edgetl.training.folding import fold
+    from edgetl.training.batch_norm_folding import fold
 
     if obstacle := obstacle_to_training(job):
         raise OptionError(f"{obstacle}; leave --prune out")

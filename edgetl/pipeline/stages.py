@@ -15,7 +15,7 @@ import numpy as np
 from edgetl import __version__
 from edgetl.conversion import Artifact, ConversionOptions, check, convert
 from edgetl.data import Dataset
-from edgetl.data.cache import open_folder
+from edgetl.data.reading.cache import open_folder
 from edgetl.errors import OptionError
 from edgetl.evaluation import ImageResult, Stage, proportion
 from edgetl.learners import Selection

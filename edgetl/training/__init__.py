@@ -14,10 +14,10 @@ from edgetl.training.options import AugmentationOptions, DistillationOptions, Fi
 
 if TYPE_CHECKING:
     from edgetl.training.distillation import Teacher
-    from edgetl.training.feeding import NO_LABEL, Frames
     from edgetl.training.fine_tuning import FineTuned, fine_tune, from_scratch
-    from edgetl.training.last_layer import LastLayer, label_loss
-    from edgetl.training.quantization_aware import train_quantization_aware
+    from edgetl.training.loop.input_pipeline import NO_LABEL, Frames
+    from edgetl.training.quantization_aware.training import train_quantization_aware
+    from edgetl.training.trainable_last_layer import LastLayer, label_loss
 
 __all__ = [
     "NO_LABEL",

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import tensorflow as tf
 import tf_keras
 
-from edgetl.training.folding import copy_for_training, fold
-from edgetl.training.last_layer import LastLayer, cross_entropy, head_of, unit_length
+from edgetl.training.batch_norm_folding import copy_for_training, fold
 from edgetl.training.options import DistillationOptions
+from edgetl.training.trainable_last_layer import LastLayer, cross_entropy, head_of, unit_length
 
 Embed = Callable[[tf.Tensor], tf.Tensor]
 """Pixels 0..255 (m, h, w, 3) to L2-normalised embeddings (m, d)."""

@@ -16,14 +16,14 @@ from typing import Any, Optional
 import numpy as np
 import tf_keras
 
-from edgetl.training import hardware
+from edgetl.training.batch_norm_folding import fold, trainable_copy
 from edgetl.training.distillation import Teacher
-from edgetl.training.feeding import Frames, Photos
-from edgetl.training.folding import fold, trainable_copy
-from edgetl.training.last_layer import LastLayer
-from edgetl.training.network import Network, Trained
+from edgetl.training.loop import hardware
+from edgetl.training.loop.input_pipeline import Frames, Photos
+from edgetl.training.loop.network import Network, Trained
+from edgetl.training.loop.training_loop import Progress, Run
 from edgetl.training.options import FineTuneOptions
-from edgetl.training.run import Progress, Run
+from edgetl.training.trainable_last_layer import LastLayer
 
 MOMENTUM = 0.9
 """Of BatchNorm's running statistics from scratch: with Keras's 0.99, 200 steps leave 13 percent of the random start in

@@ -19,7 +19,7 @@ from edgetl.evaluation import (
     render_html,
     render_terminal,
 )
-from edgetl.evaluation.wording import verdict
+from edgetl.evaluation.renderers.wording import verdict
 
 
 def answers(n: int, wrong: range) -> list[ImageResult]:

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from edgetl.evaluation import Figure, SearchReport, Trial, proportion, render_search, render_search_html, write_search
-from tests.evaluation.test_html import Page
+from tests.evaluation.renderers.test_html import Page
 
 pytest.importorskip("jinja2")
 

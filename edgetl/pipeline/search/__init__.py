@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any, Optional, Union
 
 from edgetl.data import load_folder
-from edgetl.data.cache import open_folder
+from edgetl.data.reading.cache import open_folder
 from edgetl.durable import make_folder
 from edgetl.errors import OptionError
-from edgetl.evaluation import Figure, SearchReport, Trial, proportion, wording, write_search
+from edgetl.evaluation import Figure, SearchReport, Trial, proportion, write_search
+from edgetl.evaluation.renderers import wording
 from edgetl.pipeline import BuildResult, Progress, build
 from edgetl.pipeline.budget import Budget, Excess, require_known_latency
 from edgetl.pipeline.edgetpu import require_compiler

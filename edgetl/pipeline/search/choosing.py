@@ -13,7 +13,7 @@ from typing import NamedTuple, Optional
 import numpy as np
 
 from edgetl.errors import DataError
-from edgetl.evaluation import wording
+from edgetl.evaluation.renderers import wording
 from edgetl.pipeline.budget import Excess
 from edgetl.pipeline.search.space import Recipe
 from edgetl.pipeline.search.trial import Outcome

@@ -1,0 +1,1 @@
+"""Finds photos, classes and splits that are doubtful: near duplicates, wrong labels, leaks."""

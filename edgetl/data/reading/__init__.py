@@ -1,0 +1,1 @@
+"""Reads photos in threads, embeds them, and caches what was read."""

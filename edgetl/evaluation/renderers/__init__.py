@@ -1,0 +1,1 @@
+"""Renders reports for people: one HTML page, or a terminal."""

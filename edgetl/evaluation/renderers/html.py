@@ -1,0 +1,192 @@
+"""Hides how a report becomes one self-contained page; the build writes it beside the bundle."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+from edgetl.errors import MissingExtraError, StorageError
+from edgetl.evaluation.renderers import charts, wording
+from edgetl.evaluation.renderers.album import Album, AlbumOptions
+from edgetl.evaluation.report import DataFinding, Report
+from edgetl.evaluation.scoring import ClassResult, Evaluation, Flip, ImageResult
+
+MISTAKES = 24
+"""Worst mistakes shown as pictures."""
+
+SUSPECTS = 24
+"""Suspected labels shown as pictures."""
+
+FLIPS = 12
+"""Images that flip between float and the shipped model, shown as pictures."""
+
+EXAMPLES = 8
+"""Right answers shown as pictures, one a class."""
+
+GRAVE = (wording.LEAKAGE, "contradicting labels")
+"""Kinds of findings that are listed first."""
+
+FINDINGS = 40
+"""Findings about the photos that are listed; the rest are counted."""
+
+CONFUSIONS = 8
+"""Pairs of classes listed as most often mistaken."""
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One picture of the page with its caption: what it is, what was said, and a note below."""
+
+    source: str
+    picture: Optional[str]
+    given: str
+    answer: str
+    probability: Optional[float] = None
+    note: str = ""
+    better: Optional[bool] = None
+
+    @property
+    def name(self) -> str:
+        """The file's name without its folders."""
+        return self.source.rsplit("/", 1)[-1]
+
+
+def render_html(report: Report, root: Optional[Path] = None, album: Optional[AlbumOptions] = None) -> str:
+    """The report as one HTML page that loads nothing from anywhere.
+
+    Photos named relatively are looked for under `root`; those that are not there have no picture.
+    Raises MissingExtraError where jinja2 is not installed.
+    """
+    return load_template("report.html.j2").render(_page(report, Album(root, album or AlbumOptions())))
+
+
+def write_html(report: Report, path: Path, root: Optional[Path] = None, album: Optional[AlbumOptions] = None) -> Path:
+    """Writes the page beside `path` and moves it there; raises StorageError where that cannot be done."""
+    text = render_html(report, root, album)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, path)
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error.strerror}; free space or choose another place") from error
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def load_template(name: str) -> Any:
+    """A template of this folder, with the words for figures as filters; MissingExtraError without jinja2."""
+    try:
+        import jinja2
+    except ImportError as error:
+        raise MissingExtraError("jinja2", "host", "an HTML page") from error
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update({phrase.__name__: _unbroken(phrase) for phrase in _PHRASES})
+    return environment.get_template(name)
+
+
+_PHRASES: tuple[Callable[..., str], ...] = (
+    wording.percent,
+    wording.size,
+    wording.interval_ms,
+    wording.milliseconds,
+    wording.seconds,
+    wording.interval,
+    wording.points,
+    wording.count,
+)
+
+
+def _unbroken(phrase: Callable[..., str]) -> Callable[..., str]:
+    """The same words with no line break between a number and its unit."""
+    return lambda *arguments: phrase(*arguments).replace(" ", "\N{NO-BREAK SPACE}")
+
+
+def _page(report: Report, album: Album) -> dict[str, Any]:
+    """Everything the template shows, pictures made in the order of their worth: the album is bounded."""
+    evaluation, data, comparison = report.evaluation, report.data, report.quantization
+    mistakes = evaluation.mistakes()
+    suspects = data.suspects() if data else []
+    flips = comparison.flips if comparison else ()
+    small = len(evaluation.labels) <= charts.TABLE_CLASSES
+    return {
+        "report": report,
+        "headline": wording.headline(report),
+        "gate_verdict": wording.verdict(report.gate) if report.gate else "",
+        "remainder": wording.remainder(report.pruning) if report.pruning else "",
+        "advice": wording.advice(report),
+        "guessing": _most_common_share(report),
+        "examples": [_answer(album, image) for image in _one_right_answer_per_class(report)],
+        "mistakes": [_answer(album, image) for image in mistakes[:MISTAKES]],
+        "mistakes_total": len(mistakes),
+        "suspects": [_suspect(album, finding) for finding in suspects[:SUSPECTS]],
+        "suspects_total": len(suspects),
+        "flips": [_flip(album, flip) for flip in flips[:FLIPS]],
+        "findings": _findings(album, data.other_findings()) if data else [],
+        "findings_total": len(data.other_findings()) if data else 0,
+        "classes": _classes(evaluation),
+        "confusions": evaluation.confusions()[:CONFUSIONS],
+        "confusion_map": None if small else charts.confusion_map(evaluation),
+        "cell": charts.CELL,
+        "curve": charts.learning_curve(report.training.history) if report.training else None,
+        "reliability": charts.reliability_dots(evaluation.reliability),
+        "splits": [
+            split for split in ("train", "val", "test") if data and any(split in n for n in data.counts.values())
+        ],
+        "largest_class": max((sum(counts.values()) for counts in data.counts.values()), default=1) if data else 1,
+        "largest_variant": max((variant.model_bytes for variant in report.variants), default=1),
+        "slowest_variant": max((v.latency.p50_ms for v in report.variants if v.latency), default=1.0),
+        "total_seconds": sum(report.seconds.values()),
+    }
+
+
+def _classes(evaluation: Evaluation) -> list[ClassResult]:
+    """The worst first, those without test images last."""
+    ranked = [entry for entry, _ in evaluation.worst_classes()]
+    return ranked + [entry for entry in evaluation.per_class if entry.recall is None]
+
+
+def _most_common_share(report: Report) -> float:
+    """The accuracy of always saying the most common class: what any model must beat."""
+    return max(entry.support for entry in report.evaluation.per_class) / report.evaluation.n
+
+
+def _one_right_answer_per_class(report: Report) -> list[ImageResult]:
+    best: dict[str, ImageResult] = {}
+    for image in report.evaluation.images:
+        known = best.get(image.label)
+        if image.correct and (known is None or image.probability > known.probability):
+            best[image.label] = image
+    return [best[label] for label in sorted(best)][:EXAMPLES]
+
+
+def _answer(album: Album, image: ImageResult) -> Photo:
+    return Photo(image.source, album.picture(image.source), image.label, image.predicted, image.probability)
+
+
+def _suspect(album: Album, finding: DataFinding) -> Photo:
+    source = finding.paths[0] if finding.paths else ""
+    return Photo(source, album.picture(source) if source else None, "", "", note=finding.detail)
+
+
+def _flip(album: Album, flip: Flip) -> Photo:
+    better = True if flip.second == flip.label else False if flip.first == flip.label else None
+    return Photo(flip.source, album.picture(flip.source), flip.label, f"{flip.first} → {flip.second}", better=better)
+
+
+def _findings(album: Album, findings: Sequence[DataFinding]) -> list[tuple[DataFinding, list[str]]]:
+    """The findings with up to four pictures each, those first that make the figures doubtful."""
+    shown = []
+    for finding in sorted(findings, key=lambda finding: finding.kind not in GRAVE)[:FINDINGS]:
+        pictures = [album.picture(path) for path in finding.paths[:4]]
+        shown.append((finding, [picture for picture in pictures if picture]))
+    return shown

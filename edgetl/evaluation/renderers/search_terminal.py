@@ -1,0 +1,53 @@
+"""Hides how the outcome of a search looks in a terminal; the command line prints it."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from edgetl.evaluation.renderers import wording
+from edgetl.evaluation.renderers.terminal import open_console, visible
+from edgetl.evaluation.search_report import SearchReport, Trial
+
+SKIPPED = 40
+"""Lines about candidates that were not tried; the rest are counted."""
+
+
+def render_search(report: SearchReport, console: Optional[Console] = None) -> None:
+    """Prints the trials, the most accurate first, what was skipped, and the pick; plain where there is no terminal."""
+    console = console or open_console()
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table.add_column("", no_wrap=True)
+    table.add_column("model", no_wrap=True)
+    for title in ("accuracy", "std. error", "log-loss", f"on {report.target}", "MACs", "size", "RAM", "took"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for trial in report.trials:
+        style = "bold" if trial.picked else "" if trial.on_front else "dim"
+        table.add_row(*(Text(visible(cell)) for cell in _cells(trial)), style=style)
+    console.print(table)
+    console.print(Text("→ the pick   * nothing else is as accurate, as sure, as fast and as small", style="dim"))
+    for line in report.skipped[:SKIPPED]:
+        console.print(Text(visible(f"skipped  {line}"), style="dim"))
+    if len(report.skipped) > SKIPPED:
+        console.print(Text(f"skipped  {len(report.skipped) - SKIPPED} more", style="dim"))
+    console.print()
+    console.print(Text(visible(report.why), style="bold"))
+
+
+def _cells(trial: Trial) -> list[str]:
+    return [
+        "→" if trial.picked else "*" if trial.on_front else "",
+        trial.name,
+        wording.percent(trial.accuracy.value),
+        f"±{100 * trial.standard_error:.1f}",
+        f"{trial.log_loss:.3f}",
+        f"≈ {wording.milliseconds(trial.latency.value)}" if trial.latency else "–",
+        f"{trial.macs / 1e6:.0f}M",
+        wording.size(trial.model_bytes),
+        f"≈ {wording.size(trial.ram_bytes)}",
+        wording.seconds(trial.seconds),
+    ]

@@ -1,0 +1,139 @@
+"""Hides how a report looks in a terminal; the command line prints it after a build or an evaluation."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Optional
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from edgetl.evaluation.gate import Repair
+from edgetl.evaluation.renderers import wording
+from edgetl.evaluation.report import Report
+from edgetl.evaluation.scoring import Evaluation
+from edgetl.evaluation.values import Figure
+
+WORST = 3
+"""Classes listed as the worst."""
+
+PIPE_WIDTH = 200
+"""Columns of a line where there is no terminal."""
+
+
+def render_terminal(report: Report, console: Optional[Console] = None) -> None:
+    """Prints what was built, what it is worth, and what to do next; plain where there is no terminal."""
+    console = console or open_console()
+    summary, comparison = report.summary, report.quantization
+    console.print()
+    console.print(Text(visible(wording.headline(report)), style="bold"))
+    console.print()
+    table = _table()
+    _row(table, "accuracy", wording.percent(report.evaluation.accuracy.value), _within(report.evaluation))
+    if comparison is not None:
+        difference = comparison.difference
+        low, high = wording.points(difference.low), wording.points(difference.high)
+        note = f"against {comparison.first}, {low} to {high}"
+        _row(table, comparison.second, f"{wording.points(difference.points)} points", note)
+    if report.gate is not None:
+        _row(table, "accuracy gate", "passed" if report.gate.passed else "failed", wording.verdict(report.gate))
+        for repair in report.gate.repairs:
+            after = repair.after.value if repair.after else None
+            _row(table, "  repair", wording.percent(after), _repair_note(repair))
+    if report.pruning is not None:
+        _row(table, "pruned", f"by {wording.percent(report.pruning.share, 0)}", wording.remainder(report.pruning))
+    if report.data is not None and report.data.left_out:
+        left_out = report.data.left_out
+        reasons = [f"{count} {reason}" for reason, count in Counter(left_out.values()).most_common()]
+        names = wording.listing([path.rsplit("/", 1)[-1] for path in left_out], 4)
+        _row(table, "left out", wording.count(len(left_out), "photo"), f"{', '.join(reasons)}: {names}")
+    _row(table, "size", wording.size(summary.model_bytes), _bundle_note(summary.bundle_bytes))
+    if summary.latency_here is not None:
+        latency = summary.latency_here
+        note = f"99 of 100 under {wording.milliseconds(latency.p99_ms)}; {latency.machine}"
+        _row(table, "speed here", wording.milliseconds(latency.p50_ms), note)
+    if summary.latency_on_target is not None:
+        figure = summary.latency_on_target
+        _row(table, f"on {summary.target}", *_on_target(figure))
+    _row(table, "worst classes", *_worst(report.evaluation))
+    console.print(table)
+    console.print()
+    console.print(Text("What to do next", style="bold"))
+    for number, line in enumerate(wording.advice(report), start=1):
+        console.print(Text(visible(f"{number}. {line}")))
+
+
+def render_evaluation(evaluation: Evaluation, console: Optional[Console] = None) -> None:
+    """Prints the figures of one evaluation and what was not counted; plain where there is no terminal."""
+    console = console or open_console()
+    table = _table()
+    _row(table, "accuracy", wording.percent(evaluation.accuracy.value), _within(evaluation))
+    balanced, error = evaluation.balanced_accuracy, evaluation.calibration_error
+    _row(table, "balanced accuracy", wording.percent(balanced.value), wording.interval(balanced))
+    _row(table, "calibration error", wording.percent(error.value), wording.interval(error))
+    _row(table, "worst classes", *_worst(evaluation))
+    if absent := [entry.label for entry in evaluation.per_class if not entry.support]:
+        _row(table, "not measured", wording.count(len(absent), "class", "classes"), wording.listing(absent, 4))
+    if evaluation.unreadable:
+        names = wording.listing([entry.source for entry in evaluation.unreadable], 4)
+        _row(table, "not readable", wording.count(len(evaluation.unreadable), "photo"), names)
+    if evaluation.unknown_labels:
+        names = wording.listing([label for label, _ in evaluation.unknown_labels], 4)
+        total = sum(number for _, number in evaluation.unknown_labels)
+        _row(table, "unknown labels", wording.count(total, "photo"), names)
+    console.print(table)
+
+
+def open_console() -> Console:
+    """Standard output; a pipe is taken as wide, so that nothing is wrapped."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=PIPE_WIDTH)
+
+
+def _table() -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(style="dim")
+    return table
+
+
+def _row(table: Table, *cells: str) -> None:
+    """Adds text as it is: a label is never taken for markup."""
+    table.add_row(*(Text(visible(cell)) for cell in cells))
+
+
+def visible(text: str) -> str:
+    """The text without control characters: those in names of classes and files must not reach the terminal."""
+    return "".join(character if character.isprintable() else "�" for character in text)
+
+
+def _within(evaluation: Evaluation) -> str:
+    return f"{wording.interval(evaluation.accuracy)} on {wording.count(evaluation.n, 'photo')}"
+
+
+def _bundle_note(bundle_bytes: Optional[int]) -> str:
+    return f"{wording.size(bundle_bytes)} with everything in the bundle" if bundle_bytes else ""
+
+
+def _repair_note(repair: Repair) -> str:
+    """What a repair was, what was there before it, how long it took and what became of it."""
+    verdict = "kept" if repair.kept else "not kept"
+    parts = [verdict, f"before {wording.percent(repair.before.value)}", wording.seconds(repair.seconds), repair.note]
+    return f"{repair.name}: {'; '.join(part for part in parts if part)}"
+
+
+def _on_target(figure: Figure) -> tuple[str, str]:
+    speed = wording.milliseconds(figure.value)
+    if not figure.estimate:
+        return speed, figure.how
+    return f"≈ {speed}", f"estimate{wording.interval_ms(figure)}; {figure.how}"
+
+
+def _worst(evaluation: Evaluation) -> tuple[str, str]:
+    """The worst class, and the next ones beside it."""
+    worst = [
+        f"{entry.label} {wording.percent(recall.value, 0)}" for entry, recall in evaluation.worst_classes()[:WORST]
+    ]
+    return worst[0], ", ".join(worst[1:])
