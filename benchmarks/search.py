@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.accuracy import SHARED
-from edgetl.cli.building import DURATION
+from edgetl.cli.build_output import DURATION
 from edgetl.evaluation import Report, compare, render_search
 from edgetl.pipeline import build
 from edgetl.pipeline.search import SearchOptions, search

@@ -12,9 +12,9 @@ import click
 
 from edgetl.cli import print_json
 from edgetl.cli.console import ProgressCallback, print_table, show_progress
-from edgetl.cli.reaching import device_options, reach
-from edgetl.cli.rollout import require_fleet, require_no_single_device, roll_out, rollout_options
-from edgetl.cli.stopping import GracefulStop
+from edgetl.cli.device_options import device_options, reach
+from edgetl.cli.fleet_options import require_fleet, require_no_single_device, roll_out, rollout_options
+from edgetl.cli.signals import GracefulStop
 from edgetl.errors import EdgetlError, OptionError
 from edgetl.runtime.system.folders import config_folder
 
@@ -134,8 +134,8 @@ def prepare(where: str, as_json: bool, **options: Any) -> None:
 
 
 def _prepare(transport: Transport, progress: ProgressCallback) -> dict[str, Any]:
-    from edgetl.deployment.environment import prepare as prepare_device
-    from edgetl.deployment.ssh import SshTransport
+    from edgetl.deployment.provisioning.environment import prepare as prepare_device
+    from edgetl.deployment.transport.ssh import SshTransport
 
     if not isinstance(transport, SshTransport):
         raise OptionError(f"{transport.where} is a folder of this machine, which has edgetl; deploy to it")

@@ -11,10 +11,10 @@ import click
 
 from edgetl.cli import print_json
 from edgetl.cli.console import print_table
+from edgetl.cli.device_options import BUNDLE_OR_DEVICE, device_options, is_bundle, reach, require_here
 from edgetl.cli.learning import has_state, open_classifier, require_no_state, state_option
-from edgetl.cli.reaching import BUNDLE_OR_DEVICE, device_options, is_bundle, reach, require_here
-from edgetl.cli.showing import Display, open_display
-from edgetl.cli.stopping import GracefulStop
+from edgetl.cli.run_display import Display, open_display
+from edgetl.cli.signals import GracefulStop
 from edgetl.errors import ImageError, OptionError
 
 if TYPE_CHECKING:

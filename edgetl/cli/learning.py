@@ -11,7 +11,7 @@ import click
 
 from edgetl.cli import print_json
 from edgetl.cli.console import print_table, show_progress
-from edgetl.cli.reaching import BUNDLE_OR_DEVICE, device_options, is_bundle, reach, require_here
+from edgetl.cli.device_options import BUNDLE_OR_DEVICE, device_options, is_bundle, reach, require_here
 from edgetl.errors import OptionError
 
 if TYPE_CHECKING:

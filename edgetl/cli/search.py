@@ -8,9 +8,9 @@ from typing import Any, Optional
 import click
 
 from edgetl.cli import print_json
-from edgetl.cli.building import budget_options, print_build, take_budget
+from edgetl.cli.build_output import budget_options, print_build, take_budget
 from edgetl.cli.console import show_progress
-from edgetl.cli.stopping import tidy_when_terminated
+from edgetl.cli.signals import tidy_when_terminated
 from edgetl.errors import OptionError
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from edgetl.deployment.ansible import Reached, Rollout, roll_out
 from edgetl.deployment.delivery import Deployed, deploy
 from edgetl.deployment.fleet import Outcome, deploy_each, slowest
-from edgetl.deployment.lacking import Lacking, trim
 from edgetl.deployment.lessons import teach
 from edgetl.deployment.measurement import bench
+from edgetl.deployment.payload import Lacking, trim
 from edgetl.deployment.retrieval import pull
-from edgetl.deployment.rollout import Reached, Rollout, roll_out
 from edgetl.deployment.serving import install_service
-from edgetl.deployment.transport import LocalTransport, Transport, connect
+from edgetl.deployment.transport.base import LocalTransport, Transport, connect
 
 __all__ = [
     "Deployed",

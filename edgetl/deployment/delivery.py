@@ -9,8 +9,8 @@ from time import monotonic
 from typing import Any, Optional
 
 from edgetl.bundle import open_bundle
-from edgetl.deployment.lacking import Lacking, remember, write_lacking
-from edgetl.deployment.transport import Progress, Transport
+from edgetl.deployment.payload import Lacking, remember, write_lacking
+from edgetl.deployment.transport.base import Progress, Transport
 
 
 @dataclass(frozen=True)

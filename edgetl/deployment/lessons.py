@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Optional
 
-from edgetl.deployment.transport import Progress, Transport
+from edgetl.deployment.transport.base import Progress, Transport
 from edgetl.errors import DataError
 
 

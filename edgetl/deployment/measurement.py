@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Optional
 
-from edgetl.deployment.transport import Transport
+from edgetl.deployment.transport.base import Transport
 
 
 def bench(transport: Transport, seconds: float = 10.0, threads: Optional[int] = None) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from edgetl.deployment.transport import Transport
+from edgetl.deployment.transport.base import Transport
 from edgetl.durable import make_folder, replace_file
 from edgetl.errors import OptionError
 from edgetl.runtime.learning.journal import FILE

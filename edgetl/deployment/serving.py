@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Optional
 
-from edgetl.deployment.transport import Transport
+from edgetl.deployment.transport.base import Transport
 from edgetl.errors import UnknownNameError
 from edgetl.targets import load_target
 

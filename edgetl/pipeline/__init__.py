@@ -16,6 +16,7 @@ from edgetl.data import Dataset, load_folder, load_related, load_unlabelled
 from edgetl.errors import DataError
 from edgetl.evaluation import Report, write_html
 from edgetl.pipeline.budget import require_known_latency, require_within
+from edgetl.pipeline.bundle_packer import Measured, Shelf
 from edgetl.pipeline.candidate import Candidate
 from edgetl.pipeline.edgetpu import (
     EdgeTpuModel,
@@ -25,15 +26,14 @@ from edgetl.pipeline.edgetpu import (
     require_suitable,
     take_precompiled,
 )
-from edgetl.pipeline.gate import require_float
 from edgetl.pipeline.job import Job
 from edgetl.pipeline.model import Chosen, choose_model
 from edgetl.pipeline.options import BuildOptions, BuildResult, Progress
 from edgetl.pipeline.preflight import check_board, check_output, check_sources, checked_name, files_of, name_of
-from edgetl.pipeline.shelf import Measured, Shelf
-from edgetl.pipeline.stages import solve_float, solve_stage_1
-from edgetl.pipeline.steps import Steps
-from edgetl.pipeline.telling import tell
+from edgetl.pipeline.reporting import tell
+from edgetl.pipeline.stages.gate import require_float
+from edgetl.pipeline.stages.transfer import solve_float, solve_stage_1
+from edgetl.pipeline.step_times import Steps
 from edgetl.runtime import Embedder
 from edgetl.targets import load_target
 

@@ -10,7 +10,7 @@ import numpy as np
 from edgetl.conversion.backbone_source import Origin
 from edgetl.data import Dataset, embed_all
 from edgetl.pipeline.options import BuildOptions
-from edgetl.pipeline.steps import Steps
+from edgetl.pipeline.step_times import Steps
 from edgetl.runtime import Embedder
 from edgetl.targets import Target
 

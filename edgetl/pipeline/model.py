@@ -8,14 +8,14 @@ from typing import Optional
 from edgetl.conversion.backbone_source import Origin
 from edgetl.evaluation import Gate, Pruning, Stage
 from edgetl.pipeline.candidate import Candidate
-from edgetl.pipeline.distillation import prefer_distilled
-from edgetl.pipeline.gate import pass_gate, prefer_aware
 from edgetl.pipeline.job import Job
-from edgetl.pipeline.pruning import prune_backbone
-from edgetl.pipeline.related import Start, start_from_related
-from edgetl.pipeline.repairs import Attempt
-from edgetl.pipeline.sparsity import compress_weights
-from edgetl.pipeline.stages import fine_tune_stage_2, keep_better, reason_to_stay, train_from_scratch
+from edgetl.pipeline.stages.distillation import prefer_distilled
+from edgetl.pipeline.stages.gate import pass_gate, prefer_aware
+from edgetl.pipeline.stages.pruning import prune_backbone
+from edgetl.pipeline.stages.related import Start, start_from_related
+from edgetl.pipeline.stages.repairs import Attempt
+from edgetl.pipeline.stages.sparsity import compress_weights
+from edgetl.pipeline.stages.transfer import fine_tune_stage_2, keep_better, reason_to_stay, train_from_scratch
 
 
 @dataclass(frozen=True)

@@ -36,15 +36,15 @@ __all__ = [
 ]
 
 _NEEDS_TENSORFLOW = {
-    "NO_LABEL": "feeding",
+    "NO_LABEL": "loop.input_pipeline",
     "FineTuned": "fine_tuning",
-    "Frames": "feeding",
-    "LastLayer": "last_layer",
+    "Frames": "loop.input_pipeline",
+    "LastLayer": "trainable_last_layer",
     "Teacher": "distillation",
     "fine_tune": "fine_tuning",
     "from_scratch": "fine_tuning",
-    "label_loss": "last_layer",
-    "train_quantization_aware": "quantization_aware",
+    "label_loss": "trainable_last_layer",
+    "train_quantization_aware": "quantization_aware.training",
 }
 
 

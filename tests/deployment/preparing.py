@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from edgetl.deployment.environment import prepare
-from edgetl.deployment.ssh import SshTransport
+from edgetl.deployment.provisioning.environment import prepare
+from edgetl.deployment.transport.ssh import SshTransport
 from edgetl.errors import DeviceError
 
 

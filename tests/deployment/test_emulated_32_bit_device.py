@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from edgetl.deployment import connect, deploy, teach
-from edgetl.deployment.examination import examine
-from edgetl.deployment.ssh import SshTransport
+from edgetl.deployment.provisioning.diagnosis import examine
+from edgetl.deployment.transport.ssh import SshTransport
 from tests.deployment.preparing import prepare_or_skip
 from tests.emulation.device import running
 from tests.emulation.machines import ARMHF

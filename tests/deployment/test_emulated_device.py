@@ -10,9 +10,9 @@ import pytest
 from edgetl.bundle import open_bundle, write_bundle
 from edgetl.bundle.signing import make_key, read_private_key, sign
 from edgetl.deployment import Transport, connect, deploy, pull, teach
-from edgetl.deployment.environment import look_at
-from edgetl.deployment.examination import examine
-from edgetl.deployment.ssh import SshTransport
+from edgetl.deployment.provisioning.diagnosis import examine
+from edgetl.deployment.provisioning.environment import look_at
+from edgetl.deployment.transport.ssh import SshTransport
 from edgetl.errors import DeviceError
 from tests.deployment.preparing import prepare_or_skip
 from tests.emulation.device import Device, device

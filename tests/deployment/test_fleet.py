@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from edgetl.deployment import Reached, Rollout, connect, pull, roll_out, trim
-from edgetl.deployment.rollout import playbook_folder, program
+from edgetl.deployment.ansible import playbook_folder, program
 from edgetl.runtime import Learner
 from edgetl.runtime.device.installation import install
 from edgetl.runtime.device.slots import Slots

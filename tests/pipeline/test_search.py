@@ -23,12 +23,12 @@ from edgetl.data import load_folder
 from edgetl.errors import DataError, EdgetlError, MissingExtraError, OptionError
 from edgetl.pipeline import BuildOptions
 from edgetl.pipeline.search import Budget, SearchOptions, search
-from edgetl.pipeline.search.choosing import Tried, decide, explain, promote
 from edgetl.pipeline.search.cluster import TRIAL_CPUS, connect
-from edgetl.pipeline.search.cost import Costs
-from edgetl.pipeline.search.records import Records
+from edgetl.pipeline.search.ranking import Tried, decide, explain, promote
 from edgetl.pipeline.search.space import Recipe, Space
+from edgetl.pipeline.search.time_estimate import Costs
 from edgetl.pipeline.search.trial import Outcome
+from edgetl.pipeline.search.trial_store import Records
 from edgetl.targets import load_target
 from edgetl.workload import Workload
 

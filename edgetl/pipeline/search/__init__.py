@@ -22,14 +22,14 @@ from edgetl.pipeline import BuildResult, Progress, build
 from edgetl.pipeline.budget import Budget, Excess, require_known_latency
 from edgetl.pipeline.edgetpu import require_compiler
 from edgetl.pipeline.preflight import check_board, check_output, check_sources, checked_name, name_of
-from edgetl.pipeline.search.choosing import Tried, Verdict, decide, explain, fronts, promote, standard_error
+from edgetl.pipeline.reporting import estimated
 from edgetl.pipeline.search.cluster import connect
-from edgetl.pipeline.search.cost import Costs
 from edgetl.pipeline.search.options import SearchOptions
-from edgetl.pipeline.search.records import Records
+from edgetl.pipeline.search.ranking import Tried, Verdict, decide, explain, fronts, promote, standard_error
 from edgetl.pipeline.search.space import Recipe, Space
+from edgetl.pipeline.search.time_estimate import Costs
 from edgetl.pipeline.search.trial import Here, Outcome, Runner, Trials, Wait
-from edgetl.pipeline.telling import estimated
+from edgetl.pipeline.search.trial_store import Records
 from edgetl.targets import Target, load_target
 
 __all__ = ["Budget", "SearchOptions", "SearchResult", "search"]

@@ -21,10 +21,10 @@ from edgetl.pipeline.candidate import Candidate, held_out_answers
 from edgetl.pipeline.edgetpu import require_mappable
 from edgetl.pipeline.job import Job
 from edgetl.pipeline.options import BuildOptions, Progress
-from edgetl.pipeline.pruning import prune_backbone
 from edgetl.pipeline.search.space import Recipe
-from edgetl.pipeline.stages import fine_tune_stage_2, keep_better, reason_to_stay, solve_stage_1
-from edgetl.pipeline.steps import Steps
+from edgetl.pipeline.stages.pruning import prune_backbone
+from edgetl.pipeline.stages.transfer import fine_tune_stage_2, keep_better, reason_to_stay, solve_stage_1
+from edgetl.pipeline.step_times import Steps
 from edgetl.runtime import Embedder
 from edgetl.targets import Target
 from edgetl.workload import Workload

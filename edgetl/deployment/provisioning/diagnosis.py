@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Optional
 
-from edgetl.deployment.environment import Machine, look_at, obstacles, own_environment
-from edgetl.deployment.ssh import SshTransport
+from edgetl.deployment.provisioning.environment import Machine, look_at, obstacles, own_environment
+from edgetl.deployment.transport.ssh import SshTransport
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from edgetl.deployment import connect, environment
-from edgetl.deployment.environment import Machine, look_at, prepare
-from edgetl.deployment.remote_look import look
-from edgetl.deployment.remote_unpack import unpack
-from edgetl.deployment.ssh import SshTransport
-from edgetl.deployment.transport import Answer
+from edgetl.deployment import connect
+from edgetl.deployment.provisioning import environment
+from edgetl.deployment.provisioning.environment import Machine, look_at, prepare
+from edgetl.deployment.provisioning.probe import look
+from edgetl.deployment.provisioning.unpack import unpack
+from edgetl.deployment.transport.base import Answer
+from edgetl.deployment.transport.ssh import SshTransport
 from edgetl.errors import DeviceError
 from tests.deployment.server import Server
 

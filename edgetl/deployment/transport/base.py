@@ -45,7 +45,7 @@ class Transport(ABC):
     """
 
     is_bare = False
-    """Whether the device has no edgetl yet; see `edgetl.deployment.environment`."""
+    """Whether the device has no edgetl yet; see `edgetl.deployment.provisioning.environment`."""
 
     def __init__(self, where: str, root: Optional[str]) -> None:
         self.where = where
@@ -212,7 +212,7 @@ def connect(
     """
     if "/" in where:
         return LocalTransport(Path(where).expanduser())
-    from edgetl.deployment.ssh import SshTransport
+    from edgetl.deployment.transport.ssh import SshTransport
 
     return SshTransport(where, root, python, ssh_config, accept_new_host_key, ask_password)
 

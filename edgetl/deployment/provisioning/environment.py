@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any, Optional
 
 import edgetl
-from edgetl.deployment import remote_look, remote_unpack
-from edgetl.deployment.ssh import SshTransport
-from edgetl.deployment.transport import Progress
+from edgetl.deployment.provisioning import probe, unpack
+from edgetl.deployment.transport.base import Progress
+from edgetl.deployment.transport.ssh import SshTransport
 from edgetl.errors import DeviceError
 
 FOLDER = ".local/share/edgetl"
@@ -71,7 +71,7 @@ def look_at(transport: SshTransport) -> Machine:
     Raises:
         DeviceError: it cannot be reached, or has no Python 3.
     """
-    answer = transport.run_module(remote_look, FOLDER)
+    answer = transport.run_module(probe, FOLDER)
     return Machine(**{**answer, "python": tuple(answer["python"]), "packages": tuple(answer["packages"])})
 
 
@@ -118,7 +118,7 @@ def prepare(transport: SshTransport, progress: Optional[Progress] = None) -> dic
         wheels = sorted(Path(folder).glob("*.whl"))
         names = [transport.send(wheel, FOLDER, progress) for wheel in wheels]
         sent_bytes = sum(wheel.stat().st_size for wheel in wheels)
-    transport.run_module(remote_unpack, FOLDER, digest, str(int(machine.is_32_bit_arm)), *names)
+    transport.run_module(unpack, FOLDER, digest, str(int(machine.is_32_bit_arm)), *names)
     for name in names:
         transport.remove(name)
     transport.use_environment()

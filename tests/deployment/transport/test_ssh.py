@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from edgetl.deployment import Transport, connect, deploy, pull
-from edgetl.deployment.ssh import SshTransport
+from edgetl.deployment.transport.ssh import SshTransport
 from edgetl.errors import DeviceError, OptionError
 from edgetl.runtime import Learner
 from tests.deployment.server import Server

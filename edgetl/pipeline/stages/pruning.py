@@ -17,7 +17,7 @@ from edgetl.evaluation import PrunedLayer, Pruning, Stage
 from edgetl.pipeline.candidate import Candidate, held_out_answers, solved_from_training_photos
 from edgetl.pipeline.job import Job
 from edgetl.pipeline.options import BuildOptions
-from edgetl.pipeline.stages import (
+from edgetl.pipeline.stages.transfer import (
     HELD_OUT,
     calibration_sample,
     compile_and_solve,

@@ -88,7 +88,7 @@ def test_an_installed_wheel_has_the_playbook(tmp_path: Path) -> None:
     run([sys.executable, "-c", build, tmp_path], cwd=REPOSITORY, capture_output=True, check=True)
     with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as archive:
         archive.extractall(tmp_path / "installed")
-    ask = "from edgetl.deployment.rollout import playbook_folder; print(playbook_folder())"
+    ask = "from edgetl.deployment.ansible import playbook_folder; print(playbook_folder())"
     done = run([sys.executable, "-c", ask], cwd=tmp_path / "installed", capture_output=True, text=True, check=True)
     folder = Path(done.stdout.strip())
     assert folder.is_relative_to(tmp_path / "installed")

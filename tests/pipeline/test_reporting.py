@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from edgetl.conversion.backbone_source import Origin
-from edgetl.pipeline.telling import latency_figure
+from edgetl.pipeline.reporting import latency_figure
 from edgetl.runtime import Preprocess
 from edgetl.targets import ReferenceLatency, load_target
 from edgetl.workload import Workload

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from edgetl.deployment import connect, deploy, examination
-from edgetl.deployment.examination import Examination, examine
-from edgetl.deployment.ssh import SshTransport
+from edgetl.deployment import connect, deploy
+from edgetl.deployment.provisioning import diagnosis
+from edgetl.deployment.provisioning.diagnosis import Examination, examine
+from edgetl.deployment.transport.ssh import SshTransport
+from tests.deployment.provisioning.test_environment import machine
 from tests.deployment.server import Server
-from tests.deployment.test_environment import machine
 from tests.runtime.device.installing import Releases, digest_of
 
 
@@ -24,7 +25,7 @@ def examined(server: Server, **options: Any) -> Examination:
 def bare(server: Server, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> Examination:
     """What is found on a machine that has no edgetl."""
     monkeypatch.setattr(SshTransport, "_choose_python", lambda transport: setattr(transport, "is_bare", True))
-    monkeypatch.setattr(examination, "look_at", lambda _: machine(**changes))
+    monkeypatch.setattr(diagnosis, "look_at", lambda _: machine(**changes))
     return examined(server)
 
 

@@ -11,9 +11,9 @@ from edgetl import __version__
 from edgetl.conversion.backbone_source import Origin
 from edgetl.data import suspect_labels
 from edgetl.evaluation import Comparison, Data, Epoch, Figure, Report, Summary, Training, compare
+from edgetl.pipeline.bundle_packer import Measured, Shelf
 from edgetl.pipeline.candidate import Candidate, known_photos
 from edgetl.pipeline.model import Chosen
-from edgetl.pipeline.shelf import Measured, Shelf
 from edgetl.runtime import interpreters
 from edgetl.targets import LatencyEstimate, Target
 

@@ -23,7 +23,7 @@ from edgetl.pipeline.candidate import (
     solved_from_training_photos,
 )
 from edgetl.pipeline.job import Job
-from edgetl.pipeline.stages import (
+from edgetl.pipeline.stages.transfer import (
     HELD_OUT,
     compile_and_solve,
     merit,

@@ -11,7 +11,7 @@ from edgetl.conversion import Artifact, ConversionOptions, convert
 from edgetl.conversion.quantization.layerwise_error import FRAMES, compare_layers, guilty_layers, tensors_around
 from edgetl.pipeline.candidate import Candidate, solve_cross_validated, solve_held_out
 from edgetl.pipeline.job import Job
-from edgetl.pipeline.stages import calibration_frames, compile_for_board
+from edgetl.pipeline.stages.transfer import calibration_frames, compile_for_board
 from edgetl.runtime import Embedder
 
 MORE_FRAMES = 500

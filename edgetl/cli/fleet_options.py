@@ -78,7 +78,7 @@ def roll_out(bundle: Path, rollout: Rollout, as_json: bool) -> None:
 
 
 def _tell(reached: Sequence[Reached]) -> None:
-    from edgetl.deployment.rollout import NOT_REACHED
+    from edgetl.deployment.ansible import NOT_REACHED
 
     print_table(["device", "state", "sent kB", "fault"], [_row(one) for one in reached])
     counts = Counter(one.state for one in reached)

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Optional, TypeVar
 
-from edgetl.deployment.transport import Answer, Transport
+from edgetl.deployment.transport.base import Answer, Transport
 from edgetl.errors import DeviceError, MissingExtraError, OptionError
 
 try:

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Optional
 
-from edgetl.deployment.transport import TOO_OLD, Progress, is_too_old
+from edgetl.deployment.transport.base import TOO_OLD, Progress, is_too_old
 from edgetl.errors import DeviceError, MissingExtraError, OptionError
 
 UPDATED, UNCHANGED, OUTDATED = "updated", "unchanged", "outdated"

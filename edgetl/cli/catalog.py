@@ -12,7 +12,7 @@ import click
 
 from edgetl.cli import print_json
 from edgetl.cli.console import print_table
-from edgetl.cli.reaching import device_options, reach, require_here
+from edgetl.cli.device_options import device_options, reach, require_here
 from edgetl.errors import OptionError
 from edgetl.runtime.system.folders import cache_folder
 
@@ -112,8 +112,8 @@ def doctor(where: Optional[str], as_json: bool, **options: Any) -> None:
 
 
 def _examine(where: str, as_json: bool, options: dict[str, Any]) -> None:
-    from edgetl.deployment.examination import examine
-    from edgetl.deployment.ssh import SshTransport
+    from edgetl.deployment.provisioning.diagnosis import examine
+    from edgetl.deployment.transport.ssh import SshTransport
 
     with reach(where, **options) as transport:
         if not isinstance(transport, SshTransport):

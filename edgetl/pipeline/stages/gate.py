@@ -18,9 +18,9 @@ from edgetl.evaluation import Gate, GuiltyLayer, ImageResult, Judgement, Repair,
 from edgetl.pipeline.candidate import FOLDS, Candidate, held_out_answers
 from edgetl.pipeline.job import Job
 from edgetl.pipeline.options import BuildOptions
-from edgetl.pipeline.repairs import Attempt, RepairStep, Workshop, repairs_for, train_aware
-from edgetl.pipeline.sparsity import tell_compression
-from edgetl.pipeline.stages import calibration_frames, merit, obstacle_to_training, solve_float, stage_of
+from edgetl.pipeline.stages.repairs import Attempt, RepairStep, Workshop, repairs_for, train_aware
+from edgetl.pipeline.stages.sparsity import tell_compression
+from edgetl.pipeline.stages.transfer import calibration_frames, merit, obstacle_to_training, solve_float, stage_of
 
 AWARE = "quantization-aware"
 

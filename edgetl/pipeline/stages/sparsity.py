@@ -13,7 +13,7 @@ from edgetl.errors import OptionError
 from edgetl.evaluation import Stage, compressed_size
 from edgetl.pipeline.candidate import Candidate, held_out_answers
 from edgetl.pipeline.job import Job
-from edgetl.pipeline.stages import HELD_OUT, compile_and_solve, obstacle_to_training, stage_of
+from edgetl.pipeline.stages.transfer import HELD_OUT, compile_and_solve, obstacle_to_training, stage_of
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,7 @@ EDGETPU_USB_IDS = {("1a6e", "089a"), ("18d1", "9302")}
 
 
 def look(folder: str) -> dict[str, object]:
-    """What `edgetl.deployment.environment.Machine` holds; `folder` is edgetl's in the user's home."""
+    """What `edgetl.deployment.provisioning.environment.Machine` holds; `folder` is edgetl's in the user's home."""
     link = os.path.join(folder, "python")
     return {
         "python": sys.version_info[:2],

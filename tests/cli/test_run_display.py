@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from edgetl.cli.showing import LEAST_SECONDS, SUMMARY_SECONDS, Changes
+from edgetl.cli.run_display import LEAST_SECONDS, SUMMARY_SECONDS, Changes
 from edgetl.errors import ImageError
 from edgetl.runtime import Prediction
 

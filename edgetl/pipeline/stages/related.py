@@ -17,7 +17,7 @@ from edgetl.evaluation import Stage
 from edgetl.learners import GRID, LastLayer, Statistics, relearn, to_grid
 from edgetl.pipeline.candidate import FOLDS, Candidate, held_out_answers, solve_cross_validated
 from edgetl.pipeline.job import Job
-from edgetl.pipeline.stages import compile_and_solve, merit, stage_of, training_options
+from edgetl.pipeline.stages.transfer import compile_and_solve, merit, stage_of, training_options
 
 RELATED = "related"
 

@@ -1,0 +1,1 @@
+"""Ways to a device: a folder of this machine, or SSH."""
