@@ -40,7 +40,9 @@ def main() -> None:
     if options.json:
         print(json.dumps(rows))
         return
-    print(f"{'data':12}{'backbone':20}{'stage':12}{'float32':>9}{'int8':>8}{'points':>8}{'interval':>16}{'n':>6}{'s':>7}")
+    print(
+        f"{'data':12}{'backbone':20}{'stage':12}{'float32':>9}{'int8':>8}{'points':>8}{'interval':>16}{'n':>6}{'s':>7}"
+    )
     for row in rows:
         interval = f"{row['low']:+.1f} to {row['high']:+.1f}"
         print(

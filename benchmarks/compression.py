@@ -54,9 +54,7 @@ TURNS, CALLS = 15, 20
 
 def main() -> None:
     arguments = parse()
-    results = [
-        measure(data, backbone, arguments.rows) for data in arguments.data for backbone in arguments.backbone
-    ]
+    results = [measure(data, backbone, arguments.rows) for data in arguments.data for backbone in arguments.backbone]
     print(json.dumps(results, indent=2) if arguments.json else "\n\n".join(map(table, results)))
 
 

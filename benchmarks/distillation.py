@@ -38,12 +38,7 @@ TARGET_POINTS = 2.0
 
 def main() -> None:
     arguments = parse()
-    rows = [
-        row
-        for share in arguments.labelled
-        for seed in arguments.seeds
-        for row in measure(arguments, share, seed)
-    ]
+    rows = [row for share in arguments.labelled for seed in arguments.seeds for row in measure(arguments, share, seed)]
     print(json.dumps(rows, indent=2) if arguments.json else table(arguments, rows))
 
 

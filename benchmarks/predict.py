@@ -97,9 +97,7 @@ def row(what: str, threads: int, both: Sequence[Sequence[float]], percentile: fl
     }
 
 
-def predictions(
-    bundle: Path, model: bytes, threads: int, runs: int, clock: Callable[[], float]
-) -> list[list[float]]:
+def predictions(bundle: Path, model: bytes, threads: int, runs: int, clock: Callable[[], float]) -> list[list[float]]:
     """Milliseconds of the bare interpreter and of the Classifier, in turns."""
     classifier = Classifier(bundle, threads=threads)
     size = classifier.manifest.preprocess

@@ -59,4 +59,3 @@ class Workload:
         prices = PRICES[accelerator]
         plain = self.macs - self.depthwise_macs
         return plain + prices.depthwise * self.depthwise_macs + prices.parameter * self.parameters + prices.run
-

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Optional
 from edgetl.backbones import keras_file
 from edgetl.backbones.spec import Spec, WeightsSource
 from edgetl.backbones.structure import count_macs, count_workload, layer_macs, stages
-from edgetl.backbones.weights import Progress, file_digest, find_weights
+from edgetl.backbones.weights import file_digest, find_weights
 from edgetl.errors import OptionError, UnknownNameError
+from edgetl.progress import Progress
 
 if TYPE_CHECKING:
     from tf_keras import Model

@@ -14,13 +14,13 @@ import sys
 import tempfile
 import urllib.parse
 import urllib.request
-from collections.abc import Callable
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import IO, Optional
 
 from edgetl.backbones.spec import Spec
 from edgetl.errors import OptionError, StorageError, WeightsError
+from edgetl.progress import Progress
 from edgetl.runtime.system.folders import cache_folder, config_folder
 
 if sys.version_info >= (3, 11):
@@ -28,8 +28,6 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-Progress = Callable[[str, int, int], None]
-"""Called with what is going on, the bytes done, and the bytes in all (0 if unknown)."""
 
 TIMEOUT_S = 10.0
 """Of one answer of the server: offline shows in seconds."""

@@ -146,9 +146,7 @@ def _parse(bundle: Bundle) -> tuple[str, int, bytes]:
 
 def _public_pem(key: Ed25519PublicKey) -> bytes:
     serialization, _ = _cryptography()
-    return bytes(
-        key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-    )
+    return bytes(key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo))
 
 
 def _read(path: Path) -> bytes:

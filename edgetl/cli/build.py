@@ -177,9 +177,7 @@ def read_project(path: Path) -> dict[str, Any]:
         if key not in known:
             raise OptionError(f"{path}: unknown option '{key}' under [build]; known are {', '.join(sorted(known))}")
     options = {key: _typed(known[key], value, path) for key, value in options.items()}
-    return {
-        key: path.parent / value if isinstance(value, Path) else value for key, value in options.items()
-    }
+    return {key: path.parent / value if isinstance(value, Path) else value for key, value in options.items()}
 
 
 def _typed(option: click.Parameter, value: Any, path: Path) -> Any:

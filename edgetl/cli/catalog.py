@@ -95,10 +95,7 @@ def doctor(where: Optional[str], as_json: bool, **options: Any) -> None:
         return print_json(found)
     print_table(
         ["package", "version", "for", "to install it"],
-        [
-            [entry["name"], entry["version"] or "missing", entry["purpose"], entry["install"]]
-            for entry in found
-        ],
+        [[entry["name"], entry["version"] or "missing", entry["purpose"], entry["install"]] for entry in found],
     )
     home = next(folder for folder in (cache_folder(), *cache_folder().parents) if folder.exists())
     free = shutil.disk_usage(home).free / 2**30

@@ -61,9 +61,7 @@ def deploy(
 
     open_bundle(bundle)  # one that is not whole is told of before a device is reached, or given anything
     if inventory is not None:
-        require_no_single_device(
-            where=where, serves=serves, root=options.pop("root"), python=options.pop("python")
-        )
+        require_no_single_device(where=where, serves=serves, root=options.pop("root"), python=options.pop("python"))
         rollout = Rollout(inventory, limit, waves, max_fail_percentage, check, fresh, allow_downgrade, whole, **options)
         return roll_out(bundle, rollout, as_json)
     require_fleet(limit=limit, waves=waves, max_fail_percentage=max_fail_percentage is not None, check=check)
@@ -185,7 +183,7 @@ def _outcome_row(outcome: Outcome) -> list[str]:
 @click.option(
     "--run-options",
     metavar="OPTIONS",
-    help="What it gives edgetl run, such as \"--source /srv/photos --watch\".  [default: as before; at first "
+    help='What it gives edgetl run, such as "--source /srv/photos --watch".  [default: as before; at first '
     "--source camera --changes]",
 )
 @click.option("--remove", is_flag=True, help="Stop the service, and remove it.")

@@ -34,9 +34,7 @@ def state_option(command: Command) -> Command:
     )(command)
 
 
-def open_classifier(
-    bundle: Path, state: Optional[Path], threads: Optional[int], observe: bool = False
-) -> Classifier:
+def open_classifier(bundle: Path, state: Optional[Path], threads: Optional[int], observe: bool = False) -> Classifier:
     """A classifier that follows what was taught, where there is such a state; else the shipped one.
 
     With `observe`, what it predicts counts for the state's drift; a state that was named is made for that.
@@ -217,9 +215,7 @@ def reset(bundle: Path, state: Optional[Path], as_json: bool) -> None:
 @_verb
 @click.argument("sources", nargs=-1, required=True, metavar="STATE|PATCH...", type=click.Path(path_type=Path))
 @guard_option("nothing is taken in")
-def merge(
-    bundle: Path, sources: Sequence[Path], guard: Optional[float], state: Optional[Path], as_json: bool
-) -> None:
+def merge(bundle: Path, sources: Sequence[Path], guard: Optional[float], state: Optional[Path], as_json: bool) -> None:
     """Take in what other devices were taught: their state folders, or patches that they exported."""
     with open_learner(bundle, state) as learner:
         step = learner.merge(*sources, guard=guard)

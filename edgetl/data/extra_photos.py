@@ -17,8 +17,9 @@ from edgetl.data.findings import DatasetReport, Finding
 from edgetl.data.listing import Listing, Photo, list_photos, list_pictures
 from edgetl.data.reading.cache import Cache, open_folder
 from edgetl.data.reading.frames import FrameStore, read_frame
-from edgetl.data.reading.photo_pass import Progress, Reading, read_photos
+from edgetl.data.reading.photo_pass import Reading, read_photos
 from edgetl.errors import DataError
+from edgetl.progress import Progress
 from edgetl.runtime import Embedder
 
 UNLABELLED = ""
@@ -137,9 +138,7 @@ def _groups(reading: Reading, rows: Sequence[int], labels: Sequence[str], zero_p
     return [rows[first] for first in firsts]
 
 
-def _report(
-    source: Path, listing: Listing, samples: Sequence[Sample], left_out: dict[Path, str]
-) -> DatasetReport:
+def _report(source: Path, listing: Listing, samples: Sequence[Sample], left_out: dict[Path, str]) -> DatasetReport:
     by_reason: dict[str, list[Path]] = defaultdict(list)
     for path, reason in left_out.items():
         by_reason[reason].append(path)

@@ -82,9 +82,21 @@ def list_pictures(root: Path) -> Listing:
 
 
 _CLUTTER = frozenset({"__macosx", "thumbs.db", "desktop.ini", "@eadir"})
-_PATH_COLUMNS = frozenset({
-    "path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img", "img_path", "photo",
-})
+_PATH_COLUMNS = frozenset(
+    {
+        "path",
+        "file",
+        "filename",
+        "file_name",
+        "filepath",
+        "file_path",
+        "image",
+        "image_path",
+        "img",
+        "img_path",
+        "photo",
+    }
+)
 _LABEL_COLUMNS = frozenset({"label", "labels", "label_name", "class", "class_name", "category", "target"})
 _SPLIT_COLUMNS = frozenset({"split", "set", "subset"})
 _DELIMITERS = ",;\t"

@@ -22,9 +22,10 @@ from edgetl.data.findings import DatasetReport, Finding
 from edgetl.data.listing import Photo, list_photos
 from edgetl.data.reading.cache import Cache, open_folder
 from edgetl.data.reading.frames import FrameStore, read_frame
-from edgetl.data.reading.photo_pass import Progress, Reading, read_photos
+from edgetl.data.reading.photo_pass import Reading, read_photos
 from edgetl.data.splitting import deal_splits
 from edgetl.errors import DataError, OptionError
+from edgetl.progress import Progress
 from edgetl.runtime import Embedder, Preprocess
 
 

@@ -18,8 +18,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Optional
 
-from edgetl.deployment.transport.base import TOO_OLD, Progress, is_too_old
+from edgetl.deployment.transport.base import TOO_OLD, is_too_old
 from edgetl.errors import DeviceError, MissingExtraError, OptionError
+from edgetl.progress import Progress
 
 UPDATED, UNCHANGED, OUTDATED = "updated", "unchanged", "outdated"
 """What the role makes of a device; outdated is one that a check has found without the bundle."""

@@ -10,7 +10,8 @@ from typing import Any, Optional
 
 from edgetl.bundle import open_bundle
 from edgetl.deployment.payload import Lacking, remember, write_lacking
-from edgetl.deployment.transport.base import Progress, Transport
+from edgetl.deployment.transport.base import Transport
+from edgetl.progress import Progress
 
 
 @dataclass(frozen=True)

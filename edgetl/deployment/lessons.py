@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Optional
 
-from edgetl.deployment.transport.base import Progress, Transport
+from edgetl.deployment.transport.base import Transport
 from edgetl.errors import DataError
+from edgetl.progress import Progress
 
 
 def teach(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,10 +16,10 @@ from edgetl.errors import DataError, ImageError, OptionError
 from edgetl.evaluation import metrics
 from edgetl.evaluation.metrics import PairedDifference, ReliabilityBin
 from edgetl.evaluation.values import Figure
+from edgetl.progress import Progress
 from edgetl.runtime.inference.classifier import Classifier
 
 PathLike = Union[str, "os.PathLike[str]"]
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)

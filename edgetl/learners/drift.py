@@ -143,9 +143,7 @@ class Usual:
     confidence: Level
 
     @classmethod
-    def of(
-        cls, layer: LastLayer, rest: Statistics, parameters: Mapping[str, Any], rows: NDArray[np.int16]
-    ) -> Usual:
+    def of(cls, layer: LastLayer, rest: Statistics, parameters: Mapping[str, Any], rows: NDArray[np.int16]) -> Usual:
         """Learn it from known embeddings (n, d) on the grid, and a layer and statistics that do not hold them.
 
         `parameters` are those of the layer's solver.

@@ -28,16 +28,17 @@ from edgetl.pipeline.edgetpu import (
 )
 from edgetl.pipeline.job import Job
 from edgetl.pipeline.model import Chosen, choose_model
-from edgetl.pipeline.options import BuildOptions, BuildResult, Progress
+from edgetl.pipeline.options import BuildOptions, BuildResult
 from edgetl.pipeline.preflight import check_board, check_output, check_sources, checked_name, files_of, name_of
 from edgetl.pipeline.reporting import tell
 from edgetl.pipeline.stages.gate import require_float
 from edgetl.pipeline.stages.transfer import solve_float, solve_stage_1
 from edgetl.pipeline.step_times import Steps
+from edgetl.progress import Progress
 from edgetl.runtime import Embedder
 from edgetl.targets import load_target
 
-__all__ = ["BuildOptions", "BuildResult", "Progress", "build"]
+__all__ = ["BuildOptions", "BuildResult", "build"]
 
 
 def build(

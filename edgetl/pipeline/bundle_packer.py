@@ -18,7 +18,7 @@ from edgetl.data import Dataset
 from edgetl.evaluation import Evaluation, Latency, Report, Variant, compressed_size, evaluate, measure_latency
 from edgetl.pipeline.candidate import Candidate
 from edgetl.pipeline.edgetpu import EdgeTpuModel
-from edgetl.pipeline.options import Progress
+from edgetl.progress import Progress
 from edgetl.runtime import Classifier, Embedder
 from edgetl.runtime.inference.bundle_entries import last_layer_entries
 from edgetl.runtime.inference.canaries import canary_entries

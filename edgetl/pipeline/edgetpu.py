@@ -21,7 +21,7 @@ from edgetl.conversion.edgetpu import (
     verify,
 )
 from edgetl.errors import ConversionError, OptionError
-from edgetl.pipeline.options import Progress
+from edgetl.progress import Progress
 from edgetl.targets import Target, load_target
 
 MOST_ON_CPU = 2

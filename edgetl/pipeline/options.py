@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional, Union
@@ -14,9 +13,6 @@ from edgetl.errors import OptionError
 from edgetl.evaluation import Report
 from edgetl.pipeline.budget import Budget
 from edgetl.training.options import FineTuneOptions, ImitationOptions, QuantizationAwareOptions
-
-Progress = Callable[[str, int, int], None]
-"""Called with a step's name, how much of it is done, and how much there is."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Optional
 
-from edgetl.pipeline.options import Progress
+from edgetl.progress import Progress
 
 
 class Steps:

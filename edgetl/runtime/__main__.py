@@ -43,9 +43,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
 
 
 def _install(options: argparse.Namespace) -> Dict[str, Any]:
-    return install(
-        options.file, options.root, options.fresh, options.allow_downgrade, options.difference
-    ).to_dict()
+    return install(options.file, options.root, options.fresh, options.allow_downgrade, options.difference).to_dict()
 
 
 def _prove(options: argparse.Namespace) -> Dict[str, Any]:
@@ -65,9 +63,7 @@ def _learned(options: argparse.Namespace) -> Dict[str, Any]:
 
 
 def _teach(options: argparse.Namespace) -> Dict[str, Any]:
-    return teach_running(
-        options.root, options.file, options.label, options.guard, options.thumbnails, options.threads
-    )
+    return teach_running(options.root, options.file, options.label, options.guard, options.thumbnails, options.threads)
 
 
 def _bench(options: argparse.Namespace) -> Dict[str, Any]:

@@ -50,9 +50,7 @@ class Lesson:
         self._embed, self._options = teacher.embedder(scale), options
         self._weights, self._bias = head_of(teacher.last_layer)
 
-    def losses(
-        self, images: tf.Tensor, embeddings: tf.Tensor, logits: tf.Tensor, label_losses: tf.Tensor
-    ) -> tf.Tensor:
+    def losses(self, images: tf.Tensor, embeddings: tf.Tensor, logits: tf.Tensor, label_losses: tf.Tensor) -> tf.Tensor:
         """Of each image, (m,): what the labels say, what the teacher answers, and how far its embedding is.
 
         `images` are pixels 0..255 (m, h, w, 3), `embeddings` (m, d) the student's, L2-normalised.

@@ -15,10 +15,10 @@ import tensorflow as tf
 import tf_keras
 
 from edgetl.errors import TrainingError
+from edgetl.progress import Progress
 from edgetl.training.loop import augmentation
 from edgetl.training.loop.input_pipeline import Batch, Frames, Photos, read_ahead
 from edgetl.training.loop.optimizer import RelativeAdam
-from edgetl.training.loop.training_loop import Progress
 from edgetl.training.options import FineTuneOptions, ImitationOptions
 from edgetl.training.trainable_last_layer import unit_length
 

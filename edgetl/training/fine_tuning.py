@@ -16,12 +16,13 @@ from typing import Any, Optional
 import numpy as np
 import tf_keras
 
+from edgetl.progress import Progress
 from edgetl.training.batch_norm_folding import fold, trainable_copy
 from edgetl.training.distillation import Teacher
 from edgetl.training.loop import hardware
 from edgetl.training.loop.input_pipeline import Frames, Photos
 from edgetl.training.loop.network import Network, Trained
-from edgetl.training.loop.training_loop import Progress, Run
+from edgetl.training.loop.training_loop import Run
 from edgetl.training.options import FineTuneOptions
 from edgetl.training.trainable_last_layer import LastLayer
 

@@ -71,9 +71,7 @@ class TestPacking:
         assert "model.tflite" in opened
         assert "model_edgetpu.tflite" not in opened
 
-    def test_the_same_content_gives_the_same_bytes_whatever_the_order(
-        self, packed: Path, tmp_path: Path
-    ) -> None:
+    def test_the_same_content_gives_the_same_bytes_whatever_the_order(self, packed: Path, tmp_path: Path) -> None:
         again = pack(tmp_path / "again.edgetl", manifest(), dict(reversed(ENTRIES.items())))
         assert again.read_bytes() == packed.read_bytes()
         assert open_bundle(again).digest == open_bundle(packed).digest
@@ -128,9 +126,7 @@ class TestStorage:
         assert packed.read_bytes() == before
         assert list(packed.parent.iterdir()) == [packed]
 
-    def test_an_interrupt_leaves_nothing_half_written(
-        self, packed: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_an_interrupt_leaves_nothing_half_written(self, packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         before = packed.read_bytes()
 
         def interrupt(*_: object) -> None:
@@ -172,9 +168,7 @@ class TestHostileFiles:
             open_bundle(path)
 
     def test_an_entry_of_another_size_is_refused(self, packed: Path, tmp_path: Path) -> None:
-        path = zip_with(
-            tmp_path / "x.edgetl", manifest_of(packed), list({**ENTRIES, "empty.bin": b"more"}.items())
-        )
+        path = zip_with(tmp_path / "x.edgetl", manifest_of(packed), list({**ENTRIES, "empty.bin": b"more"}.items()))
         with pytest.raises(IntegrityError, match=r"empty\.bin.*4 bytes"):
             open_bundle(path)
 
@@ -187,9 +181,7 @@ class TestHostileFiles:
 
     @pytest.mark.filterwarnings("ignore:Duplicate name")
     def test_two_entries_of_one_name_are_refused(self, packed: Path, tmp_path: Path) -> None:
-        path = zip_with(
-            tmp_path / "x.edgetl", manifest_of(packed), [*ENTRIES.items(), ("model.tflite", b"other")]
-        )
+        path = zip_with(tmp_path / "x.edgetl", manifest_of(packed), [*ENTRIES.items(), ("model.tflite", b"other")])
         with pytest.raises(BundleError, match="two entries of one name"):
             open_bundle(path)
 
@@ -206,9 +198,7 @@ class TestHostileFiles:
         link = zipfile.ZipInfo("link")
         link.create_system = 3
         link.external_attr = (stat.S_IFLNK | 0o777) << 16
-        path = zip_with(
-            tmp_path / "x.edgetl", manifest_of(packed), [*ENTRIES.items(), (link, b"/etc/passwd")]
-        )
+        path = zip_with(tmp_path / "x.edgetl", manifest_of(packed), [*ENTRIES.items(), (link, b"/etc/passwd")])
         with pytest.raises(BundleError, match="not a regular file"):
             open_bundle(path)
 
@@ -246,12 +236,8 @@ class TestHostileFiles:
         with pytest.raises(BundleError, match="cannot be true"):
             open_bundle(packed)
 
-    def test_a_bomb_that_hides_its_size_is_cut_off_at_what_it_declares(
-        self, packed: Path, tmp_path: Path
-    ) -> None:
-        path = zip_with(
-            tmp_path / "x.edgetl", manifest_of(packed), [*{**ENTRIES, "empty.bin": bytes(10**7)}.items()]
-        )
+    def test_a_bomb_that_hides_its_size_is_cut_off_at_what_it_declares(self, packed: Path, tmp_path: Path) -> None:
+        path = zip_with(tmp_path / "x.edgetl", manifest_of(packed), [*{**ENTRIES, "empty.bin": bytes(10**7)}.items()])
         raw = bytearray(path.read_bytes())
         struct.pack_into("<L", raw, raw.rindex(b"PK\1\2") + 24, 0)
         path.write_bytes(raw)

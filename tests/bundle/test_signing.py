@@ -160,9 +160,7 @@ def test_what_is_no_key_is_named(key: Path, tmp_path: Path) -> None:
         read_private_key(key)
 
 
-def test_a_missing_package_is_named_with_the_line_that_installs_it(
-    key: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_package_is_named_with_the_line_that_installs_it(key: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives", None)
     with pytest.raises(MissingExtraError, match=r"needs cryptography. Install it: pip install 'edgetl\[sign\]'"):
         read_private_key(key)

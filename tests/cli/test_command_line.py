@@ -166,10 +166,7 @@ def test_show_opens_a_compiled_model(shared):
 
 def test_a_missing_package_is_named_with_the_line_that_installs_it(tmp_path):
     script = (
-        "import sys\n"
-        "sys.modules['threadpoolctl'] = None\n"
-        "from edgetl.cli import main\n"
-        "main(['build', '--data', '.'])\n"
+        "import sys\nsys.modules['threadpoolctl'] = None\nfrom edgetl.cli import main\nmain(['build', '--data', '.'])\n"
     )
     done = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 2

@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from edgetl.data import Dataset, Finding, embed_all, load_folder, suspect_labels
-from edgetl.data.reading.photo_pass import workers
+from edgetl.data.reading import workers
 from edgetl.errors import DataError, ImageError, OptionError, StorageError
 from edgetl.runtime import Embedder, Preprocess
 from tests.data.conftest import fill, save, scene

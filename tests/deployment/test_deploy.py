@@ -84,9 +84,7 @@ def with_statistics(bundle: Path, path: Path, pictures: int) -> Path:
 
 
 @pytest.mark.parametrize("kept", [True, False], ids=["kept here", "not kept here"])
-def test_of_new_statistics_only_what_is_new_is_sent(
-    kept: bool, releases: Releases, tmp_path: Path
-) -> None:
+def test_of_new_statistics_only_what_is_new_is_sent(kept: bool, releases: Releases, tmp_path: Path) -> None:
     first = with_statistics(releases.first, tmp_path / "first.edgetl", 500)
     second = with_statistics(releases.second, tmp_path / "second.edgetl", 505)
     with LocalTransport(tmp_path / "device") as transport:

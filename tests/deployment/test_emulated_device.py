@@ -24,6 +24,7 @@ __all__ = ["device"]
 
 pytestmark = pytest.mark.slow
 
+
 @pytest.fixture(scope="module")
 def board(device: Device) -> Device:
     """The device after its first contact with this edgetl; a visible skip where its wheels cannot be had."""
@@ -75,9 +76,7 @@ def test_a_bundle_is_proven_taught_updated_rolled_back_and_pulled_there(
     assert pull(transport, tmp_path / "pulled")["pictures"] == 4
 
 
-def test_what_fails_its_canaries_there_does_not_run(
-    transport: Transport, releases: Releases, tmp_path: Path
-) -> None:
+def test_what_fails_its_canaries_there_does_not_run(transport: Transport, releases: Releases, tmp_path: Path) -> None:
     deploy(releases.first, transport)
     for plant in (with_swapped_labels, with_other_normalisation, flipped_and_digested):
         with pytest.raises(DeviceError, match="device: 'colours' was changed"):

@@ -172,7 +172,6 @@ class TestDiscriminant:
         ]
         assert scales == sorted(scales)
 
-
     def test_the_analytic_shrinkage_keeps_to_its_bounds(self, world):
         few, many = (Moments.of(world.statistics({0: n, 1: n}, 0)) for n in (1, 30_000))
         for moments, amount in ((few, 0.9), (many, 0.02)):

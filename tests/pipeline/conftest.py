@@ -61,9 +61,7 @@ def own_backbone(tmp_path_factory) -> BuildOptions:
     model.set_weights(random_weights(model))
     path = tmp_path_factory.mktemp("own") / "own.keras"
     model.save(path)
-    return BuildOptions(
-        backbone=str(path), normalization=(127.5, 127.5), fine_tune="off", float_reference=False
-    )
+    return BuildOptions(backbone=str(path), normalization=(127.5, 127.5), fine_tune="off", float_reference=False)
 
 
 @pytest.fixture(scope="session")

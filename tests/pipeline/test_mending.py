@@ -104,9 +104,7 @@ def test_a_board_without_an_edge_tpu_takes_them(tmp_path):
 
 def test_a_build_is_refused_in_one_line_before_a_photo_is_read(tmp_path, digits):
     path = keras_file(tmp_path, leaky_relu)
-    done = edgetl(
-        "build", "--data", digits, "--target", "coral", "--backbone", path, "--output", tmp_path / "output"
-    )
+    done = edgetl("build", "--data", digits, "--target", "coral", "--backbone", path, "--output", tmp_path / "output")
     assert done.returncode == 2
     assert len(done.stderr.strip().splitlines()) == 1
     assert "LEAKY_RELU" in done.stderr

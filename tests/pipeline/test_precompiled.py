@@ -162,9 +162,7 @@ def test_a_pair_that_does_not_belong_together_is_refused_in_one_line(built, shar
     ],
 )
 def test_files_in_the_wrong_place_are_told(built, tmp_path, backbone, twin, board, error, line):
-    options = BuildOptions(
-        backbone=backbone and str(getattr(built, backbone)), edgetpu_backbone=getattr(built, twin)
-    )
+    options = BuildOptions(backbone=backbone and str(getattr(built, backbone)), edgetpu_backbone=getattr(built, twin))
     with pytest.raises(error, match=line):
         build(built.photos, board, options, output=tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -68,9 +68,7 @@ def test_the_classifier_loads_nothing_that_a_prediction_does_not_need() -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else value[0],
 )
-def test_the_device_rooms_run_on_other_pythons(
-    version: str, packages: tuple[str, ...], tiny_bundle: Path
-) -> None:
+def test_the_device_rooms_run_on_other_pythons(version: str, packages: tuple[str, ...], tiny_bundle: Path) -> None:
     assert predict_with(_device_python(version, packages), tiny_bundle) == ["red", "3"]
 
 

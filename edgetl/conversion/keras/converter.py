@@ -79,9 +79,7 @@ def _compile(
             raise ConversionError(f"TensorFlow cannot convert {model.name}: {_one_line(error)}") from error
 
 
-def _compile_int8(
-    model: Model, preprocess: Preprocess, images: list[np.ndarray], options: ConversionOptions
-) -> bytes:
+def _compile_int8(model: Model, preprocess: Preprocess, images: list[np.ndarray], options: ConversionOptions) -> bytes:
     """In one go, or in two steps where ranges or layers are chosen between them."""
     if options.range_quantile is None and not options.float_tensors:
         return _compile(model, preprocess, _int8_settings(images))

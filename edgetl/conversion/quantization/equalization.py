@@ -53,9 +53,7 @@ class ScaleGroup:
     pinned: bool = False
 
 
-def equalize(
-    model: tf_keras.Model, frames: Sequence[np.ndarray], normalization: tuple[float, float]
-) -> tf_keras.Model:
+def equalize(model: tf_keras.Model, frames: Sequence[np.ndarray], normalization: tuple[float, float]) -> tf_keras.Model:
     """A new model, the same function of the image, whose channels are as equal as its layers allow.
 
     `frames` are uint8 (h, w, 3), which the model sees as (pixel - offset) / scale: they show how large each channel

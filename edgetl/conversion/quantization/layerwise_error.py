@@ -66,9 +66,7 @@ def compare_layers(quantized: bytes, reference: bytes, frames: Sequence[np.ndarr
     probes = Probe(quantized), Probe(reference)
     powers = [_Powers() for _ in pairs]
     for frame in frames:
-        found, expected = (
-            probe.run(frame, [pair[side].output for pair in pairs]) for side, probe in enumerate(probes)
-        )
+        found, expected = (probe.run(frame, [pair[side].output for pair in pairs]) for side, probe in enumerate(probes))
         for power, values, wanted in zip(powers, found, expected):
             power.add(values, wanted)
     return tuple(_errors([layer for layer, _ in pairs], [power.noise() for power in powers]))

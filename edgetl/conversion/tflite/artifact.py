@@ -62,8 +62,7 @@ class Artifact:
         expected, received = [1, *preprocess.size, 3], schema.tensor_shape(frame)
         if schema.tensor_type_name(frame) != "uint8" or received != expected:
             raise ConversionError(
-                f"the model's input must be uint8 {expected}, "
-                f"received {schema.tensor_type_name(frame)} {received}"
+                f"the model's input must be uint8 {expected}, received {schema.tensor_type_name(frame)} {received}"
             )
         shape = schema.tensor_shape(embedding)
         if len(shape) < 2 or any(side != 1 for side in shape[:-1]):

@@ -12,8 +12,9 @@ import numpy as np
 from edgetl.data.dataset import Dataset
 from edgetl.data.reading.cache import Cache, open_folder
 from edgetl.data.reading.frames import read_frame
-from edgetl.data.reading.photo_pass import Progress, embedder_key
+from edgetl.data.reading.photo_pass import embedder_key
 from edgetl.data.reading.workers import work
+from edgetl.progress import Progress
 from edgetl.runtime import Embedder
 
 

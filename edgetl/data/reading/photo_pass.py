@@ -19,10 +19,8 @@ from edgetl.data.reading.cache import THUMBNAIL_SIDE, Cache, CacheReader, Record
 from edgetl.data.reading.frames import FrameStore
 from edgetl.data.reading.workers import work
 from edgetl.errors import ImageError
+from edgetl.progress import Progress
 from edgetl.runtime import Embedder, Preprocess, decode, interpreters
-
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how many are done, and how many there are."""
 
 FILE_LIMIT_BYTES = 512 * 1024 * 1024
 """A larger file is not read: it would lie in memory as a whole."""

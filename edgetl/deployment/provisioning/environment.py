@@ -20,9 +20,9 @@ from typing import Any, Optional
 
 import edgetl
 from edgetl.deployment.provisioning import probe, unpack
-from edgetl.deployment.transport.base import Progress
 from edgetl.deployment.transport.ssh import SshTransport
 from edgetl.errors import DeviceError
+from edgetl.progress import Progress
 
 FOLDER = ".local/share/edgetl"
 """From the user's home."""

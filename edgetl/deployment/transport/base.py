@@ -19,14 +19,12 @@ from typing import Any, Optional
 
 from edgetl.durable import make_folder, storage_error
 from edgetl.errors import DeviceError
+from edgetl.progress import Progress
 from edgetl.runtime.device.slots import INCOMING
 
 BLOCK_BYTES = 1 << 18
 
 TOO_OLD = "edgetl is older there than here; renew it: edgetl prepare HOST"
-
-Progress = Callable[[str, int, int], None]
-"""Called with a step's name, how much of it is done, and how much there is."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from edgetl.durable import make_folder
 from edgetl.errors import OptionError
 from edgetl.evaluation import Figure, SearchReport, Trial, proportion, write_search
 from edgetl.evaluation.renderers import wording
-from edgetl.pipeline import BuildResult, Progress, build
+from edgetl.pipeline import BuildResult, build
 from edgetl.pipeline.budget import Budget, Excess, require_known_latency
 from edgetl.pipeline.edgetpu import require_compiler
 from edgetl.pipeline.preflight import check_board, check_output, check_sources, checked_name, name_of
@@ -30,6 +30,7 @@ from edgetl.pipeline.search.space import Recipe, Space
 from edgetl.pipeline.search.time_estimate import Costs
 from edgetl.pipeline.search.trial import Here, Outcome, Runner, Trials, Wait
 from edgetl.pipeline.search.trial_store import Records
+from edgetl.progress import Progress
 from edgetl.targets import Target, load_target
 
 __all__ = ["Budget", "SearchOptions", "SearchResult", "search"]

@@ -20,11 +20,12 @@ from edgetl.errors import DataError, EdgetlError, ImageError, MissingExtraError,
 from edgetl.pipeline.candidate import Candidate, held_out_answers
 from edgetl.pipeline.edgetpu import require_mappable
 from edgetl.pipeline.job import Job
-from edgetl.pipeline.options import BuildOptions, Progress
+from edgetl.pipeline.options import BuildOptions
 from edgetl.pipeline.search.space import Recipe
 from edgetl.pipeline.stages.pruning import prune_backbone
 from edgetl.pipeline.stages.transfer import fine_tune_stage_2, keep_better, reason_to_stay, solve_stage_1
 from edgetl.pipeline.step_times import Steps
+from edgetl.progress import Progress
 from edgetl.runtime import Embedder
 from edgetl.targets import Target
 from edgetl.workload import Workload
@@ -116,9 +117,7 @@ class Trials:
 
     def _try(self, recipe: Recipe, started: float) -> Outcome:
         options, board = recipe.build_options(self._common), self._board
-        origin = find_origin(
-            recipe.backbone, recipe.input_size, recipe.weights, options.cache, options.normalization
-        )
+        origin = find_origin(recipe.backbone, recipe.input_size, recipe.weights, options.cache, options.normalization)
         artifact = origin.compile("int8")
         check(artifact.model, board)
         require_mappable(artifact.model, board)

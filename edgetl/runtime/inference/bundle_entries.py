@@ -14,9 +14,7 @@ from edgetl.errors import IntegrityError
 from edgetl.learners import LastLayer
 
 
-def last_layer_entries(
-    last_layer: LastLayer, parameters: Mapping[str, Any]
-) -> Tuple[Dict[str, Any], Dict[str, bytes]]:
+def last_layer_entries(last_layer: LastLayer, parameters: Mapping[str, Any]) -> Tuple[Dict[str, Any], Dict[str, bytes]]:
     """What the manifest says of a last layer, and its arrays as entries {name: .npy bytes}.
 
     `parameters` are those that its solver was given.
@@ -27,9 +25,7 @@ def last_layer_entries(
         "temperature": float(np.float32(last_layer.temperature)),
         "novelty_threshold": float(np.float32(last_layer.novelty_threshold)),
     }
-    entries = {
-        f"{LAST_LAYER_FOLDER}{name}.npy": _npy_bytes(array) for name, array in last_layer.to_arrays().items()
-    }
+    entries = {f"{LAST_LAYER_FOLDER}{name}.npy": _npy_bytes(array) for name, array in last_layer.to_arrays().items()}
     return described, entries
 
 

@@ -57,9 +57,7 @@ class Classifier:
     and the last layer, EngineError where the model cannot run here.
     """
 
-    def __init__(
-        self, bundle: Union[Bundle, str, os.PathLike[str]], threads: Optional[int] = None
-    ) -> None:
+    def __init__(self, bundle: Union[Bundle, str, os.PathLike[str]], threads: Optional[int] = None) -> None:
         self._bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
         self._preprocess = _preprocess_of(self._bundle)
         self._last_layer = read_last_layer(self._bundle)

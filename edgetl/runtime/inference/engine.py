@@ -200,9 +200,7 @@ def _checked(model: bytes, name: str) -> bytes:
 
 def _create(module: Any, model: bytes, threads: int, delegates: List[Any]) -> Any:
     try:
-        interpreter = module.Interpreter(
-            model_content=model, num_threads=threads, experimental_delegates=delegates
-        )
+        interpreter = module.Interpreter(model_content=model, num_threads=threads, experimental_delegates=delegates)
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError, TypeError, MemoryError) as error:
         raise EngineError(f"the interpreter refuses the model: {_one_line(error)}") from error

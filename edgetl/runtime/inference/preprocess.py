@@ -76,9 +76,7 @@ class Preprocess:
     def is_frame(self, source: Any) -> TypeGuard[np.ndarray]:
         """Whether `source` is the model's frame already, uint8 (height, width, 3)."""
         return (
-            isinstance(source, np.ndarray)
-            and source.dtype == np.uint8
-            and source.shape == (self.height, self.width, 3)
+            isinstance(source, np.ndarray) and source.dtype == np.uint8 and source.shape == (self.height, self.width, 3)
         )
 
     def apply(self, image: Image.Image) -> np.ndarray:
@@ -103,9 +101,7 @@ class Preprocess:
         return cls(**values)
 
 
-def decode(
-    source: ImageSource, size_hint: Optional[Tuple[int, int]] = None, name: Optional[str] = None
-) -> Image.Image:
+def decode(source: ImageSource, size_hint: Optional[Tuple[int, int]] = None, name: Optional[str] = None) -> Image.Image:
     """Any image as upright RGB: EXIF orientation applied, transparency laid on white, the first of several.
 
     With `size_hint` = (height, width), a JPEG that is much larger is decoded at a reduced scale
@@ -294,9 +290,7 @@ def _eight_bit(values: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(values * scale), 0, 255).astype(np.uint8)
 
 
-def _largest_centred_box(
-    available: Tuple[int, int], wanted: Tuple[int, int]
-) -> Tuple[float, float, float, float]:
+def _largest_centred_box(available: Tuple[int, int], wanted: Tuple[int, int]) -> Tuple[float, float, float, float]:
     """The (left, upper, right, lower) of the largest centred part with the wanted (width, height) ratio."""
     scale = min(available[0] / wanted[0], available[1] / wanted[1])
     width, height = wanted[0] * scale, wanted[1] * scale

@@ -167,9 +167,7 @@ def pack_learned(
     """
     described, arrays = last_layer_entries(layer, bundle.manifest.last_layer["parameters"])
     kept = {
-        name: bundle.read(name)
-        for name in bundle.names
-        if name != REPORT and not name.startswith(LAST_LAYER_FOLDER)
+        name: bundle.read(name) for name in bundle.names if name != REPORT and not name.startswith(LAST_LAYER_FOLDER)
     }
     entries = {**kept, **arrays, STATISTICS: statistics.to_bytes(), ORIGINS: json.dumps(sorted(origins)).encode()}
     if GUARD_LABELS in bundle:
@@ -177,9 +175,7 @@ def pack_learned(
         entries[GUARD_LABELS] = json.dumps(truths, ensure_ascii=False).encode()
     if CANARIES in bundle:
         entries[CANARIES] = answer_anew(bundle, layer)
-    manifest = replace(
-        bundle.manifest, labels=list(layer.labels), last_layer=described, accuracy={}, entries={}
-    )
+    manifest = replace(bundle.manifest, labels=list(layer.labels), last_layer=described, accuracy={}, entries={})
     return pack(path, manifest, entries)
 
 

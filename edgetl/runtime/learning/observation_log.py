@@ -148,9 +148,7 @@ _SCHEMA = (
 )
 _APPEND = "INSERT INTO block (bundle, position, sums, counts, novelty, confidence) VALUES (?, ?, ?, ?, ?, ?)"
 _PRUNE = "DELETE FROM block WHERE id <= (SELECT max(id) FROM block) - ?"
-_READ = (
-    "SELECT sums, counts, novelty, confidence FROM block WHERE bundle = ? AND position = ? ORDER BY id DESC LIMIT ?"
-)
+_READ = "SELECT sums, counts, novelty, confidence FROM block WHERE bundle = ? AND position = ? ORDER BY id DESC LIMIT ?"
 _BUSY_SECONDS = 5.0
 _WAITING_BLOCKS = WINDOW_PICTURES // BLOCK_PICTURES
 _DAMAGED = ("malformed", "not a database")

@@ -12,10 +12,27 @@ from edgetl.errors import DataError
 from edgetl.runtime.inference.preprocess import ImageSource
 from edgetl.runtime.stream.stdin import read_piped
 
-IMAGE_EXTENSIONS = frozenset({
-    ".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jpeg",
-    ".jpg", ".mpo", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp",
-})
+IMAGE_EXTENSIONS = frozenset(
+    {
+        ".avif",
+        ".bmp",
+        ".gif",
+        ".heic",
+        ".heif",
+        ".jfif",
+        ".jp2",
+        ".jpe",
+        ".jpeg",
+        ".jpg",
+        ".mpo",
+        ".pgm",
+        ".png",
+        ".ppm",
+        ".tif",
+        ".tiff",
+        ".webp",
+    }
+)
 """The file names that a folder is searched for, in lower case."""
 
 STANDARD_INPUT = "-"

@@ -5,19 +5,19 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Optional
 
 import numpy as np
 import tensorflow as tf
 
 from edgetl.errors import TrainingError
+from edgetl.progress import Progress
 from edgetl.training.loop import checkpoint, hardware
 from edgetl.training.loop.input_pipeline import NO_LABEL, Batch, Photos, read_ahead
 from edgetl.training.loop.network import Network
 from edgetl.training.options import FineTuneOptions
 
-Progress = Callable[[str, int, int], None]
 _BATCHES_TO_SOFTEN_BY = 8
 
 

@@ -16,11 +16,11 @@ import tensorflow as tf
 import tf_keras
 
 from edgetl.errors import TrainingError
+from edgetl.progress import Progress
 from edgetl.training.batch_norm_folding import fold
 from edgetl.training.loop import augmentation
 from edgetl.training.loop.input_pipeline import Batch, Frames, Photos, read_ahead
 from edgetl.training.loop.optimizer import RelativeAdam
-from edgetl.training.loop.training_loop import Progress
 from edgetl.training.options import FineTuneOptions, QuantizationAwareOptions
 from edgetl.training.quantization_aware.fake_quantization import emulate
 from edgetl.training.quantization_aware.weight_masks import Preserved

@@ -47,9 +47,7 @@ def test_equalising_leaves_the_function_alone(model, frames):
 
 def test_equalising_makes_planted_channels_as_large_as_the_others(model, frames):
     planted = plant(model)
-    before, after = (
-        ranges(one, "block2_add", frames) for one in (planted, equalize(planted, frames, NORMALIZATION))
-    )
+    before, after = (ranges(one, "block2_add", frames) for one in (planted, equalize(planted, frames, NORMALIZATION)))
     assert before.max() / np.median(before) > 50
     assert after.max() / np.median(after) < 5
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from edgetl.data.reading import cache as cache_module
 from edgetl.data.reading.cache import THUMBNAIL_SIDE, Cache, Record, Stamp, Traits
-from edgetl.data.reading.photo_pass import cache as cache_module
 
 PHOTOS, SIZE, FRAME = 100, 1000, b"frame"
 TRAITS = Traits(640, 480, rotated=False, grey=False, alpha=False, blank=False, thumbnail=bytes(THUMBNAIL_SIDE**2))

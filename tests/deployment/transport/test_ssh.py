@@ -68,9 +68,7 @@ def test_what_the_device_refuses_is_told_in_its_words(server: Server, releases: 
         assert list(Path(root, "incoming").iterdir()) == []
 
 
-def test_what_was_taught_is_pulled_while_the_device_goes_on(
-    server: Server, releases: Releases, tmp_path: Path
-) -> None:
+def test_what_was_taught_is_pulled_while_the_device_goes_on(server: Server, releases: Releases, tmp_path: Path) -> None:
     root = tmp_path / "device"
     with reach(server, root=str(root)) as transport:
         deploy(releases.first, transport)

@@ -112,7 +112,6 @@ class TestInstalling:
         install(releases.first, root)
         assert [path.name for path in (root / "slots").iterdir()] == [digest_of(releases.first)]
 
-
     def test_uploads_that_nobody_went_on_with_go(self, releases: Releases, root: Path) -> None:
         (root / "incoming" / "folder").mkdir(parents=True)
         for name, days in (("fresh", 6), ("stale", 8), ("folder/of a rollout", 8), ("folder", 8)):

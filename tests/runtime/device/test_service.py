@@ -217,9 +217,7 @@ class TestService:
             check_running(Slots(root))
         assert (state(root).state, state(root).restarts) == ("active", 0)
 
-    def test_one_that_hangs_is_restarted(
-        self, releases: Releases, root: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_one_that_hangs_is_restarted(self, releases: Releases, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(unit_file, "WATCHDOG_SECONDS", 5)
         install(releases.first, root)
         service.install_service(root, watching(root))

@@ -178,9 +178,7 @@ class TestLies:
         assert "input size (224, 224)" in refused(preprocess={**manifest["preprocess"], "height": 224, "width": 224})
         assert "preprocess" in refused(preprocess={"height": 32})
 
-    @pytest.mark.parametrize(
-        ("key", "value"), [("size", 32), ("dtype", "uint8"), ("zero_point", 5), ("scale", 123.0)]
-    )
+    @pytest.mark.parametrize(("key", "value"), [("size", 32), ("dtype", "uint8"), ("zero_point", 5), ("scale", 123.0)])
     def test_about_the_embedding(
         self, key: str, value: Any, refused: Callable[..., str], manifest: dict[str, Any]
     ) -> None:
@@ -191,9 +189,7 @@ class TestLies:
         refused(labels=["red", "green", "blue", "black"])
 
     @pytest.mark.parametrize("key", ["temperature", "novelty_threshold"])
-    def test_about_the_last_layer(
-        self, key: str, refused: Callable[..., str], manifest: dict[str, Any]
-    ) -> None:
+    def test_about_the_last_layer(self, key: str, refused: Callable[..., str], manifest: dict[str, Any]) -> None:
         assert key in refused(last_layer={**manifest["last_layer"], key: 0.123})
         assert key in refused(last_layer={**manifest["last_layer"], key: "1"})
         assert key in refused(last_layer={**manifest["last_layer"], key: 10**400})

@@ -116,9 +116,7 @@ class TestEngine:
             ("map-output", "must give one embedding"),
         ],
     )
-    def test_a_model_of_another_shape_is_refused(
-        self, name: str, line: str, tiny_models: dict[str, bytes]
-    ) -> None:
+    def test_a_model_of_another_shape_is_refused(self, name: str, line: str, tiny_models: dict[str, bytes]) -> None:
         with pytest.raises(EngineError, match=line):
             Engine(tiny_models[name])
 

@@ -46,13 +46,16 @@ def test_the_details_are_in_the_environment(tmp_path: Path, complaints: list[str
     with Hooks([("cat", python(code, tmp_path / "record"))], complaints.append) as hooks:
         hooks.fire("a.jpg", seen("cat", is_novel=True))
     environment = eval((tmp_path / "record").read_text())
-    assert environment.items() >= {
-        "EDGETL_SOURCE": "a.jpg",
-        "EDGETL_LABEL": "cat",
-        "EDGETL_PROBABILITY": "0.900000",
-        "EDGETL_NOVELTY": "0.250000",
-        "EDGETL_IS_NOVEL": "1",
-    }.items()
+    assert (
+        environment.items()
+        >= {
+            "EDGETL_SOURCE": "a.jpg",
+            "EDGETL_LABEL": "cat",
+            "EDGETL_PROBABILITY": "0.900000",
+            "EDGETL_NOVELTY": "0.250000",
+            "EDGETL_IS_NOVEL": "1",
+        }.items()
+    )
 
 
 @pytest.mark.parametrize("name", ["a; touch owned", "$(touch owned)", "`touch owned`", "a b", "-rf", "ünï|x"])
