@@ -20,6 +20,7 @@ from typing import Any, Optional
 
 from edgetl.deployment.transport import TOO_OLD, Progress, is_too_old
 from edgetl.errors import DeviceError, MissingExtraError, OptionError
+from edgetl.runtime.folders import data_folder
 
 UPDATED, UNCHANGED, OUTDATED = "updated", "unchanged", "outdated"
 """What the role makes of a device; outdated is one that a check has found without the bundle."""
@@ -119,10 +120,8 @@ def roll_out(bundle: Path, rollout: Rollout, progress: Optional[Progress] = None
 
 
 def playbook_folder() -> Path:
-    """The folder of the playbook: inside an installed package, beside the package in a checkout."""
-    package = Path(__file__).resolve().parents[1]
-    folders = (package / "fleet_data", package.parent / "examples" / "fleet")
-    return next(folder for folder in folders if (folder / "deploy.yml").is_file())
+    """The folder of the playbook."""
+    return data_folder("fleet_data")
 
 
 def program(name: str) -> str:
