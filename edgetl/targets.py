@@ -18,7 +18,7 @@ from typing import Any, Optional
 
 from edgetl.durable import make_folder, replace_file
 from edgetl.errors import OptionError, UnknownNameError
-from edgetl.runtime.system.folders import config_folder
+from edgetl.runtime.system.folders import config_folder, data_folder
 from edgetl.workload import PRICES, Workload
 
 if sys.version_info >= (3, 11):
@@ -222,8 +222,7 @@ def _profile_path(name: str) -> Path:
 
 def _folders() -> list[Path]:
     own = Path(os.environ.get("EDGETL_TARGETS", config_folder() / "targets"))
-    package = Path(__file__).resolve().parent
-    return [own, package / "targets_data", package.parent / "targets"]
+    return [own, data_folder("targets_data")]
 
 
 def _files() -> dict[str, Path]:

@@ -67,7 +67,8 @@ def test_the_readme_has_the_command_and_says_that_ci_does_not_build_it(image):
 def test_what_an_image_copies_is_there_and_is_all_that_the_wheel_takes_in():
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
     wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]
-    needed = {*wheel["packages"], *wheel["force-include"], "pyproject.toml", project["project"]["readme"]}
+    documents = {project["project"]["readme"], *project["project"]["license-files"]}
+    needed = {*wheel["packages"], *wheel["force-include"], "pyproject.toml", *documents}
     for image in ("device", "host"):
         copied = re.findall(r"^COPY ((?!--from).*) \S+$", dockerfile(image), re.MULTILINE)
         sources = {source for line in copied for source in line.split()}

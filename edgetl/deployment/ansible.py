@@ -21,6 +21,7 @@ from typing import Any, Optional
 from edgetl.deployment.transport.base import TOO_OLD, is_too_old
 from edgetl.errors import DeviceError, MissingExtraError, OptionError
 from edgetl.progress import Progress
+from edgetl.runtime.system.folders import data_folder
 
 UPDATED, UNCHANGED, OUTDATED = "updated", "unchanged", "outdated"
 """What the role makes of a device; outdated is one that a check has found without the bundle."""
@@ -120,10 +121,8 @@ def roll_out(bundle: Path, rollout: Rollout, progress: Optional[Progress] = None
 
 
 def playbook_folder() -> Path:
-    """The folder of the playbook: inside an installed package, beside the package in a checkout."""
-    package = Path(__file__).resolve().parents[1]
-    folders = (package / "fleet_data", package.parent / "examples" / "fleet")
-    return next(folder for folder in folders if (folder / "deploy.yml").is_file())
+    """The folder of the playbook."""
+    return data_folder("fleet_data")
 
 
 def program(name: str) -> str:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -60,20 +58,6 @@ def converted(backbone, frames) -> Converter:
         return made[quantize]
 
     return get
-
-
-@pytest.fixture(scope="session")
-def tflite_runtime() -> Path:
-    """The Python of an environment with tflite-runtime 2.14.0, or a visible skip."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    python = cache / "edgetl" / "tflite-runtime-2.14.0" / "bin" / "python"
-    if not python.exists():
-        folder = python.parent.parent
-        pytest.skip(
-            f"no tflite-runtime 2.14.0: python3.11 -m venv {folder} && "
-            f"{folder}/bin/pip install tflite-runtime==2.14.0 'numpy<2'"
-        )
-    return python
 
 
 @pytest.fixture

@@ -266,6 +266,7 @@ def ray(tmp_path_factory):
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.mark.ray
 @pytest.mark.slow
 def test_on_a_ray_cluster_a_search_finds_the_same_also_after_it_was_killed(digits, backbones, whole, ray, tmp_path):
     options, secret = ray
@@ -281,6 +282,7 @@ def test_on_a_ray_cluster_a_search_finds_the_same_also_after_it_was_killed(digit
     assert before.items() <= after.items()
 
 
+@pytest.mark.ray
 @pytest.mark.slow
 def test_photos_that_a_machine_of_the_cluster_does_not_see_end_a_search_in_one_line(digits, backbones, ray, tmp_path):
     options, secret = ray
@@ -293,6 +295,7 @@ def test_photos_that_a_machine_of_the_cluster_does_not_see_end_a_search_in_one_l
     assert f"{unseen} is not there; photos and weights must lie at the same path" in complaint
 
 
+@pytest.mark.ray
 def test_where_no_ray_answers_it_says_so():
     pytest.importorskip("ray")
     address = "localhost:9"

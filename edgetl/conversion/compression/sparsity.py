@@ -127,7 +127,7 @@ def _tfmot() -> Any:
 
 
 def _wrapped(model: Model, wrap: Callable[[Any], Any]) -> Model:
-    """A copy with its own weights, in which the large layers are wrapped: wrapping shares layers with what it is given."""
+    """A copy with its own weights and wrapped large layers: wrapping shares layers with the model that it is given."""
     keras = tf_keras()
     copy = keras.models.clone_model(model)
     copy.set_weights(model.get_weights())

@@ -24,6 +24,7 @@ from edgetl.conversion.edgetpu.compiler_log import CompilerLog, parse_log
 from edgetl.conversion.edgetpu.package import CompiledModel, read_package
 from edgetl.conversion.edgetpu.verification import left_to_cpu, verify
 from edgetl.errors import ConversionError, OptionError
+from edgetl.runtime.system.folders import data_folder
 
 PROGRAM = "edgetpu_compiler"
 IMAGE = "edgetl/edgetpu-compiler"
@@ -133,10 +134,8 @@ def make_compiler() -> Compiler:
 
 
 def image_folder() -> Path:
-    """The folder with the image's Dockerfile: inside an installed package, beside the package in a checkout."""
-    package = Path(__file__).resolve().parents[2]
-    folders = (package / "docker_data" / "edgetpu-compiler", package.parent / "docker" / "edgetpu-compiler")
-    return next(folder for folder in folders if (folder / "Dockerfile").is_file())
+    """The folder with the image's Dockerfile."""
+    return data_folder("docker_data/edgetpu-compiler")
 
 
 def compile(

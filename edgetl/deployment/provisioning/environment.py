@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import importlib.metadata
+import re
 import subprocess
 import sys
 import tempfile
@@ -23,15 +24,20 @@ from edgetl.deployment.provisioning import probe, unpack
 from edgetl.deployment.transport.ssh import SshTransport
 from edgetl.errors import DeviceError
 from edgetl.progress import Progress
+from edgetl.runtime.system.folders import DATA_FOLDERS, data_folder
 
 FOLDER = ".local/share/edgetl"
 """From the user's home."""
 OLDEST_PYTHON = (3, 9)
 FREE_BYTES = 400_000_000
 """What an environment with all that edgetl needs takes, and what its wheels take on the way."""
-COMMON = ("click>=8.1", "rich>=13")
-WITHOUT_WHEELS = ("markdown-it-py", "mdurl", "pygments", "tflite-runtime==2.14.0")
-"""For 32-bit ARM, of which PyPI has no numpy or Pillow; these are named one by one, for pip would look for both."""
+COMMON = ("click", "rich")
+WITH_WHEELS = ("numpy", "pillow", "ai-edge-litert", "cryptography")
+"""For 64-bit machines, besides COMMON."""
+WITHOUT_WHEELS = ("markdown-it-py", "mdurl", "pygments", "tflite-runtime")
+"""For 32-bit ARM, besides COMMON. PyPI has no numpy or Pillow for it, so pip must not resolve dependencies: they are
+listed here."""
+LICENCES = ("LICENSE", "NOTICE")
 
 
 @dataclass(frozen=True)
@@ -138,12 +144,10 @@ def _digest(own_wheel: Path) -> str:
 
 def _download(machine: Machine, folder: Path, where: str) -> None:
     """The wheels of all that edgetl needs on a machine, but its own."""
-    if machine.is_32_bit_arm:
-        requirements = ["--no-deps", *COMMON, *WITHOUT_WHEELS]
-    else:
-        requirements = [*COMMON, "numpy>=1.22", "pillow>=9.4", "ai-edge-litert>=2.1", "cryptography>=42"]
+    packages = [*COMMON, *(WITHOUT_WHEELS if machine.is_32_bit_arm else WITH_WHEELS)]
     if machine.python < (3, 11):
-        requirements.append("tomli>=2")
+        packages.append("tomli")
+    requirements = [*(["--no-deps"] if machine.is_32_bit_arm else []), *map(_requirement, packages)]
     minor = int(machine.glibc.split(".")[1]) if machine.glibc.startswith("2.") else 17
     tags = [f"manylinux_2_{version}_{machine.architecture}" for version in range(minor, 16, -1)]
     platforms = [word for tag in (*tags, f"manylinux2014_{machine.architecture}") for word in ("--platform", tag)]
@@ -157,24 +161,48 @@ def _download(machine: Machine, folder: Path, where: str) -> None:
         )
 
 
+def _requirement(package: str) -> str:
+    """A package with the versions that edgetl's own metadata asks for; one that it does not name, as it is."""
+    wanted = [line.partition(";")[0].strip() for line in importlib.metadata.requires("edgetl") or []]
+    return next((line for line in wanted if re.match(re.escape(package) + r"(?![\w.-])", line)), package)
+
+
 def _pack_own_wheel(folder: Path) -> Path:
-    """This very edgetl as a wheel (PEP 427), however it was installed; the same code gives the same bytes."""
+    """This very edgetl as a wheel (PEP 427); a checkout and an installed wheel of the same code give the same bytes."""
     package, version = Path(edgetl.__file__).parent, edgetl.__version__
-    metadata = importlib.metadata.distribution("edgetl").read_text("METADATA") or ""
-    files = {
-        path.relative_to(package.parent).as_posix(): path.read_bytes()
-        for path in sorted(package.rglob("*"))
-        if path.is_file() and "__pycache__" not in path.parts
-    }
+    files = _read_files(package, "edgetl")
+    for name in DATA_FOLDERS:
+        files.update(_read_files(data_folder(name), f"edgetl/{name}"))
     info = f"edgetl-{version}.dist-info"
+    files.update({f"{info}/licenses/{name}": _read_licence(name) for name in LICENCES})
+    # Not the installed metadata: in a checkout it is as old as the last installation, and the README is part of it.
+    minimum = _dotted(OLDEST_PYTHON)
+    metadata = f"Metadata-Version: 2.1\nName: edgetl\nVersion: {version}\nRequires-Python: >={minimum}\n"
     files[f"{info}/METADATA"] = metadata.encode()
     files[f"{info}/WHEEL"] = b"Wheel-Version: 1.0\nGenerator: edgetl\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+    files = dict(sorted(files.items()))
     files[f"{info}/RECORD"] = _record(files, f"{info}/RECORD")
     path = folder / f"edgetl-{version}-py3-none-any.whl"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in files.items():
             archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
     return path
+
+
+def _read_files(folder: Path, name: str) -> dict[str, bytes]:
+    """The files of a folder, by their names in the wheel, where the folder is `name`."""
+    return {
+        f"{name}/{path.relative_to(folder).as_posix()}": path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+
+
+def _read_licence(name: str) -> bytes:
+    checkout = Path(edgetl.__file__).parent.parent
+    if (checkout / "pyproject.toml").is_file():
+        return (checkout / name).read_bytes()
+    return (importlib.metadata.distribution("edgetl").read_text(f"licenses/{name}") or "").encode()
 
 
 def _record(files: dict[str, bytes], own_name: str) -> bytes:

@@ -1,9 +1,11 @@
-"""Where edgetl keeps what is the user's (settings, targets), and what it can make again (embeddings, downloads)."""
+"""Finds the folders of the user's settings, of the cache, and of the data files that edgetl is distributed with."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+
+import edgetl
 
 
 def cache_folder() -> Path:
@@ -16,3 +18,18 @@ def cache_folder() -> Path:
 def config_folder() -> Path:
     """edgetl under XDG_CONFIG_HOME, else ~/.config/edgetl. It need not be there."""
     return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "edgetl"
+
+
+DATA_FOLDERS = {
+    "targets_data": "targets",
+    "docker_data/edgetpu-compiler": "docker/edgetpu-compiler",
+    "fleet_data": "examples/fleet",
+}
+"""Data files that the wheel holds: the folder inside the package, and where it comes from in a source checkout."""
+
+
+def data_folder(name: str) -> Path:
+    """One of DATA_FOLDERS, by its name inside the package: there, or in the source checkout around the package."""
+    package = Path(edgetl.__file__).resolve().parent
+    installed = package / name
+    return installed if installed.is_dir() else package.parent / DATA_FOLDERS[name]

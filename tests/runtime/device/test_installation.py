@@ -31,7 +31,7 @@ from edgetl.runtime.device.settings import Settings, read_settings, write_settin
 from edgetl.runtime.device.slots import Slots
 from tests.runtime.device.installing import Releases, digest_of, on_device, renormalised, repacked, teach_running, told
 from tests.runtime.learning.states import frame
-from tests.runtime.test_device import REPOSITORY, _device_python
+from tests.runtime.test_device import REPOSITORY
 
 
 @pytest.fixture
@@ -122,20 +122,10 @@ class TestInstalling:
         install(releases.first, root)
         assert [path.name for path in (root / "incoming").iterdir()] == ["fresh"]
 
-    @pytest.mark.slow
-    @pytest.mark.parametrize(
-        ("version", "packages"),
-        [
-            ("3.9", ("tflite-runtime==2.14.0", "numpy==1.26.4", "pillow")),
-            ("3.9", ("ai-edge-litert==2.1.0", "numpy", "pillow")),
-            ("3.13", ("ai-edge-litert", "numpy", "pillow")),
-        ],
-        ids=lambda value: value if isinstance(value, str) else value[0],
-    )
     def test_other_pythons_install_with_what_a_device_has(
-        self, version: str, packages: tuple[str, ...], releases: Releases, root: Path
+        self, device_python: str, releases: Releases, root: Path
     ) -> None:
-        command = [_device_python(version, packages), "-m", "edgetl.runtime", "install", "--root", str(root)]
+        command = [device_python, "-m", "edgetl.runtime", "install", "--root", str(root)]
         for bundle in (releases.first, releases.second):
             done = subprocess.run([*command, str(bundle)], capture_output=True, text=True, cwd=REPOSITORY)
             assert done.returncode == 0, done.stderr

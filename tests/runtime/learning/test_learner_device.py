@@ -8,10 +8,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from tests.runtime.learning.states import frame
-from tests.runtime.test_device import BLOCKED, REPOSITORY, _device_python
+from tests.runtime.test_device import BLOCKED, REPOSITORY
 
 TEACH = f"""
 import sys
@@ -58,17 +57,5 @@ def test_learning_needs_nothing_of_the_host(teachable: Path, tmp_path: Path) -> 
     assert teach_with(sys.executable, teachable, tmp_path) == ["yellow", "1", "63", "5", "0.0"]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("version", "packages"),
-    [
-        ("3.9", ("tflite-runtime==2.14.0", "numpy==1.26.4", "pillow")),
-        ("3.9", ("ai-edge-litert==2.1.0", "numpy", "pillow")),
-        ("3.13", ("ai-edge-litert", "numpy", "pillow")),
-    ],
-    ids=lambda value: value if isinstance(value, str) else value[0],
-)
-def test_learning_works_on_other_pythons(
-    version: str, packages: tuple[str, ...], teachable: Path, tmp_path: Path
-) -> None:
-    assert teach_with(_device_python(version, packages), teachable, tmp_path) == ["yellow", "1", "63", "5", "0.0"]
+def test_learning_works_on_other_pythons(device_python: str, teachable: Path, tmp_path: Path) -> None:
+    assert teach_with(device_python, teachable, tmp_path) == ["yellow", "1", "63", "5", "0.0"]
