@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from edgetl.deployment import environment
+from edgetl.deployment.provisioning import environment
 from edgetl.targets import list_targets
 from tests.conftest import REPOSITORY
 
@@ -45,9 +45,9 @@ def test_a_device_gets_the_targets_and_the_licence_from_a_checkout(tmp_path: Pat
 @pytest.mark.parametrize("name", ["digest", "content"])
 def test_an_installed_edgetl_sends_the_same(name: str, installed: Path, tmp_path: Path) -> None:
     codes = {
-        "digest": "from edgetl.deployment import environment; print(environment.own_environment())",
+        "digest": "from edgetl.deployment.provisioning import environment; print(environment.own_environment())",
         "content": (
-            "import edgetl, sys, zipfile, pathlib; from edgetl.deployment import environment;"
+            "import edgetl, sys, zipfile, pathlib; from edgetl.deployment.provisioning import environment;"
             "print(edgetl.__file__, file=sys.stderr);"
             "wheel = environment._pack_own_wheel(pathlib.Path.cwd());"
             "print(*((one.filename, one.CRC) for one in zipfile.ZipFile(wheel).infolist()), sep='\\n')"
