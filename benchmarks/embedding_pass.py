@@ -26,8 +26,8 @@ from PIL import Image
 
 from edgetl.conversion.backbone_source import Origin, find_origin
 from edgetl.data import DataOptions, Dataset, load_folder
-from edgetl.data.reading.workers import cores
 from edgetl.runtime import Embedder, Engine
+from edgetl.runtime.system import cores
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 SHARED = Path(os.environ.get("EDGETL_SHARED", Path(__file__).resolve().parents[2] / "shared"))

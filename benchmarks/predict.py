@@ -28,7 +28,7 @@ from edgetl.bundle import MODEL, open_bundle
 from edgetl.runtime.bench.cold_start import start_classifier, start_interpreter
 from edgetl.runtime.inference.classifier import Classifier, default_threads
 from edgetl.runtime.inference.engine import PACKAGES
-from edgetl.runtime.system.machine import describe_machine
+from edgetl.runtime.system import describe_machine
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 OVERHEAD_LIMIT_SHARE, OVERHEAD_LIMIT_MS = 0.05, 0.2

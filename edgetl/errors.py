@@ -1,25 +1,26 @@
-"""Every error edgetl raises on purpose; the CLI prints one as a single line and exits with its code.
+"""The exceptions that edgetl raises on purpose.
 
     EdgetlError
-    ├── OptionError              an option is out of range, or two of them disagree
-    │   └── UnknownNameError     a name that is none of the known ones; suggests the nearest
-    ├── MissingExtraError        a package that this verb needs is not installed
-    ├── DataError                the photos as a whole cannot be used
-    ├── ImageError               one image cannot be read
-    ├── WeightsError             a backbone's weights are missing, or not what they should be
-    ├── TrainingError            fine-tuning cannot go on
-    ├── ConversionError          the model cannot become what the target takes
-    ├── BundleError              the file is not a bundle that edgetl can use
-    │   ├── IntegrityError       the file is not what its manifest says
-    │   └── SignatureError       nobody who is trusted here vouches for it
-    ├── KeyFileError             a key cannot be read, written or found
-    ├── EngineError              no interpreter, or it refuses the model
-    ├── LearningError            a learning step cannot be done
-    ├── InstallError             a bundle may not become the running one, or there is none to go back to
-    │   └── CanaryError          a bundle does not answer here as it did where it was built
-    ├── DeviceError              a device cannot be reached, or does not do what it was told
-    └── StorageError             the disk is full, read-only, or not ours to write
+    ├── OptionError              an option is out of range, or two options conflict
+    │   └── UnknownNameError     a name is not in the list of known names
+    ├── MissingExtraError        an optional package is not installed
+    ├── DataError                the photos, or another source of images, cannot be used
+    ├── ImageError               one image cannot be decoded
+    ├── WeightsError             a backbone's weights are missing or wrong
+    ├── TrainingError            fine-tuning failed
+    ├── ConversionError          the model cannot be converted for the target
+    ├── BundleError              a file is not a bundle that this edgetl can read
+    │   ├── IntegrityError       the content of a bundle does not match its manifest
+    │   └── SignatureError       a bundle has no valid signature of a trusted key
+    ├── KeyFileError             a key file cannot be read, written or found
+    ├── EngineError              no TFLite interpreter is installed, or it rejects the model
+    ├── LearningError            a learning step is not possible
+    ├── InstallError             a bundle was not installed, or there is none to return to
+    │   └── CanaryError          a bundle's answers on this device differ from those of the host
+    ├── DeviceError              a device cannot be reached, or reports a failure
+    └── StorageError             a file cannot be written: disk full, read-only, no permission
 
+The CLI prints an EdgetlError as one line and exits with its `exit_code`; any other exception is a bug in edgetl.
 A message gives the fault, the value received, what would be right, and the next step.
 """
 
@@ -30,28 +31,36 @@ from collections.abc import Iterable
 
 
 class EdgetlError(Exception):
-    """The base of all; `exit_code` is what the CLI ends with."""
+    """The base class of every exception that edgetl raises on purpose."""
 
     exit_code = 2
+    """The exit code of the CLI."""
 
 
 class OptionError(EdgetlError):
-    """An option is out of range, or two options disagree."""
+    """Raised when an option is out of range or malformed, or when two options conflict."""
 
 
 class UnknownNameError(OptionError):
-    """A name that is none of the known ones, with the nearest one and where to see them all."""
+    """Raised when a name is not in the list of known names; the message suggests the nearest one.
+
+    `listing` is the command that lists all of them.
+    """
 
     def __init__(self, kind: str, name: str, known: Iterable[str], listing: str) -> None:
         known = sorted(known)
         nearest = difflib.get_close_matches(name, known, n=1)
-        guess = f" (did you mean '{nearest[0]}'?)" if nearest else ""
-        super().__init__(f"unknown {kind} '{name}'{guess}; choose {', '.join(known)}. List them: {listing}")
+        suggestion = f" (did you mean '{nearest[0]}'?)" if nearest else ""
+        super().__init__(f"unknown {kind} '{name}'{suggestion}; choose {', '.join(known)}. List them: {listing}")
         self.nearest = nearest[0] if nearest else None
+        """The known name that is most like it, or None."""
 
 
 class MissingExtraError(EdgetlError):
-    """A package that this verb needs is not installed; the message holds the line that installs it."""
+    """Raised when an optional package is not installed; the message gives the command that installs it.
+
+    `purpose` is the subject of the message, for example "a camera".
+    """
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
         super().__init__(f"{purpose} needs {package}. Install it: pip install 'edgetl[{extra}]'")
@@ -60,60 +69,63 @@ class MissingExtraError(EdgetlError):
 
 
 class DataError(EdgetlError):
-    """The photos as a whole cannot be used."""
+    """Raised when a data set cannot be used, or when a source of images cannot be opened or is empty."""
 
 
 class ImageError(EdgetlError):
-    """One image cannot be read."""
+    """Raised when one image cannot be decoded."""
 
 
 class WeightsError(EdgetlError):
-    """A backbone's weights are missing, or not what they should be."""
+    """Raised when the weights of a backbone cannot be found or downloaded, or fail their checksum."""
 
 
 class TrainingError(EdgetlError):
-    """Fine-tuning cannot go on."""
+    """Raised when fine-tuning cannot start or cannot continue."""
 
 
 class ConversionError(EdgetlError):
-    """The model cannot become what the target takes."""
+    """Raised when a model cannot be converted, compressed or compiled for the target."""
 
 
 class BundleError(EdgetlError):
-    """The file is not a bundle that edgetl can use."""
+    """Raised when a file is missing, is not a .edgetl bundle, or is one that this version of edgetl cannot read."""
 
 
 class IntegrityError(BundleError):
-    """The file is not what its manifest says."""
+    """Raised when stored content fails a check: a digest, a size, or a claim of the manifest."""
 
 
 class SignatureError(BundleError):
-    """Nobody who is trusted here vouches for the bundle."""
+    """Raised when a bundle is unsigned, has a malformed or invalid signature, or is signed by an untrusted key."""
 
 
 class KeyFileError(EdgetlError):
-    """A key cannot be read, written or found."""
+    """Raised when a key file is missing, unreadable, of the wrong kind, or already exists where a new one would go."""
 
 
 class EngineError(EdgetlError):
-    """There is no interpreter, or it refuses the model."""
+    """Raised when no TFLite interpreter is installed, or when the interpreter cannot load the model."""
 
 
 class LearningError(EdgetlError):
-    """A learning step cannot be done."""
+    """Raised when a learning step is not possible, for example because its picture or step does not exist."""
 
 
 class InstallError(EdgetlError):
-    """A bundle may not become the running one, or there is none to go back to; what runs is untouched."""
+    """Raised when a bundle is refused or fails on the device, or when there is no bundle to return to.
+
+    Unless the message says otherwise, the running bundle is unchanged.
+    """
 
 
 class CanaryError(InstallError):
-    """A bundle does not answer here as it did where it was built."""
+    """Raised when a bundle's canaries crash, time out, or give other answers than on the host that built it."""
 
 
 class DeviceError(EdgetlError):
-    """A device cannot be reached, or does not do what it was told."""
+    """Raised when a device cannot be reached, breaks the connection, or reports a failure."""
 
 
 class StorageError(EdgetlError):
-    """The disk is full, read-only, or not ours to write."""
+    """Raised when a file or folder cannot be written: the disk is full or read-only, or permission is missing."""

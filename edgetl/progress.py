@@ -1,8 +1,8 @@
-"""The callback through which long work reports how far it is."""
+"""The callback through which long-running work reports its progress."""
 
 from __future__ import annotations
 
 from typing import Callable
 
 Progress = Callable[[str, int, int], None]
-"""progress(step, done, total): the name of the step, and how many of its `total` units are done."""
+"""progress(step, done, total): the name of the current step, and how many of its `total` units are done."""

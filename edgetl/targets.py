@@ -18,7 +18,7 @@ from typing import Any, Optional
 
 from edgetl.durable import make_folder, replace_file
 from edgetl.errors import OptionError, UnknownNameError
-from edgetl.runtime.system.folders import config_folder, data_folder
+from edgetl.runtime.system import config_folder, data_folder
 from edgetl.workload import PRICES, Workload
 
 if sys.version_info >= (3, 11):

@@ -11,7 +11,6 @@ import hashlib
 import importlib.util
 import os
 import sys
-import tempfile
 import urllib.parse
 import urllib.request
 from http.client import HTTPException, HTTPResponse
@@ -19,9 +18,10 @@ from pathlib import Path
 from typing import IO, Optional
 
 from edgetl.backbones.spec import Spec
+from edgetl.durable import make_folder, replacing
 from edgetl.errors import OptionError, StorageError, WeightsError
 from edgetl.progress import Progress
-from edgetl.runtime.system.folders import cache_folder, config_folder
+from edgetl.runtime.system import cache_folder, config_folder
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -136,31 +136,16 @@ def _download(spec: Spec, filename: str, progress: Optional[Progress]) -> Path:
         raise _missing(spec, filename, "nobody publishes them for download")
     url = _mirrored(f"{spec.weights.url}/{filename}")
     destination = download_folder() / filename
-    part = _new_part(destination)
-    try:
+    remedy = "free some space there, or set EDGETL_CACHE to another folder"
+    make_folder(destination.parent, remedy=remedy)
+    with replacing(destination, remedy=remedy) as part:
         try:
             with urllib.request.urlopen(url, timeout=TIMEOUT_S) as response, part.open("wb") as file:
                 _copy(response, file, f"downloading {filename}", progress)
         except (OSError, HTTPException, ValueError) as error:
             raise _missing(spec, filename, f"the download from {url} failed ({error})") from error
         _check_digest(spec, part)
-        os.replace(part, destination)
-    finally:
-        part.unlink(missing_ok=True)
     return destination
-
-
-def _new_part(destination: Path) -> Path:
-    try:
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=destination.parent, prefix=destination.name, suffix=".part")
-    except OSError as error:
-        raise StorageError(
-            f"cannot write to the cache {destination.parent}: {error.strerror}; "
-            "free some space there, or set EDGETL_CACHE to another folder"
-        ) from error
-    os.close(handle)
-    return Path(name)
 
 
 def _copy(response: HTTPResponse, file: IO[bytes], what: str, progress: Optional[Progress]) -> None:

@@ -18,7 +18,7 @@ import click
 
 from edgetl import __version__
 from edgetl.errors import EdgetlError, MissingExtraError
-from edgetl.runtime.system.native_stderr import native_stderr_aside
+from edgetl.runtime.system import native_stderr_silenced
 
 # Before numpy loads. edgetl works on several pictures at a time; OpenBLAS's own threads, where the cores are busy with
 # that, spin for each other: solving a last layer then takes a second instead of fifty milliseconds.
@@ -103,7 +103,7 @@ def main(arguments: Optional[list[str]] = None) -> NoReturn:
         warnings.simplefilter("ignore")
         logging.getLogger("tensorflow").setLevel(logging.ERROR)
     try:
-        with native_stderr_aside():
+        with native_stderr_silenced():
             cli.main(args=arguments, prog_name="edgetl", standalone_mode=False)
         sys.exit(0)
     except click.exceptions.Exit as error:

@@ -14,7 +14,7 @@ from edgetl.cli import print_json
 from edgetl.cli.console import print_table
 from edgetl.cli.device_options import device_options, reach, require_here
 from edgetl.errors import OptionError
-from edgetl.runtime.system.folders import cache_folder
+from edgetl.runtime.system import cache_folder
 
 
 @click.command()

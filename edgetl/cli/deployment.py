@@ -16,7 +16,7 @@ from edgetl.cli.device_options import device_options, reach
 from edgetl.cli.fleet_options import require_fleet, require_no_single_device, roll_out, rollout_options
 from edgetl.cli.signals import GracefulStop
 from edgetl.errors import EdgetlError, OptionError
-from edgetl.runtime.system.folders import config_folder
+from edgetl.runtime.system import config_folder
 
 if TYPE_CHECKING:
     from edgetl.deployment import Deployed, Outcome, Transport

@@ -75,7 +75,7 @@ def run(
     """
     from edgetl.runtime.stream.camera import is_camera
     from edgetl.runtime.stream.hooks import Hooks
-    from edgetl.runtime.system.heartbeat import tell_ready
+    from edgetl.runtime.system import notify_ready
 
     if watches and not Path(source).is_dir():
         raise OptionError(f"--watch wants an existing folder as --source, received '{source}'")
@@ -85,7 +85,7 @@ def run(
         hooks = Hooks(commands, on_failure=_warn, skip_while_busy=is_camera(source))
         classifier = open_classifier(bundle, state, threads, observe=True)
         _tell_beforehand(classifier, hooks)
-        tell_ready()
+        notify_ready()
         with hooks, open_display(as_json, is_camera(source), only_changes) as display:
             read, unread = _classify(classifier, _open_source(source, watches, only_new), display, hooks, stop)
     if unread:
@@ -221,11 +221,11 @@ def _classify(
     classifier: Classifier, images: Iterator[Source], display: Display, hooks: Hooks, stop: GracefulStop
 ) -> tuple[int, int]:
     """How many images were classified, and how many could not be read."""
-    from edgetl.runtime.system.heartbeat import tell_alive
+    from edgetl.runtime.system import notify_alive
 
     read = unread = 0
     for name, image in images:
-        tell_alive()
+        notify_alive()
         with stop.step():
             try:
                 prediction = classifier.predict(image)
@@ -242,10 +242,10 @@ def _classify(
 def _open_source(source: str, watches: bool, only_new: bool) -> Iterator[Source]:
     from edgetl.runtime import iterate, watch
     from edgetl.runtime.stream import camera
-    from edgetl.runtime.system.heartbeat import tell_alive
+    from edgetl.runtime.system import notify_alive
 
     if watches:
-        return watch(source, only_new, on_look=tell_alive)
+        return watch(source, only_new, on_look=notify_alive)
     return camera.stream(source) if camera.is_camera(source) else iterate(source)
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 from typing import Optional, Union
 
 from edgetl.bundle import EDGETPU_MODEL, MODEL, open_bundle
 from edgetl.conversion.tflite import appended_last_layer
-from edgetl.errors import OptionError, StorageError
+from edgetl.durable import replace_file
+from edgetl.errors import OptionError
 from edgetl.runtime.inference.bundle_entries import read_last_layer
 
 
@@ -41,22 +40,5 @@ def export(bundle: Union[str, Path], output: Optional[Union[str, Path]] = None, 
         licence="; ".join(f"{entry['what']}: {entry['licence']}" for entry in manifest.licences),
     )
     path = Path(output) if output else Path(f"{manifest.name}{'_edgetpu' if edgetpu else ''}.tflite")
-    _write(path, content)
+    replace_file(path, content, remedy="choose another place with -o")
     return path
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Beside, then moved: `path` is the old file or the whole new one."""
-    try:
-        descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise StorageError(f"cannot write {path}: {error.strerror}; choose another place with -o") from error
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-        os.chmod(beside, 0o644)
-        os.replace(beside, path)
-    except OSError as error:
-        raise StorageError(f"cannot write {path}: {error.strerror}; choose another place with -o") from error
-    finally:
-        Path(beside).unlink(missing_ok=True)

@@ -21,7 +21,7 @@ from typing import Any, Optional
 from edgetl.deployment.transport.base import TOO_OLD, is_too_old
 from edgetl.errors import DeviceError, MissingExtraError, OptionError
 from edgetl.progress import Progress
-from edgetl.runtime.system.folders import data_folder
+from edgetl.runtime.system import data_folder
 
 UPDATED, UNCHANGED, OUTDATED = "updated", "unchanged", "outdated"
 """What the role makes of a device; outdated is one that a check has found without the bundle."""

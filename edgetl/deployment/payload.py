@@ -17,7 +17,7 @@ from edgetl.bundle import STATISTICS, Bundle, open_bundle, write_bundle
 from edgetl.durable import make_folder, replace_file
 from edgetl.errors import IntegrityError, OptionError, StorageError
 from edgetl.learners.difference import difference
-from edgetl.runtime.system.folders import cache_folder
+from edgetl.runtime.system import cache_folder
 
 KEPT = 16
 """Statistics of so many bundles that were sent are kept, the latest."""

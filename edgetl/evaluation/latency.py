@@ -16,7 +16,7 @@ from edgetl.bundle import Bundle
 from edgetl.errors import OptionError
 from edgetl.runtime.inference.classifier import Classifier, default_threads
 from edgetl.runtime.inference.engine import Engine
-from edgetl.runtime.system.machine import describe_machine
+from edgetl.runtime.system import describe_machine
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import Optional, Union
 from edgetl.conversion import Artifact, check
 from edgetl.conversion.backbone_source import Origin, find_origin
 from edgetl.data import Dataset, load_folder, load_related, load_unlabelled
+from edgetl.durable import replace_file, sync_folder
 from edgetl.errors import DataError
 from edgetl.evaluation import Report, write_html
 from edgetl.pipeline.budget import require_known_latency, require_within
@@ -169,7 +170,8 @@ def _write(output: Path, shelf: Shelf, kept: Candidate, report: Report, edgetpu:
         shelf.pack(bundle, kept, report.proof(), edgetpu)
         report = replace(report, summary=replace(report.summary, bundle_bytes=bundle.stat().st_size))
         write_html(report, html, shelf.root)
-        text.write_text(report.to_json(), encoding="utf-8")
+        replace_file(text, report.to_json().encode())
         for made, path in zip((bundle, html, text), final):
             os.replace(made, path)
+        sync_folder(output)
     return BuildResult(final[0], final[1], final[2], report, edgetpu.note.format(bundle=final[0]))

@@ -25,14 +25,14 @@ from edgetl.runtime.device.settings import Settings, read_settings, write_settin
 from edgetl.runtime.device.slots import Slots, default_root
 from edgetl.runtime.device.snapshot import take_snapshot
 from edgetl.runtime.inference.canaries import replay
-from edgetl.runtime.system.native_stderr import native_stderr_aside
+from edgetl.runtime.system import native_stderr_silenced
 
 
 def main(arguments: Optional[List[str]] = None) -> int:
     """Runs one verb; returns the exit code."""
     options = _parser().parse_args(arguments)
     try:
-        with native_stderr_aside():
+        with native_stderr_silenced():
             told = options.verb(options)
     except EdgetlError as error:
         sys.stderr.write(f"edgetl: {' '.join(str(error).split())}\n")

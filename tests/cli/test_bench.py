@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgetl.bundle import open_bundle, pack
-from edgetl.runtime.system.machine import architecture
+from edgetl.runtime.system import architecture
 from tests.cli.test_command_line import edgetl
 from tests.models import tiny_bundle, tiny_model, tiny_models
 

@@ -24,7 +24,7 @@ from edgetl.conversion.edgetpu.compiler_log import CompilerLog, parse_log
 from edgetl.conversion.edgetpu.package import CompiledModel, read_package
 from edgetl.conversion.edgetpu.verification import left_to_cpu, verify
 from edgetl.errors import ConversionError, OptionError
-from edgetl.runtime.system.folders import data_folder
+from edgetl.runtime.system import data_folder
 
 PROGRAM = "edgetpu_compiler"
 IMAGE = "edgetl/edgetpu-compiler"

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from importlib import metadata
 from pathlib import Path
 from typing import Optional
@@ -14,8 +12,9 @@ from edgetl import backbones
 from edgetl.backbones import Spec
 from edgetl.conversion.keras.representative_frames import RECIPE_IMAGES, RECIPE_VERSION, recipe_frames
 from edgetl.conversion.tflite.artifact import Artifact, ConversionOptions
+from edgetl.durable import make_folder, replace_file
 from edgetl.errors import IntegrityError, StorageError
-from edgetl.runtime.system.folders import cache_folder
+from edgetl.runtime.system import cache_folder
 
 CONVERSION_VERSION = 1
 """Part of the cache key: raise it with any change to this room that changes the compiled bytes."""
@@ -98,18 +97,6 @@ def _load(path: Path) -> Optional[Artifact]:
 
 
 def _store(path: Path, content: bytes) -> None:
-    """Written beside and moved into place: other builds see the whole entry or none."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, beside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with open(descriptor, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(beside, path)
-        except BaseException:
-            Path(beside).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise StorageError(f"cannot write {path}: {error.strerror}; set EDGETL_CACHE to another folder") from error
+    remedy = "set EDGETL_CACHE to another folder"
+    make_folder(path.parent, remedy=remedy)
+    replace_file(path, content, remedy=remedy)

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from edgetl.runtime.system.native_stderr import native_stderr_aside
+from edgetl.runtime.system import native_stderr_silenced
 
 _LOGGERS = ("tensorflow", "absl")
 
@@ -24,7 +24,7 @@ def quiet_tensorflow() -> Iterator[None]:
     for name in _LOGGERS:
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings(), native_stderr_aside():
+        with warnings.catch_warnings(), native_stderr_silenced():
             warnings.simplefilter("ignore")
             yield
     finally:

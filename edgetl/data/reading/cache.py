@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
 from edgetl.errors import StorageError
-from edgetl.runtime.system.folders import cache_folder
+from edgetl.runtime.system import cache_folder
 
 CACHE_LIMIT_BYTES = 4 * 1024**3
 """A pass that finds more than this in the cache first forgets photos of embedders that were used longest ago."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,6 +11,7 @@ from queue import SimpleQueue
 from typing import Any, Optional, TypeVar
 
 from edgetl.errors import OptionError
+from edgetl.runtime.system import cores
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -24,11 +24,6 @@ _BATCH = 8
 processor's cache: for photos of 256 pixels that made all but embedding twice as fast as with one at a time."""
 
 _DONE = object()
-
-
-def cores() -> int:
-    """The processor cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def work(

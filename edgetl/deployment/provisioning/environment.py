@@ -24,7 +24,7 @@ from edgetl.deployment.provisioning import probe, unpack
 from edgetl.deployment.transport.ssh import SshTransport
 from edgetl.errors import DeviceError
 from edgetl.progress import Progress
-from edgetl.runtime.system.folders import DATA_FOLDERS, data_folder
+from edgetl.runtime.system import DATA_FOLDERS, data_folder
 
 FOLDER = ".local/share/edgetl"
 """From the user's home."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
-from edgetl.errors import MissingExtraError, StorageError
+from edgetl.durable import replace_file
+from edgetl.errors import MissingExtraError
 from edgetl.evaluation.renderers import charts, wording
 from edgetl.evaluation.renderers.album import Album, AlbumOptions
 from edgetl.evaluation.report import DataFinding, Report
@@ -65,15 +65,7 @@ def render_html(report: Report, root: Optional[Path] = None, album: Optional[Alb
 
 def write_html(report: Report, path: Path, root: Optional[Path] = None, album: Optional[AlbumOptions] = None) -> Path:
     """Writes the page beside `path` and moves it there; raises StorageError where that cannot be done."""
-    text = render_html(report, root, album)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-    except OSError as error:
-        raise StorageError(f"cannot write {path}: {error.strerror}; free space or choose another place") from error
-    finally:
-        partial.unlink(missing_ok=True)
+    replace_file(path, render_html(report, root, album).encode())
     return path
 
 

@@ -18,7 +18,7 @@ from edgetl.errors import OptionError
 from edgetl.runtime.bench.cold_start import StartUp, start_classifier, start_interpreter
 from edgetl.runtime.inference.classifier import Classifier, default_threads
 from edgetl.runtime.learning.learner import Learner
-from edgetl.runtime.system.machine import architecture, describe_machine, temperature, throttling
+from edgetl.runtime.system import architecture, describe_machine, temperature, throttling
 
 JPEG_SIZE = (640, 480)
 """(width, height) in pixels of the JPEG that is decoded: what small cameras give."""

@@ -17,7 +17,7 @@ from edgetl.learners import LastLayer, to_grid
 from edgetl.runtime.inference.bundle_entries import read_last_layer
 from edgetl.runtime.inference.engine import Engine
 from edgetl.runtime.inference.preprocess import ImageSource, Preprocess, decode
-from edgetl.runtime.system.machine import cores
+from edgetl.runtime.system import cores
 
 THREADS_LIMIT = 4
 """What `threads` is at most unless it is asked for: small models hardly gain from more."""

@@ -1,1 +1,31 @@
-"""What the machine is, where a user's files are kept, and what native libraries print."""
+"""The machine under edgetl: hardware facts, the user's folders, systemd's heartbeat, native standard error."""
+
+from __future__ import annotations
+
+from edgetl.runtime.system.folders import DATA_FOLDERS, cache_folder, config_folder, data_folder
+from edgetl.runtime.system.heartbeat import notify_alive, notify_ready
+from edgetl.runtime.system.machine import (
+    architecture,
+    board_name,
+    cores,
+    describe_machine,
+    temperature,
+    throttling,
+)
+from edgetl.runtime.system.native_stderr import native_stderr_silenced
+
+__all__ = [
+    "DATA_FOLDERS",
+    "architecture",
+    "board_name",
+    "cache_folder",
+    "config_folder",
+    "cores",
+    "data_folder",
+    "describe_machine",
+    "native_stderr_silenced",
+    "notify_alive",
+    "notify_ready",
+    "temperature",
+    "throttling",
+]

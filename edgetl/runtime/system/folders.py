@@ -1,4 +1,4 @@
-"""Finds the folders of the user's settings, of the cache, and of the data files that edgetl is distributed with."""
+"""Locates the user's cache and settings folders, and the data files that are distributed with edgetl."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import edgetl
 
 
 def cache_folder() -> Path:
-    """EDGETL_CACHE, else edgetl under XDG_CACHE_HOME, else ~/.cache/edgetl. It need not be there yet."""
+    """EDGETL_CACHE, else edgetl under XDG_CACHE_HOME, else ~/.cache/edgetl. It may not exist yet."""
     if chosen := os.environ.get("EDGETL_CACHE"):
         return Path(chosen).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgetl"
 
 
 def config_folder() -> Path:
-    """edgetl under XDG_CONFIG_HOME, else ~/.config/edgetl. It need not be there."""
+    """edgetl under XDG_CONFIG_HOME, else ~/.config/edgetl. It may not exist yet."""
     return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "edgetl"
 
 
@@ -25,11 +25,11 @@ DATA_FOLDERS = {
     "docker_data/edgetpu-compiler": "docker/edgetpu-compiler",
     "fleet_data": "examples/fleet",
 }
-"""Data files that the wheel holds: the folder inside the package, and where it comes from in a source checkout."""
+"""The data folders of the wheel: path inside the package -> path in a source checkout."""
 
 
 def data_folder(name: str) -> Path:
-    """One of DATA_FOLDERS, by its name inside the package: there, or in the source checkout around the package."""
+    """The folder of one of DATA_FOLDERS: in the installed package, else in the source checkout around it."""
     package = Path(edgetl.__file__).resolve().parent
     installed = package / name
     return installed if installed.is_dir() else package.parent / DATA_FOLDERS[name]

@@ -1,22 +1,21 @@
-"""Hides how a service manager is told that `edgetl run` is up, and still at work; without one, nobody is told.
+"""Reports to the service manager that a service is ready and still working, by the protocol of sd_notify(3).
 
-The protocol is that of sd_notify(3): a datagram to the socket that $NOTIFY_SOCKET names.
+Each report is a datagram to the socket named by $NOTIFY_SOCKET. Without that variable, nothing is sent.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import socket
 
 
-def tell_ready() -> None:
-    """The model is loaded; a restart of the service ends here."""
+def notify_ready() -> None:
+    """Reports that the model is loaded; systemd then considers the service started."""
     _notify(b"READY=1")
 
 
-def tell_alive() -> None:
-    """The work goes on; where this stays away for the unit's WatchdogSec, the service is restarted."""
+def notify_alive() -> None:
+    """Reports that work continues; without a report for the unit's WatchdogSec, systemd restarts the service."""
     _notify(b"WATCHDOG=1")
 
 
@@ -24,7 +23,9 @@ def _notify(message: bytes) -> None:
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:
         return
-    if address.startswith("@"):  # an abstract one, as unix(7) has it
+    import socket  # only a service needs it, and it would slow down every other start
+
+    if address.startswith("@"):  # an abstract socket, see unix(7)
         address = "\0" + address[1:]
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
         sender.sendto(message, address)

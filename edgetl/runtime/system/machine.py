@@ -1,4 +1,4 @@
-"""Hides what this machine is and how it fares: board, cores, heat, throttling; bench and the report ask."""
+"""Describes this machine: board, cores, architecture, temperature, throttling."""
 
 from __future__ import annotations
 
@@ -24,33 +24,41 @@ THROTTLING = {
 def describe_machine() -> str:
     """The board or processor, and its cores: "Raspberry Pi 4 Model B Rev 1.4, 4 cores"."""
     count = cores()
-    return f"{_board() or _processor()}, {count} core{'s' if count != 1 else ''}"
+    return f"{board_name() or _processor()}, {count} core{'s' if count != 1 else ''}"
 
 
 def cores() -> int:
-    """The cores that this process may use."""
+    """The number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def board_name() -> Optional[str]:
+    """The board's name in the device tree: "Raspberry Pi 4 Model B Rev 1.4". None without a device tree."""
+    try:
+        return Path("/proc/device-tree/model").read_text(encoding="utf-8", errors="replace").strip("\0\n ")
+    except OSError:
+        return None
+
+
 def architecture() -> str:
-    """What this process runs as: "aarch64", "x86_64"; a 32-bit one on a 64-bit Raspberry Pi kernel is "armv7l"."""
+    """The architecture of this process: "aarch64", "x86_64"; 32-bit Python on a 64-bit ARM kernel is "armv7l"."""
     machine = platform.machine()
     return "armv7l" if machine == "aarch64" and sys.maxsize < 2**32 else machine
 
 
 def temperature(root: Union[str, os.PathLike[str]] = "/") -> Optional[float]:
-    """The hottest of the machine's sensors in degrees Celsius; None where it has none."""
-    found = []
+    """The temperature of the hottest sensor in degrees Celsius; None without sensors."""
+    readings = []
     for path in Path(root, "sys/class/thermal").glob("thermal_zone*/temp"):
         try:
-            found.append(int(path.read_text()) / 1000)
-        except (OSError, ValueError):  # a sensor that is switched off
+            readings.append(int(path.read_text()) / 1000)
+        except (OSError, ValueError):  # the sensor is switched off
             continue
-    return max(found, default=None)
+    return max(readings, default=None)
 
 
 def throttling(root: Union[str, os.PathLike[str]] = "/") -> Optional[Tuple[str, ...]]:
-    """What holds a Raspberry Pi back, or has since it was started (see THROTTLING); None on other machines."""
+    """What limits a Raspberry Pi now, or has limited it since it booted (see THROTTLING); None on other machines."""
     try:
         state = Path(root, "sys/devices/platform/soc/soc:firmware/get_throttled").read_text()
     except OSError:
@@ -63,21 +71,14 @@ def throttling(root: Union[str, os.PathLike[str]] = "/") -> Optional[Tuple[str, 
 
 
 def _vcgencmd() -> str:
-    """ "throttled=0x50000", where there is such a command."""
-    import subprocess  # the Classifier counts cores here, and need not wait for what a Raspberry Pi only wants
+    """ "throttled=0x50000", or empty without that command."""
+    import subprocess  # the Classifier imports this module, and need not wait for what only this function uses
 
     try:
-        asked = subprocess.run(["vcgencmd", "get_throttled"], capture_output=True, text=True, timeout=5)
+        done = subprocess.run(["vcgencmd", "get_throttled"], capture_output=True, text=True, timeout=5)
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return asked.stdout
-
-
-def _board() -> str:
-    try:
-        return Path("/proc/device-tree/model").read_text(encoding="utf-8", errors="replace").strip("\0\n ")
-    except OSError:
-        return ""
+    return done.stdout
 
 
 def _processor() -> str:

@@ -1,4 +1,4 @@
-"""Hides what native libraries write straight to standard error; the CLI and the conversion call it."""
+"""Silences what native libraries write directly to file descriptor 2, and keeps Python's sys.stderr working."""
 
 from __future__ import annotations
 
@@ -10,27 +10,30 @@ from typing import Iterator
 
 
 @contextmanager
-def native_stderr_aside() -> Iterator[None]:
-    """Points descriptor 2 at nowhere in the block; Python's own sys.stderr keeps the old one. Process-wide."""
+def native_stderr_silenced() -> Iterator[None]:
+    """Redirects file descriptor 2 to /dev/null in the block, for the whole process; sys.stderr still reaches the user.
+
+    Does nothing if standard error is closed.
+    """
     try:
         sys.stderr.flush()
-        kept = os.dup(2)
+        saved = os.dup(2)
     except (OSError, AttributeError, ValueError):
         yield
         return
     python_stderr = sys.stderr
     if _descriptor(python_stderr) == 2:
-        unbuffered = io.FileIO(kept, "w", closefd=False)
+        unbuffered = io.FileIO(saved, "w", closefd=False)
         sys.stderr = io.TextIOWrapper(unbuffered, python_stderr.encoding, write_through=True)
     try:
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
+        with open(os.devnull, "wb") as null:
+            os.dup2(null.fileno(), 2)
         yield
     finally:
         sys.stderr.flush()
-        os.dup2(kept, 2)
+        os.dup2(saved, 2)
         sys.stderr = python_stderr
-        os.close(kept)
+        os.close(saved)
 
 
 def _descriptor(stream: object) -> int:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,28 +10,16 @@ from typing import Any, Optional
 
 import numpy as np
 
-from edgetl.errors import StorageError
+from edgetl.durable import make_folder, replace_file
 
 
 def save(path: Path, arrays: Sequence[np.ndarray], state: dict[str, Any]) -> None:
-    """Replaces the file at once; a kill leaves the old one or the new one. StorageError where it cannot be written."""
-    beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    """Replaces the file at once; a kill leaves the old one or the new one. Raises StorageError."""
     named: dict[str, Any] = {str(index): array for index, array in enumerate(arrays)}
     named["state"] = np.array(json.dumps(state))
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with beside.open("wb") as file:
-            np.savez(file, **named)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except OSError as error:
-        raise StorageError(
-            f"cannot write the checkpoint {path}: {error.strerror}; make room or name another"
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            beside.unlink()
+    remedy = "free some space, or name another checkpoint"
+    make_folder(path.parent, remedy=remedy)
+    replace_file(path, lambda file: np.savez(file, **named), remedy=remedy)
 
 
 def load(path: Path, like: Sequence[np.ndarray]) -> Optional[tuple[list[np.ndarray], dict[str, Any]]]:

@@ -112,7 +112,7 @@ def test_a_full_disk_leaves_nothing_half_written(cache, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(StorageError, match="No space left"):
+    with pytest.raises(StorageError, match="the disk is full"):
         compile_backbone(SPEC, SIZE, cache=cache)
     assert sorted(cache.iterdir()) == before
 

@@ -11,7 +11,7 @@ from edgetl.errors import BundleError, EngineError, OptionError
 from edgetl.runtime import Learner
 from edgetl.runtime.bench import bench
 from edgetl.runtime.bench.cold_start import start_classifier, start_interpreter
-from edgetl.runtime.system.machine import architecture, cores, describe_machine, temperature, throttling
+from edgetl.runtime.system import architecture, cores, describe_machine, temperature, throttling
 from tests.models import colour_frame
 
 

@@ -28,7 +28,7 @@ from edgetl.runtime.device.inventory import take_inventory
 from edgetl.runtime.device.settings import Settings, read_settings, write_settings
 from edgetl.runtime.device.slots import Slots
 from edgetl.runtime.device.systemd_unit import Unit, render
-from edgetl.runtime.system.heartbeat import tell_alive, tell_ready
+from edgetl.runtime.system import notify_alive, notify_ready
 from tests.emulation.tools import or_skip
 from tests.models import CACHE
 from tests.runtime.device.installing import Releases, digest_of, on_device
@@ -90,15 +90,15 @@ class TestHeartbeat:
             listening.bind(f"\0{name}" if is_abstract else name)
             listening.settimeout(5)
             monkeypatch.setenv("NOTIFY_SOCKET", f"@{name}" if is_abstract else name)
-            tell_ready()
-            tell_alive()
+            notify_ready()
+            notify_alive()
             assert [listening.recv(100), listening.recv(100)] == [b"READY=1", b"WATCHDOG=1"]
 
     def test_where_nobody_listens_the_work_goes_on(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
-        tell_alive()
+        notify_alive()
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "nobody"))
-        tell_alive()
+        notify_alive()
 
 
 class TestWithoutServiceManager:

@@ -39,5 +39,5 @@ def test_a_damaged_checkpoint_means_a_fresh_start(tmp_path, kept):
 
 def test_a_checkpoint_that_cannot_be_written_says_so(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(StorageError, match="cannot write the checkpoint"):
+    with pytest.raises(StorageError, match=r"cannot write .*: .*name another checkpoint"):
         checkpoint.save(tmp_path / "file" / "a.npz", ARRAYS, {})
