@@ -44,8 +44,10 @@ test-ray: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ray]'
 	$(BIN)/python -m pytest -m ray
 
+# Not with --quiet: mkdocs would then not count its warnings, and --strict would pass with broken links.
 docs: $(DOCS_STAMP)
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@log=$$(NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict 2>&1) || { echo "$$log"; exit 1; }
+	@echo "built site/index.html; for the search: python3 -m http.server -d site"
 
 clean:
 	rm -rf $(VENV) demo site
