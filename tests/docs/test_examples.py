@@ -1,7 +1,7 @@
 """The marked commands of the documentation run as they are printed, and `--json` prints the keys that it lists.
 
-A block below the line `<!-- run -->` is run in bash, one below `<!-- file: NAME -->` is written to a file. All of them share
-one folder and one home, in the order of `PAGES`.
+A block below the line `<!-- run -->` is run in bash, one below `<!-- file: NAME -->` is written to a file. All of them
+share one folder and one home, in the order of `PAGES`.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ def test_every_edgetl_command_parses(page: Path) -> None:
 
 @each_page
 def test_every_command_of_the_device_parses(page: Path) -> None:
-    for words, is_whole in commands(page):
+    for words, _ in commands(page):
         if words[:3] == ["python", "-m", "edgetl.runtime"] and len(words) > 3 and words[3] != "VERB":
             verb, options = words[3], [word.partition("=")[0] for word in words[4:] if word.startswith("--")]
             described = help_of_device_verb(verb)
@@ -134,10 +134,9 @@ def check_command(words: list[str], is_whole: bool) -> None:
     known = command(verb)
     try:
         given, _, _ = known.make_parser(click.Context(known, info_name=verb)).parse_args(list(rest))
-    except click.BadOptionUsage as error:
-        assert not is_whole, f"{words}: {error.format_message()}"
-        return
     except click.UsageError as error:
+        if isinstance(error, click.BadOptionUsage) and not is_whole:  # an option that is named without its value
+            return
         raise AssertionError(f"{words}: {error.format_message()}") from error
     for parameter in known.params:
         value = given.get(str(parameter.name))
