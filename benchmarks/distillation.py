@@ -24,8 +24,7 @@ from typing import Any, Optional
 import numpy as np
 
 from benchmarks.accuracy import SHARED, WEIGHTS
-from edgetl.data import DataOptions
-from edgetl.data.listing import list_photos
+from edgetl.data import DataOptions, list_photos
 from edgetl.evaluation import Stage
 from edgetl.pipeline import BuildOptions, build
 

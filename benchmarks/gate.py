@@ -97,7 +97,7 @@ def measure(data: str, name: str, max_drop: float, every: int) -> dict[str, Any]
 def plant(model: Any, path: Path, every: int) -> list[str]:
     """Write the planted model; the layers that write, join or read the planted channels."""
     from edgetl.conversion.quantization.equalization import rescale, scale_groups
-    from edgetl.training.batch_norm_folding import fold
+    from edgetl.training import fold
 
     folded = fold(model)
     groups = [group for group in scale_groups(folded) if not group.pinned and np.isinf(group.ceiling)]

@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def build_digits(folder: Path) -> Path:
-    from edgetl.data.digits import write_digits
+    from edgetl.data import write_digits
     from edgetl.pipeline import BuildOptions, build
 
     result = build(write_digits(folder / "digits"), "generic", BuildOptions(fine_tune="off"), output=folder)

@@ -21,8 +21,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.accuracy import SHARED, WEIGHTS
-from edgetl.data import DataOptions
-from edgetl.data.listing import list_photos
+from edgetl.data import DataOptions, list_photos
 from edgetl.pipeline import BuildOptions, build
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

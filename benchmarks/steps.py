@@ -19,7 +19,7 @@ from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import Any
 
-from edgetl.data.listing import list_photos
+from edgetl.data import list_photos
 
 
 def main() -> None:

@@ -13,15 +13,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-from edgetl.data.digits import write_digits
-from edgetl.data.reading.cache import open_folder
+from edgetl.data import open_cache_folder, write_digits
 
 TARGETS = ("coral", "rpi4")
 
 
 def main(folder: Path) -> None:
     """Build, classify, and tell where the report is."""
-    digits = write_digits(open_folder() / "digits")
+    digits = write_digits(open_cache_folder() / "digits")
     for target in TARGETS:
         print(f"\n== edgetl build --target {target}", flush=True)
         output = folder / target

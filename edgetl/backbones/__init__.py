@@ -16,8 +16,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Optional
 
 from edgetl.backbones import keras_file
-from edgetl.backbones.spec import Spec, WeightsSource
+from edgetl.backbones.spec import SMALLEST_INPUT, Spec, WeightsSource
 from edgetl.backbones.structure import count_macs, count_workload, layer_macs, stages
+from edgetl.backbones.tf_keras_import import tf_keras
 from edgetl.backbones.weights import file_digest, find_weights
 from edgetl.errors import OptionError, UnknownNameError
 from edgetl.progress import Progress
@@ -26,15 +27,19 @@ if TYPE_CHECKING:
     from tf_keras import Model
 
 __all__ = [
+    "SMALLEST_INPUT",
     "Spec",
     "WeightsSource",
     "build",
     "count_macs",
     "count_workload",
+    "file_digest",
+    "find_weights",
     "get_backbone",
     "layer_macs",
     "list_backbones",
     "stages",
+    "tf_keras",
     "weights_digest",
 ]
 

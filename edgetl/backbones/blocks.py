@@ -15,8 +15,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from edgetl.backbones.framework import tf_keras
 from edgetl.backbones.spec import Spec
+from edgetl.backbones.tf_keras_import import tf_keras
 
 if TYPE_CHECKING:
     from tf_keras import Model

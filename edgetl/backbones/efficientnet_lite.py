@@ -22,8 +22,8 @@ from edgetl.backbones.blocks import (
     image_input,
     round_channels,
 )
-from edgetl.backbones.framework import load_keras_weights
 from edgetl.backbones.spec import Spec, WeightsSource
+from edgetl.backbones.tf_keras_import import load_keras_weights
 from edgetl.backbones.torch_pickle import read_checkpoint
 from edgetl.errors import WeightsError
 

@@ -1,7 +1,7 @@
 """A user's own Keras model as a backbone, from a .keras or .h5 file; `edgetl.backbones` calls it.
 
 Models of Keras 2 (tf_keras) and Keras 3 are taken alike. The file is vetted before anything of it is built:
-only the layers in `rebuilding.LAYERS` and plain arithmetic may occur, so a file cannot bring code of its
+only the layers in `keras_rebuild.LAYERS` and plain arithmetic may occur, so a file cannot bring code of its
 own.
 """
 
@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
-from edgetl.backbones.framework import tf_keras
-from edgetl.backbones.rebuilding import ARITHMETIC, LAYERS, Rebuilt, rebuild
+from edgetl.backbones.keras_rebuild import ARITHMETIC, LAYERS, Rebuilt, rebuild
 from edgetl.backbones.spec import Spec, WeightsSource
 from edgetl.backbones.structure import count_workload
+from edgetl.backbones.tf_keras_import import tf_keras
 from edgetl.backbones.weights import file_digest
 from edgetl.errors import MissingExtraError, OptionError, WeightsError
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
 from edgetl.backbones.blocks import convolution, depthwise, embedding, image_input
-from edgetl.backbones.framework import load_keras_weights
 from edgetl.backbones.spec import KERAS_APPLICATIONS, Spec, WeightsSource
+from edgetl.backbones.tf_keras_import import load_keras_weights
 
 if TYPE_CHECKING:
     from tf_keras import Model

@@ -21,8 +21,8 @@ from edgetl.backbones.blocks import (
     image_input,
     round_channels,
 )
-from edgetl.backbones.framework import load_keras_weights
 from edgetl.backbones.spec import KERAS_APPLICATIONS, Spec, WeightsSource
+from edgetl.backbones.tf_keras_import import load_keras_weights
 
 if TYPE_CHECKING:
     from tf_keras import Model

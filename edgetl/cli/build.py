@@ -217,7 +217,6 @@ def _build_options(given: dict[str, Any]) -> BuildOptions:
 
 
 def _built_in_digits() -> Path:
-    from edgetl.data.digits import write_digits
-    from edgetl.data.reading.cache import open_folder
+    from edgetl.data import open_cache_folder, write_digits
 
-    return write_digits(open_folder() / "digits")
+    return write_digits(open_cache_folder() / "digits")

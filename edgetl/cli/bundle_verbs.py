@@ -16,7 +16,7 @@ from edgetl.cli.learning import has_state, open_classifier, open_learner, state_
 from edgetl.errors import BundleError, OptionError
 
 if TYPE_CHECKING:
-    from edgetl.data.listing import Listing
+    from edgetl.data import Listing
 
 
 @click.command()
@@ -36,7 +36,7 @@ def evaluate(
 ) -> None:
     """Measure BUNDLE again, on labelled photos, by running exactly what it holds and what it was taught."""
     from edgetl import evaluation
-    from edgetl.data.listing import list_photos
+    from edgetl.data import list_photos
 
     listing = list_photos(data)
     photos = [photo for photo in listing.photos if photo.split == "test"] or list(listing.photos)

@@ -1,10 +1,13 @@
-"""Hides how a folder of photos becomes a checked and split Dataset; training and the pipeline call it."""
+"""Turns a folder of photos, or a CSV file, into a checked Dataset with splits."""
 
 from edgetl.data.checks.suspects import suspect_labels
-from edgetl.data.dataset import DataOptions, Dataset, Sample
+from edgetl.data.dataset import DataOptions, Dataset, ReadingOptions, Sample
+from edgetl.data.digits import write_digits
 from edgetl.data.extra_photos import load_related, load_unlabelled
 from edgetl.data.findings import DatasetReport, Finding
+from edgetl.data.listing import Listing, Photo, list_photos, list_pictures
 from edgetl.data.loading import load_folder
+from edgetl.data.reading.cache import open_cache_folder
 from edgetl.data.reading.embedding_pass import embed_all
 from edgetl.data.reading.frames import FrameStore, JoinedFrames
 
@@ -15,10 +18,17 @@ __all__ = [
     "Finding",
     "FrameStore",
     "JoinedFrames",
+    "Listing",
+    "Photo",
+    "ReadingOptions",
     "Sample",
     "embed_all",
+    "list_photos",
+    "list_pictures",
     "load_folder",
     "load_related",
     "load_unlabelled",
+    "open_cache_folder",
     "suspect_labels",
+    "write_digits",
 ]

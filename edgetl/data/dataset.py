@@ -42,6 +42,16 @@ class DataOptions:
 
 
 @dataclass(frozen=True)
+class ReadingOptions:
+    """How photos are read."""
+
+    workers: Optional[int] = None
+    """Threads that read photos; None means one per core."""
+    cache: Optional[Path] = None
+    """The cache folder; None means EDGETL_CACHE or the user's cache folder."""
+
+
+@dataclass(frozen=True)
 class Sample:
     """One photo in use."""
 

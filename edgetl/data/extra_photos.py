@@ -12,10 +12,10 @@ import numpy as np
 
 from edgetl.data.checks.duplicates import exact_groups, near_pairs, union
 from edgetl.data.checks.photo_checks import TINY_SIDE
-from edgetl.data.dataset import Dataset, Sample
+from edgetl.data.dataset import Dataset, ReadingOptions, Sample
 from edgetl.data.findings import DatasetReport, Finding
 from edgetl.data.listing import Listing, Photo, list_photos, list_pictures
-from edgetl.data.reading.cache import Cache, open_folder
+from edgetl.data.reading.cache import Cache, open_cache_folder
 from edgetl.data.reading.frames import FrameStore, read_frame
 from edgetl.data.reading.photo_pass import Reading, read_photos
 from edgetl.errors import DataError
@@ -30,8 +30,7 @@ def load_unlabelled(
     source: Path,
     beside: Dataset,
     embedder: Embedder,
-    workers: Optional[int] = None,
-    cache: Optional[Path] = None,
+    options: Optional[ReadingOptions] = None,
     progress: Optional[Progress] = None,
 ) -> Dataset:
     """The pictures below a folder, all of them for training, without labels, whatever folders they lie in.
@@ -42,20 +41,19 @@ def load_unlabelled(
     Raises DataError where no picture is left or the folder cannot be listed, StorageError where the cache cannot.
     """
     listing = list_pictures(Path(source))
-    return _load(listing, Path(source), beside, embedder, workers, cache, progress)
+    return _load(listing, Path(source), beside, embedder, options or ReadingOptions(), progress)
 
 
 def load_related(
     source: Path,
     beside: Dataset,
     embedder: Embedder,
-    workers: Optional[int] = None,
-    cache: Optional[Path] = None,
+    options: Optional[ReadingOptions] = None,
     progress: Optional[Progress] = None,
 ) -> Dataset:
     """The photos of a folder per class, or a CSV, all of them for training, checked as in `load_unlabelled`."""
     listing = list_photos(Path(source))
-    return _load(listing, Path(source), beside, embedder, workers, cache, progress)
+    return _load(listing, Path(source), beside, embedder, options or ReadingOptions(), progress)
 
 
 def _load(
@@ -63,17 +61,16 @@ def _load(
     source: Path,
     beside: Dataset,
     embedder: Embedder,
-    workers: Optional[int],
-    cache: Optional[Path],
+    options: ReadingOptions,
     progress: Optional[Progress],
 ) -> Dataset:
     """Photos that were seen before come from the cache, those of `beside` among them."""
-    folder, photos = open_folder(cache), listing.photos
+    folder, photos = open_cache_folder(options.cache), listing.photos
     known = [sample.path for sample in beside.samples]
     paths = [*known, *(photo.path for photo in photos)]
     frames = FrameStore(folder, embedder.preprocess.size, len(paths))
     with contextlib.closing(Cache(folder)) as cached:
-        reading = read_photos(paths, cached, embedder.preprocess, embedder, frames, workers, progress)
+        reading = read_photos(paths, cached, embedder.preprocess, embedder, frames, options.workers, progress)
     labels = [sample.label for sample in beside.samples]
     left_out = _left_out(reading, labels, embedder.zero_point)
     rows = [row for row in range(len(known), len(paths)) if row not in left_out]

@@ -11,7 +11,7 @@ from typing import Optional
 import numpy as np
 
 from edgetl.data.checks.photo_checks import (
-    Verdict,
+    CheckResult,
     check_counts,
     check_listed_classes,
     check_photos,
@@ -20,7 +20,7 @@ from edgetl.data.checks.photo_checks import (
 from edgetl.data.dataset import SPLITS, DataOptions, Dataset, Sample
 from edgetl.data.findings import DatasetReport, Finding
 from edgetl.data.listing import Photo, list_photos
-from edgetl.data.reading.cache import Cache, open_folder
+from edgetl.data.reading.cache import Cache, open_cache_folder
 from edgetl.data.reading.frames import FrameStore, read_frame
 from edgetl.data.reading.photo_pass import Reading, read_photos
 from edgetl.data.splitting import deal_splits
@@ -48,18 +48,18 @@ def load_folder(
     preprocess = _agreed_preprocess(preprocess, embedder)
     listing = list_photos(source)
     findings = check_listed_classes(listing.photos, listing.empty_labels, source)
-    folder = open_folder(cache)
+    folder = open_cache_folder(cache)
     paths = [photo.path for photo in listing.photos]
     frames = FrameStore(folder, preprocess.size, len(paths)) if keep_frames else None
     with contextlib.closing(Cache(folder)) as known:
         reading = read_photos(paths, known, preprocess, embedder, frames, options.workers, progress)
     if known.rebuilt:
         findings.append(Finding("cache rebuilt", (known.path,), "the cache was damaged and has been begun anew"))
-    verdict = check_photos(listing.photos, reading, embedder.zero_point if embedder else 0, options.exclude_bad)
-    findings += verdict.findings
-    rows = _in_order(listing.photos, reading, verdict)
-    findings += require_usable_classes(listing.photos, rows, reading.digests, verdict.findings, source)
-    samples, how = _split(listing.photos, rows, reading, verdict, options, source)
+    result = check_photos(listing.photos, reading, embedder.zero_point if embedder else 0, options.exclude_bad)
+    findings += result.findings
+    rows = _in_order(listing.photos, reading, result)
+    findings += require_usable_classes(listing.photos, rows, reading.digests, result.findings, source)
+    samples, how = _split(listing.photos, rows, reading, result, options, source)
     counts = _counts(samples)
     findings += check_counts(counts)
     if frames is not None:
@@ -74,7 +74,7 @@ def load_folder(
             properties=_properties(reading, rows),
             ignored=listing.ignored,
             findings=tuple(findings),
-            left_out={paths[row]: reason for row, reason in sorted(verdict.left_out.items())},
+            left_out={paths[row]: reason for row, reason in sorted(result.left_out.items())},
             split=how,
             embedded=len(reading.embedded),
         ),
@@ -95,9 +95,9 @@ def _agreed_preprocess(preprocess: Optional[Preprocess], embedder: Optional[Embe
     return embedder.preprocess
 
 
-def _in_order(photos: Sequence[Photo], reading: Reading, verdict: Verdict) -> list[int]:
+def _in_order(photos: Sequence[Photo], reading: Reading, result: CheckResult) -> list[int]:
     """The rows in use by label, content and name: the same photos come in the same order everywhere."""
-    rows = (row for row in range(len(photos)) if row not in verdict.left_out)
+    rows = (row for row in range(len(photos)) if row not in result.left_out)
     return sorted(rows, key=lambda row: (photos[row].label, reading.digests[row], photos[row].name))
 
 
@@ -105,12 +105,12 @@ def _split(
     photos: Sequence[Photo],
     rows: Sequence[int],
     reading: Reading,
-    verdict: Verdict,
+    result: CheckResult,
     options: DataOptions,
     source: Path,
 ) -> tuple[tuple[Sample, ...], str]:
     """The samples, and how they came to be in their splits."""
-    groups = _renumbered(verdict.groups[rows].tolist())
+    groups = _renumbered(result.groups[rows].tolist())
     digests = [reading.digests[row].hex() for row in rows]
     given = [photos[row].split for row in rows]
     shares, renamed, how = _plan(set(given), options, source)

@@ -12,7 +12,7 @@ from typing import Optional, Union
 
 from edgetl.conversion import Artifact, check
 from edgetl.conversion.backbone_source import Origin, find_origin
-from edgetl.data import Dataset, load_folder, load_related, load_unlabelled
+from edgetl.data import Dataset, ReadingOptions, load_folder, load_related, load_unlabelled
 from edgetl.durable import replace_file, sync_folder
 from edgetl.errors import DataError
 from edgetl.evaluation import Report, write_html
@@ -131,7 +131,8 @@ def _with_further_pictures(job: Job, artifact: Artifact) -> Job:
         if source is None:
             return None
         with job.steps.measure("read further pictures"):
-            return load(source, job.dataset, embedder, options.data.workers, options.cache, job.steps.progress)
+            reading = ReadingOptions(options.data.workers, options.cache)
+            return load(source, job.dataset, embedder, reading, job.steps.progress)
 
     unlabelled, related = read(load_unlabelled, options.unlabelled), read(load_related, options.related)
     found = [further.report.findings for further in (unlabelled, related) if further is not None]

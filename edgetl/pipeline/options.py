@@ -12,7 +12,7 @@ from edgetl.data import DataOptions
 from edgetl.errors import OptionError
 from edgetl.evaluation import Report
 from edgetl.pipeline.budget import Budget
-from edgetl.training.options import FineTuneOptions, ImitationOptions, QuantizationAwareOptions
+from edgetl.training import FineTuneOptions, ImitationOptions, QuantizationAwareOptions
 
 
 @dataclass(frozen=True)

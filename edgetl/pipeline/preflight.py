@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edgetl.bundle import is_label
 from edgetl.conversion.backbone_source import find_origin
-from edgetl.data.listing import list_photos, list_pictures
+from edgetl.data import list_photos, list_pictures
 from edgetl.errors import OptionError, StorageError
 from edgetl.pipeline.options import BuildOptions
 from edgetl.targets import Target

@@ -1,6 +1,6 @@
-"""Stage 2, on the workstation: a backbone fine-tuned on the user's photos, or trained from nothing to compare.
+"""Trains backbones: fine-tuning, distillation, quantization-aware training, and training from scratch to compare.
 
-`pipeline` calls it. Importing it and filling its options load no TensorFlow.
+Importing this module and creating its options does not import TensorFlow.
 """
 
 from __future__ import annotations
@@ -10,14 +10,22 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from edgetl.errors import MissingExtraError
-from edgetl.training.options import AugmentationOptions, DistillationOptions, FineTuneOptions, QuantizationAwareOptions
+from edgetl.training.options import (
+    AugmentationOptions,
+    DistillationOptions,
+    FineTuneOptions,
+    ImitationOptions,
+    QuantizationAwareOptions,
+)
 
 if TYPE_CHECKING:
+    from edgetl.training.batch_norm_folding import copy_for_training, fold
     from edgetl.training.distillation import Teacher
+    from edgetl.training.embedding_distillation import imitate
     from edgetl.training.fine_tuning import FineTuned, fine_tune, from_scratch
     from edgetl.training.loop.input_pipeline import NO_LABEL, Frames
     from edgetl.training.quantization_aware.training import train_quantization_aware
-    from edgetl.training.trainable_last_layer import LastLayer, label_loss
+    from edgetl.training.trainable_last_layer import TrainableLastLayer, label_loss
 
 __all__ = [
     "NO_LABEL",
@@ -26,34 +34,41 @@ __all__ = [
     "FineTuneOptions",
     "FineTuned",
     "Frames",
-    "LastLayer",
+    "ImitationOptions",
     "QuantizationAwareOptions",
     "Teacher",
+    "TrainableLastLayer",
+    "copy_for_training",
     "fine_tune",
+    "fold",
     "from_scratch",
+    "imitate",
     "label_loss",
     "train_quantization_aware",
 ]
 
-_NEEDS_TENSORFLOW = {
+_MODULES = {  # of the names that need TensorFlow
     "NO_LABEL": "loop.input_pipeline",
     "FineTuned": "fine_tuning",
     "Frames": "loop.input_pipeline",
-    "LastLayer": "trainable_last_layer",
     "Teacher": "distillation",
+    "TrainableLastLayer": "trainable_last_layer",
+    "copy_for_training": "batch_norm_folding",
     "fine_tune": "fine_tuning",
+    "fold": "batch_norm_folding",
     "from_scratch": "fine_tuning",
+    "imitate": "embedding_distillation",
     "label_loss": "trainable_last_layer",
     "train_quantization_aware": "quantization_aware.training",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _NEEDS_TENSORFLOW:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
-        module = importlib.import_module(f"{__name__}.{_NEEDS_TENSORFLOW[name]}")
+        module = importlib.import_module(f"{__name__}.{_MODULES[name]}")
     except ImportError as error:
         raise MissingExtraError("tensorflow and tf_keras", "host", "training a backbone") from error
     return getattr(module, name)

@@ -14,7 +14,7 @@ import tf_keras
 
 from edgetl.training.batch_norm_folding import copy_for_training, fold
 from edgetl.training.options import DistillationOptions
-from edgetl.training.trainable_last_layer import LastLayer, cross_entropy, head_of, unit_length
+from edgetl.training.trainable_last_layer import TrainableLastLayer, cross_entropy, head_of, unit_length
 
 Embed = Callable[[tf.Tensor], tf.Tensor]
 """Pixels 0..255 (m, h, w, 3) to L2-normalised embeddings (m, d)."""
@@ -30,7 +30,7 @@ class Teacher:
 
     model: tf_keras.Model
     normalization: tuple[float, float]
-    last_layer: LastLayer
+    last_layer: TrainableLastLayer
 
     def embedder(self, scale: float) -> Embed:
         """How it embeds images of a training at `scale` of the own size."""

@@ -24,7 +24,7 @@ from edgetl.training.loop.input_pipeline import Frames, Photos
 from edgetl.training.loop.network import Network, Trained
 from edgetl.training.loop.training_loop import Run
 from edgetl.training.options import FineTuneOptions
-from edgetl.training.trainable_last_layer import LastLayer
+from edgetl.training.trainable_last_layer import TrainableLastLayer
 
 MOMENTUM = 0.9
 """Of BatchNorm's running statistics from scratch: with Keras's 0.99, 200 steps leave 13 percent of the random start in
@@ -53,7 +53,7 @@ def fine_tune(
     labels: Sequence[int] | np.ndarray,
     training: np.ndarray,
     validation: np.ndarray,
-    start: LastLayer,
+    start: TrainableLastLayer,
     options: Optional[FineTuneOptions] = None,
     progress: Optional[Progress] = None,
     teacher: Optional[Teacher] = None,
@@ -101,7 +101,7 @@ def _train(
     model: tf_keras.Model,
     normalization: tuple[float, float],
     photos: Photos,
-    start: LastLayer,
+    start: TrainableLastLayer,
     trained: Trained,
     options: FineTuneOptions,
     progress: Optional[Progress],

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 
-class LastLayer(Protocol):
+class TrainableLastLayer(Protocol):
     """What stage 1 solved: scores = L2-normalised embedding @ weights (d, K) + bias (K,), softmax at temperature."""
 
     @property
@@ -25,7 +25,7 @@ class LastLayer(Protocol):
         """What scores are divided by before the softmax."""
 
 
-def head_of(start: LastLayer) -> list[tf.Variable]:
+def head_of(start: TrainableLastLayer) -> list[tf.Variable]:
     """Weights (d, K) and bias (K,) that make logits of L2-normalised embeddings, with the temperature in them."""
     weights, bias = start.weights / start.temperature, start.bias / start.temperature
     return [tf.Variable(np.float32(weights), name="head"), tf.Variable(np.float32(bias), name="bias")]
@@ -41,7 +41,7 @@ def cross_entropy(wanted: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     return -tf.reduce_sum(wanted * tf.nn.log_softmax(logits), axis=1)
 
 
-def label_loss(start: LastLayer) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+def label_loss(start: TrainableLastLayer) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
     """What a last layer loses on each image: (raw embeddings (m, d), label columns (m,)) -> nats (m,)."""
     weights, bias = head_of(start)
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from edgetl.data.findings import DatasetReport, Finding
+from edgetl.data import DatasetReport, Finding
 from edgetl.errors import BundleError
 from edgetl.evaluation import Data, Report
 from tests.evaluation.conftest import bare_report, full_report

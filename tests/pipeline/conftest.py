@@ -8,7 +8,7 @@ from shutil import copytree
 
 import pytest
 
-from edgetl.data.digits import write_digits
+from edgetl.data import write_digits
 from edgetl.pipeline import BuildOptions, BuildResult, build
 
 CLASSES = ("0", "1", "7")

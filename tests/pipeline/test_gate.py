@@ -9,7 +9,7 @@ from typing import Optional
 import pytest
 
 from edgetl.conversion import ConversionOptions
-from edgetl.data.digits import write_digits
+from edgetl.data import write_digits
 from edgetl.errors import ConversionError, OptionError
 from edgetl.pipeline import BuildOptions, build
 from edgetl.training import QuantizationAwareOptions

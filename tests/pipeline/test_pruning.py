@@ -11,7 +11,7 @@ from edgetl.conversion import PruningOptions, SparsityOptions
 from edgetl.conversion.tflite.weight_counts import count_weights
 from edgetl.errors import OptionError
 from edgetl.pipeline import build
-from edgetl.training.options import ImitationOptions, QuantizationAwareOptions
+from edgetl.training import ImitationOptions, QuantizationAwareOptions
 
 pytestmark = pytest.mark.slow
 

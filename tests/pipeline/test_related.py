@@ -12,7 +12,7 @@ import pytest
 from edgetl.bundle import open_bundle
 from edgetl.errors import OptionError
 from edgetl.pipeline import build
-from edgetl.training.options import FineTuneOptions
+from edgetl.training import FineTuneOptions
 
 pytestmark = pytest.mark.slow
 

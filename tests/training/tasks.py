@@ -11,7 +11,7 @@ SIZE = 32
 NORMALIZATION = (127.5, 127.5)
 
 
-class LastLayer(NamedTuple):
+class SolvedLastLayer(NamedTuple):
     """As stage 1 gives it."""
 
     weights: np.ndarray
@@ -40,7 +40,7 @@ class Task(NamedTuple):
     labels: np.ndarray
     training: np.ndarray
     validation: np.ndarray
-    start: LastLayer
+    start: SolvedLastLayer
 
 
 def small_backbone(seed: int = 0) -> tf_keras.Model:
@@ -79,10 +79,10 @@ def embed(model: tf_keras.Model, frames: np.ndarray) -> np.ndarray:
     return raw / np.linalg.norm(raw, axis=1, keepdims=True)
 
 
-def nearest_mean(embeddings: np.ndarray, labels: np.ndarray) -> LastLayer:
+def nearest_mean(embeddings: np.ndarray, labels: np.ndarray) -> SolvedLastLayer:
     """The simplest last layer that knows something."""
     means = np.stack([embeddings[labels == label].mean(0) for label in range(labels.max() + 1)], axis=1)
-    return LastLayer(means, -np.square(means).sum(0) / 2, 0.05)
+    return SolvedLastLayer(means, -np.square(means).sum(0) / 2, 0.05)
 
 
 def make_task(frames: np.ndarray, labels: np.ndarray, model: Optional[tf_keras.Model] = None) -> Task:

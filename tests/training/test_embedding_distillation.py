@@ -7,9 +7,7 @@ import pytest
 import tf_keras
 
 from edgetl.errors import TrainingError
-from edgetl.training.batch_norm_folding import fold
-from edgetl.training.embedding_distillation import imitate
-from edgetl.training.options import AugmentationOptions, ImitationOptions
+from edgetl.training import AugmentationOptions, ImitationOptions, fold, imitate
 from tests.training.tasks import SIZE, embed, make_task, stripes
 
 OPTIONS = ImitationOptions(

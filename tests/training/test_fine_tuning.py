@@ -8,8 +8,7 @@ import pytest
 import tf_keras
 
 from edgetl.errors import TrainingError
-from edgetl.training import AugmentationOptions, FineTuned, FineTuneOptions, fine_tune, from_scratch
-from edgetl.training.batch_norm_folding import fold
+from edgetl.training import AugmentationOptions, FineTuned, FineTuneOptions, fine_tune, fold, from_scratch
 from tests.training.tasks import Task, make_task, stripes
 
 STEADY = AugmentationOptions(flip=False, smallest_area=0.8, rotation_degrees=0)

@@ -6,8 +6,7 @@ import sys
 import pytest
 
 from edgetl.errors import OptionError
-from edgetl.training import AugmentationOptions, DistillationOptions, FineTuneOptions
-from edgetl.training.options import ImitationOptions
+from edgetl.training import AugmentationOptions, DistillationOptions, FineTuneOptions, ImitationOptions
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,7 @@ import tf_keras
 
 from edgetl.backbones import build, get_backbone
 from edgetl.errors import OptionError
-from edgetl.training import QuantizationAwareOptions, train_quantization_aware
-from edgetl.training.batch_norm_folding import fold
+from edgetl.training import QuantizationAwareOptions, fold, train_quantization_aware
 from edgetl.training.quantization_aware.fake_quantization import emulate
 from tests.training.tasks import NORMALIZATION, SIZE, embed
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Optional, Union
 
 import numpy as np
 
-from edgetl.backbones.framework import tf_keras
+from edgetl.backbones import tf_keras
 from edgetl.errors import MissingExtraError, OptionError
 
 if TYPE_CHECKING:

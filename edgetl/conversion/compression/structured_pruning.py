@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgetl.backbones import layer_macs
-from edgetl.backbones.framework import tf_keras
+from edgetl.backbones import layer_macs, tf_keras
 from edgetl.conversion.compression.channel_groups import ChannelGroup, find_groups
 from edgetl.errors import ConversionError, OptionError
 

@@ -27,7 +27,7 @@ FEW_PHOTOS = 10
 
 
 @dataclass
-class Verdict:
+class CheckResult:
     """What the checks found, and the rows (of the listing) that are left out, with the reason."""
 
     findings: list[Finding] = field(default_factory=list)
@@ -36,15 +36,15 @@ class Verdict:
     """The group (n,) of each row; only rows in use ever share one."""
 
 
-def check_photos(photos: Sequence[Photo], reading: Reading, zero_point: int, exclude_bad: bool) -> Verdict:
+def check_photos(photos: Sequence[Photo], reading: Reading, zero_point: int, exclude_bad: bool) -> CheckResult:
     """Checks photos one by one and against each other; only `exclude_bad` leaves out what could be used."""
-    inspection = _Inspection(photos, reading, exclude_bad)
-    inspection.check_faults()
-    inspection.check_each()
-    inspection.check_copies()
-    inspection.check_near_duplicates(zero_point)
-    inspection.check_leakage()
-    return inspection.verdict
+    checks = _PhotoChecks(photos, reading, exclude_bad)
+    checks.check_faults()
+    checks.check_each()
+    checks.check_copies()
+    checks.check_near_duplicates(zero_point)
+    checks.check_leakage()
+    return checks.result
 
 
 def check_listed_classes(photos: Sequence[Photo], empty_labels: Sequence[str], source: object) -> list[Finding]:
@@ -122,15 +122,15 @@ def _require_classes(counts: Mapping[str, int], source: object) -> None:
             raise DataError(f"class '{label}' in {source} has a single usable photo; add more or remove the class")
 
 
-class _Inspection:
+class _PhotoChecks:
     def __init__(self, photos: Sequence[Photo], reading: Reading, exclude_bad: bool) -> None:
-        self.verdict = Verdict(groups=np.arange(len(photos)))
+        self.result = CheckResult(groups=np.arange(len(photos)))
         self._photos, self._reading, self._exclude_bad = photos, reading, exclude_bad
 
     def check_faults(self) -> None:
         for row, fault in sorted(self._reading.faults.items()):
             self._find(fault.kind, [row], fault.detail)
-            self.verdict.left_out[row] = fault.kind
+            self.result.left_out[row] = fault.kind
 
     def check_each(self) -> None:
         tiny, blank = [], []
@@ -167,7 +167,7 @@ class _Inspection:
         distinct = np.array(sorted(set(range(len(rows))) - {row for group in copies for row in group[1:]}), np.int64)
         pairs = distinct[self._near_pairs([rows[row] for row in distinct], zero_point)]
         local = union(len(rows), [*copies, *pairs.tolist()])
-        self.verdict.groups[rows] = np.array(rows, np.int64)[local]
+        self.result.groups[rows] = np.array(rows, np.int64)[local]
         near = set(local[pairs].ravel().tolist())
         for members in self._shared_groups(row for row, group in zip(rows, local) if group in near):
             labels = _quoted(sorted({self._photos[row].label for row in members}))
@@ -199,22 +199,22 @@ class _Inspection:
     def _shared_groups(self, rows: Iterable[int]) -> list[list[int]]:
         members: dict[int, list[int]] = defaultdict(list)
         for row in rows:
-            members[int(self.verdict.groups[row])].append(row)
+            members[int(self.result.groups[row])].append(row)
         return [group for group in members.values() if len(group) > 1]
 
     def _in_use(self) -> list[int]:
-        return [row for row in range(len(self._photos)) if row not in self.verdict.left_out]
+        return [row for row in range(len(self._photos)) if row not in self.result.left_out]
 
     def _held_back_first(self, row: int) -> tuple[int, str]:
         """Of copies, the one that is farthest from training stays."""
         return ("test", "val", "train", None).index(self._photos[row].split), self._photos[row].name
 
     def _find(self, kind: str, rows: Sequence[int], detail: str) -> None:
-        self.verdict.findings.append(Finding(kind, tuple(self._photos[row].path for row in rows), detail))
+        self.result.findings.append(Finding(kind, tuple(self._photos[row].path for row in rows), detail))
 
     def _exclude(self, rows: Iterable[int], reason: str) -> None:
         if self._exclude_bad:
-            self.verdict.left_out.update(dict.fromkeys(rows, reason))
+            self.result.left_out.update(dict.fromkeys(rows, reason))
 
 
 def _quoted(labels: Sequence[str]) -> str:

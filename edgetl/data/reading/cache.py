@@ -51,7 +51,7 @@ class Record(NamedTuple):
     embedding: Optional[bytes]
 
 
-def open_folder(folder: Optional[Path] = None) -> Path:
+def open_cache_folder(folder: Optional[Path] = None) -> Path:
     """The cache folder, made where there is none; raises StorageError.
 
     By default EDGETL_CACHE, else edgetl under XDG_CACHE_HOME, else ~/.cache/edgetl.

@@ -10,7 +10,7 @@ from typing import Optional
 import numpy as np
 
 from edgetl.data.dataset import Dataset
-from edgetl.data.reading.cache import Cache, open_folder
+from edgetl.data.reading.cache import Cache, open_cache_folder
 from edgetl.data.reading.frames import read_frame
 from edgetl.data.reading.photo_pass import embedder_key
 from edgetl.data.reading.workers import work
@@ -54,7 +54,7 @@ def embed_all(
     def equip() -> Iterator[Callable[[Sequence[int]], list[int]]]:
         yield embed
 
-    with contextlib.closing(Cache(open_folder(cache))) as known:
+    with contextlib.closing(Cache(open_cache_folder(cache))) as known:
         known.use(key)
         unknown = [row for row in range(len(rows)) if not _recall(known, digests[row], key, rows[row])]
         done = len(rows) - len(unknown)

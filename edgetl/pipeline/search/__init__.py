@@ -12,8 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Optional, Union
 
-from edgetl.data import load_folder
-from edgetl.data.reading.cache import open_folder
+from edgetl.data import load_folder, open_cache_folder
 from edgetl.durable import make_folder
 from edgetl.errors import OptionError
 from edgetl.evaluation import Figure, SearchReport, Trial, proportion, write_search
@@ -126,7 +125,7 @@ class _Course:
             self._require_some()
         dataset = load_folder(source, options.build.data, cache=options.build.cache, progress=progress)
         self._trials = Trials(source, board, options.build, progress)
-        self._records = Records(open_folder(options.build.cache), dataset, board, options.build)
+        self._records = Records(open_cache_folder(options.build.cache), dataset, board, options.build)
         self._costs = Costs(len(dataset))
         self._runner: Runner = Here(self._trials, self._records.keep)
         self._source, self._photos, self._spent = source, len(dataset), 0.0

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
 
-from edgetl.backbones.spec import SMALLEST_INPUT
+from edgetl.backbones import SMALLEST_INPUT
 from edgetl.errors import OptionError
 from edgetl.pipeline.budget import Budget
 from edgetl.pipeline.options import BuildOptions

@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Optional
 
-from edgetl.backbones import Spec, get_backbone, list_backbones
-from edgetl.backbones.weights import file_digest, find_weights
+from edgetl.backbones import Spec, file_digest, find_weights, get_backbone, list_backbones
 from edgetl.conversion import PruningOptions
 from edgetl.conversion.memory_estimate import least_ram
 from edgetl.errors import EdgetlError, WeightsError

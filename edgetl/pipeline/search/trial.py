@@ -181,6 +181,6 @@ def _answers(candidate: Candidate, dataset: Dataset) -> dict[str, tuple[bool, fl
 
 def _forget_graphs() -> None:
     """TensorFlow keeps every graph of a process, tens of megabytes a training, until it is told not to."""
-    from edgetl.backbones.framework import tf_keras
+    from edgetl.backbones import tf_keras
 
     tf_keras().backend.clear_session()

@@ -26,7 +26,7 @@ from edgetl.pipeline.stages.transfer import (
     stage_of,
     with_checkpoint,
 )
-from edgetl.training.options import FineTuneOptions
+from edgetl.training import FineTuneOptions
 
 PRUNED = "pruned"
 LOWEST_RATE = 0.3
@@ -53,7 +53,7 @@ def prune_backbone(kept: Candidate, stages: tuple[Stage, ...], job: Job) -> Prun
         OptionError: the backbone is compiled, or there are no validation photos.
         ConversionError: the backbone has no, or too few, channels that can go.
     """
-    from edgetl.training.batch_norm_folding import fold
+    from edgetl.training import fold
 
     if obstacle := obstacle_to_training(job):
         raise OptionError(f"{obstacle}; leave --prune out")

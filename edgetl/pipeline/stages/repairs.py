@@ -56,7 +56,7 @@ class Workshop:
     @cached_property
     def model(self) -> Any:
         """The float backbone, BatchNorm folded into its convolutions."""
-        from edgetl.training.batch_norm_folding import fold
+        from edgetl.training import fold
 
         assert self._job.origin.assemble is not None
         return fold(self._job.origin.assemble() if self._kept.model is None else self._kept.model)

@@ -72,8 +72,7 @@ def _named(sparsity: SparsityOptions) -> tuple[str, str]:
 
 def _compressed(whole: Any, sparsity: SparsityOptions, job: Job) -> Any:
     """Sparse first, then clustered with the zeros kept, so that both hold in the end."""
-    from edgetl.training.batch_norm_folding import copy_for_training, fold
-    from edgetl.training.embedding_distillation import imitate
+    from edgetl.training import copy_for_training, fold, imitate
 
     course = replace(job.options.imitation, seed=job.options.data.seed)
     folded = fold(whole)

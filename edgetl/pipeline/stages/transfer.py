@@ -14,8 +14,7 @@ import numpy as np
 
 from edgetl import __version__
 from edgetl.conversion import Artifact, ConversionOptions, check, convert
-from edgetl.data import Dataset
-from edgetl.data.reading.cache import open_folder
+from edgetl.data import Dataset, open_cache_folder
 from edgetl.errors import OptionError
 from edgetl.evaluation import ImageResult, Stage, proportion
 from edgetl.learners import Selection
@@ -32,7 +31,7 @@ from edgetl.pipeline.edgetpu import require_mappable
 from edgetl.pipeline.job import Job
 from edgetl.pipeline.options import BuildOptions
 from edgetl.runtime import Embedder
-from edgetl.training.options import FineTuneOptions
+from edgetl.training import FineTuneOptions
 
 STAGE_1 = "stage 1"
 FINE_TUNED = "fine-tuned"
@@ -221,7 +220,7 @@ def with_checkpoint(training: FineTuneOptions, stage: str, job: Job) -> FineTune
 
 
 def _checkpoints(options: BuildOptions) -> Path:
-    return open_folder(options.cache) / "fine-tuning"
+    return open_cache_folder(options.cache) / "fine-tuning"
 
 
 def _discard_old_checkpoints(options: BuildOptions) -> None:

@@ -15,7 +15,7 @@ from edgetl.training.loop import augmentation, hardware
 from edgetl.training.loop.input_pipeline import NO_LABEL, Batch
 from edgetl.training.loop.optimizer import RelativeAdam
 from edgetl.training.options import FineTuneOptions
-from edgetl.training.trainable_last_layer import LastLayer, cross_entropy, head_of, unit_length
+from edgetl.training.trainable_last_layer import TrainableLastLayer, cross_entropy, head_of, unit_length
 
 _SOFTER = np.geomspace(1.0, 1e-3, 61).astype(np.float32)
 
@@ -42,7 +42,7 @@ class Network:
         self,
         backbone: tf_keras.Model,
         normalization: tuple[float, float],
-        start: LastLayer,
+        start: TrainableLastLayer,
         trained: Trained,
         options: FineTuneOptions,
         teacher: Optional[Teacher] = None,

@@ -9,7 +9,7 @@ from edgetl.conversion import ConversionOptions, convert
 from edgetl.conversion.keras.representative_frames import recipe_frames
 from edgetl.conversion.quantization.layerwise_error import compare_layers, guilty_layers
 from edgetl.errors import ConversionError
-from edgetl.training.batch_norm_folding import fold
+from edgetl.training import fold
 from tests.conversion.bottlenecks import build_bottlenecks, plant
 from tests.conversion.conftest import NORMALIZATION, PREPROCESS, SIZE
 

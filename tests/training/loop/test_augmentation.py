@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from edgetl.training import AugmentationOptions
 from edgetl.training.loop import augmentation
-from edgetl.training.options import AugmentationOptions
 
 STILL = AugmentationOptions(
     smallest_area=1.0, stretch=0, rotation_degrees=0, brightness=0, contrast=0, saturation=0, tint=0

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 import tf_keras
 
-from edgetl.training import fine_tune
-from edgetl.training.batch_norm_folding import fold
+from edgetl.training import fine_tune, fold
 from edgetl.training.loop import hardware
 from tests.training.test_fine_tuning import OPTIONS
 
@@ -19,7 +18,8 @@ TWO_REPLICAS = """
 import numpy as np, tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-from edgetl.training import fine_tune, hardware
+from edgetl.training import fine_tune
+from edgetl.training.loop import hardware
 from tests.training.tasks import make_task, stripes
 from dataclasses import replace
 from tests.training.test_fine_tuning import OPTIONS, STEADY, weights_of

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Optional, Union
 import numpy as np
 
 from edgetl.backbones.blocks import hard_sigmoid, hard_swish, image_input
-from edgetl.backbones.framework import tf_keras
+from edgetl.backbones.tf_keras_import import tf_keras
 from edgetl.errors import WeightsError
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""What lies on disk becomes photos with labels and splits, or one clear error."""
+"""Folders and CSV files become photos with labels and splits, or one clear error."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_an_empty_class_folder_is_reported(photos: Path, load: Load) -> None:
     ("counts", "message"),
     [
         ({}, "no photos in"),
-        ({".": 3}, "holds 3 photos but no class folders; put the photos of each class into a folder"),
+        ({".": 3}, "contains 3 photos but no class folders; put the photos of each class in a folder"),
         ({"cat": 3}, "has one class only ('cat')"),
         ({"all/cat": 3, "all/dog": 3}, "one folder, 'all'; if the folders inside (cat, dog, ...) are the classes"),
         ({"cat": 3, "dog": 1}, "class 'dog' in .* has a single usable photo"),
@@ -171,9 +171,9 @@ def test_a_csv_file_may_give_the_splits(photos: Path, load: Load) -> None:
         ("cat/0.jpg\n", "line 1: expected path,label"),
         ("cat/0.jpg,cat\ncat/1.jpg,\n", "line 2: expected path,label"),
         ("cat/0.jpg,cat,holdout\n", "line 1: unknown split 'holdout'; choose train, val or test"),
-        ("cat/0.jpg,cat,test\ncat/1.jpg,cat\n", "gives a split for some photos but none for cat/1.jpg"),
-        ("picture,species\ncat/0.jpg,cat\n", "line 1: expected path,label and 'picture' is no photo"),
-        ("cat,cat/0.jpg\ndog,dog/0.jpg\n", "line 1: expected path,label and 'cat' is no photo"),
+        ("cat/0.jpg,cat,test\ncat/1.jpg,cat\n", "gives a split for some photos but not for cat/1.jpg"),
+        ("picture,species\ncat/0.jpg,cat\n", "line 1: expected path,label but 'picture' is not a photo"),
+        ("cat,cat/0.jpg\ndog,dog/0.jpg\n", "line 1: expected path,label but 'cat' is not a photo"),
         ("path,label\ncat/0.jpg,cat, small\n", "line 2 has 3 cells, the first line 2: 'cat/0.jpg,cat,small'"),
         ("", "no photos in"),
     ],
@@ -186,7 +186,7 @@ def test_a_csv_file_that_cannot_be_used_names_the_line(photos: Path, load: Load,
 
 def test_a_file_that_is_no_text_is_no_csv(photos: Path, load: Load) -> None:
     (photos / "list.csv").write_bytes(bytes(range(256)))
-    with pytest.raises(DataError, match="is no CSV file in UTF-8"):
+    with pytest.raises(DataError, match="is not a CSV file in UTF-8"):
         load(photos / "list.csv")
 
 
