@@ -24,7 +24,7 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.embedded import Photos, add_arguments, embed
 from benchmarks.novelty import stratified
-from edgetl.learners import Adaptation, LastLayer, Selection, Statistics, Weighing, adapt, choose, relearn
+from edgetl.learners import Adaptation, ConditionWeights, LastLayer, Selection, Statistics, adapt, choose, relearn
 
 SHOTS = (2, 5, 10, 20)
 STAGES = ("as built", "taught", "adapted", "new only", "alone")
@@ -92,8 +92,8 @@ def trial(built: Selection, old: Photos, new: Photos, shots: int, seed: int) -> 
 def adapted(
     built: Selection, statistics: Statistics, rows: np.ndarray, labels: list[str], adaptation: Adaptation
 ) -> LastLayer:
-    weighing = Weighing.of(rows, labels, adaptation.halvings, adaptation.spanned)
-    return relearn(built.last_layer, statistics, built.parameters, weighing=weighing)
+    condition_weights = ConditionWeights.of(rows, labels, adaptation.halvings, adaptation.spanned)
+    return relearn(built.last_layer, statistics, built.parameters, condition_weights=condition_weights)
 
 
 def draw(photos: Photos, shots: int, seed: int) -> tuple[np.ndarray, list[str]]:

@@ -29,7 +29,7 @@ from benchmarks.embedded import add_arguments
 from edgetl.backbones import get_backbone
 from edgetl.conversion import compile_backbone
 from edgetl.data import load_folder
-from edgetl.learners import Usual, Window, choose, judge, relearn, to_grid
+from edgetl.learners import Baseline, Window, assess_drift, choose, relearn, to_grid
 from edgetl.learners.drift import CHANGED, STABLE
 from edgetl.runtime.inference.embedder import Embedder
 
@@ -113,7 +113,7 @@ def measure(place: Place, places: list[Place], windows: int) -> Iterator[dict[st
     guard = place.known[place.is_guard]
     rest = built.statistics.copy()
     rest.remove(guard, np.array(place.labels)[place.is_guard].tolist())
-    usual = Usual.of(relearn(layer, rest, parameters), rest, parameters, guard)
+    baseline = Baseline.of(relearn(layer, rest, parameters), rest, parameters, guard)
     others = {f"photos of {other.name}": other.asked[AS_THEY_ARE] for other in places if other is not place}
     for change, rows in {**place.asked, **others}.items():
         chance = np.random.default_rng(0)
@@ -121,7 +121,7 @@ def measure(place: Place, places: list[Place], windows: int) -> Iterator[dict[st
         found: dict[int, Counter[str]] = {}
         for size in (size for size in SIZES if size <= len(rows)):
             drawn = (rows[chance.choice(len(rows), size, replace=False)] for _ in range(count))
-            verdicts = (judge(window(layer, d), built.statistics, parameters, usual).verdict for d in drawn)
+            verdicts = (assess_drift(window(layer, d), built.statistics, parameters, baseline).verdict for d in drawn)
             found[size] = Counter(verdicts)
         right = np.array(layer.labels)[layer.scores(rows).argmax(axis=1)]
         yield {

@@ -16,7 +16,7 @@ from typing import Any, Optional, Union
 from edgetl.bundle import STATISTICS, Bundle, open_bundle, write_bundle
 from edgetl.durable import make_folder, replace_file
 from edgetl.errors import IntegrityError, OptionError, StorageError
-from edgetl.learners.difference import difference
+from edgetl.learners import encode_difference
 from edgetl.runtime.system import cache_folder
 
 KEPT = 16
@@ -109,7 +109,7 @@ def _write_difference(bundle: Bundle, held: set[str], bases: set[str], path: Pat
         return None
     for base in sorted(bases):
         with contextlib.suppress(OSError, IntegrityError):  # what was kept may be damaged
-            packed = difference((_folder() / base).read_bytes(), bundle.read(STATISTICS))
+            packed = encode_difference((_folder() / base).read_bytes(), bundle.read(STATISTICS))
             if packed is not None and len(packed) < len(bundle.read(STATISTICS)) / 2:
                 path.write_bytes(packed)
                 return path

@@ -1,6 +1,6 @@
-"""The last layer: exact statistics of embeddings, and the solvers that turn them into weights; numpy only.
+"""The last layer: exact statistics of embeddings, and the solvers that turn them into weights. Needs numpy only.
 
-What predicting does not need is loaded on first use.
+Names that prediction does not need are imported on first use.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from edgetl.learners.last_layer import LastLayer
 
 if TYPE_CHECKING:
     from edgetl.learners.adaptation import Adaptation, adapt
-    from edgetl.learners.condition_weights import Weighing
-    from edgetl.learners.drift import Drift, Usual, Window, judge
+    from edgetl.learners.condition_weights import ConditionWeights
+    from edgetl.learners.difference import apply_difference, encode_difference
+    from edgetl.learners.drift import Baseline, Drift, Window, assess_drift
     from edgetl.learners.refitting import relearn
     from edgetl.learners.selection import Selection, choose
     from edgetl.learners.solvers import SOLVERS
@@ -24,16 +25,18 @@ __all__ = [
     "GRID",
     "SOLVERS",
     "Adaptation",
+    "Baseline",
+    "ConditionWeights",
     "Drift",
     "LastLayer",
     "Selection",
     "Statistics",
-    "Usual",
-    "Weighing",
     "Window",
     "adapt",
+    "apply_difference",
+    "assess_drift",
     "choose",
-    "judge",
+    "encode_difference",
     "relearn",
     "to_grid",
 ]
@@ -41,15 +44,17 @@ __all__ = [
 _HOMES = {
     "SOLVERS": "solvers",
     "Adaptation": "adaptation",
+    "Baseline": "drift",
+    "ConditionWeights": "condition_weights",
     "Drift": "drift",
     "Selection": "selection",
     "Statistics": "statistics",
-    "Usual": "drift",
-    "Weighing": "condition_weights",
     "Window": "drift",
     "adapt": "adaptation",
+    "apply_difference": "difference",
+    "assess_drift": "drift",
     "choose": "selection",
-    "judge": "drift",
+    "encode_difference": "difference",
     "relearn": "refitting",
 }
 

@@ -1,4 +1,4 @@
-"""Hides how it is chosen what of the shipped statistics still serves under new conditions; the Learner calls it."""
+"""Chooses how shipped statistics count beside taught pictures once conditions have changed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgetl.errors import LearningError
-from edgetl.learners.condition_weights import between, spanning, with_points
+from edgetl.learners.condition_weights import directions_with_points, scatter_weight, spanning_weight
 from edgetl.learners.last_layer import Floats, unit_length
 from edgetl.learners.moments import Directions, Moments
 from edgetl.learners.novelty import SHRINKAGE
@@ -19,27 +19,27 @@ from edgetl.learners.statistics import Statistics
 from edgetl.learners.temperature import class_weights, fit_temperature, log_losses
 
 HALVINGS = tuple(range(1, 9))
-"""How often the counts of what was shipped may be halved."""
+"""The numbers of halvings of the shipped counts that are tried."""
 
-WORTH_THE_OLD = 0.2
-"""So much more accuracy under the new conditions, 0 to 1, is worth giving the old ones up."""
+MIN_ACCURACY_GAIN = 0.2
+"""The gain in accuracy under the new conditions, 0 to 1, for which the old conditions are given up."""
 
-LEAST_PICTURES = 4
-"""Taught of each class, on average, before leave-one-out may give the old conditions up; by fewer it errs too often."""
+MIN_PICTURES_PER_CLASS = 4
+"""Taught pictures per class, on average, that halving requires. With fewer, leave-one-out is wrong too often."""
 
 
 @dataclass(frozen=True)
 class Adaptation:
-    """What leave-one-out on the taught pictures chose; see `Weighing` for what it means.
+    """The condition weights that leave-one-out on the taught pictures chose; see `ConditionWeights`.
 
     Attributes:
-        halvings: by class, how often the count of its shipped embeddings is halved; 0 where it keeps its weight.
-        spanned: the classes that are to hold under old and new conditions alike; none of them is halved.
-        before: accuracy, 0 to 1, on the taught pictures with what is in effect, each judged by a layer that
-            has not seen it; all classes count the same.
-        after: the same with what was chosen.
-        pictures: how many taught pictures that rests on.
-        helps: whether the choice is another one than what is in effect.
+        halvings: by class, how often the count of its shipped embeddings is halved; 0 keeps its weight.
+        spanned: the classes that hold under old and new conditions alike; none of them is halved.
+        before: accuracy, 0 to 1, on the taught pictures with the condition weights in effect. Each picture is scored
+            by a layer that has not seen it; all classes weigh the same.
+        after: the same with the chosen condition weights.
+        pictures: the number of taught pictures behind these figures.
+        helps: whether the choice differs from what is in effect.
     """
 
     halvings: dict[str, int]
@@ -61,73 +61,90 @@ def adapt(
     spanned: Collection[str] = (),
     leave_old: bool = False,
 ) -> Adaptation:
-    """Choose how what was shipped of each class should count beside what was taught of it.
+    """Choose how the shipped embeddings of each class count beside the taught ones.
 
-    All classes of which something was taught are treated alike: a choice for each follows a few pictures too closely
-    and did harm where nothing had changed. They are spanned where leave-one-out finds that more often right, and
-    surer by more than a standard error of the difference in log-loss (Breiman et al., CART, 1984); it costs the old
-    conditions next to nothing. Halving does: of `LEAST_PICTURES` it is taken where it is more often right by
-    `WORTH_THE_OLD` and surer by two standard errors, and then the weakest that leave-one-out cannot tell from the one
-    with the least log-loss. So the same pictures always lead to the same choice, whatever was chosen before.
+    All classes that were both shipped and taught are treated alike: a separate choice for each follows a few pictures
+    too closely, and did harm where nothing had changed.
+
+    - The classes are spanned if leave-one-out then is right more often, and its log-loss is lower by more than one
+      standard error of the difference (Breiman et al., CART, 1984). This costs almost no accuracy under the old
+      conditions.
+    - The shipped counts are halved, which does cost accuracy there, only with `MIN_PICTURES_PER_CLASS`, and only if
+      accuracy rises by more than `MIN_ACCURACY_GAIN` and log-loss falls by more than two standard errors. Of the
+      numbers of halvings within one standard error of the least log-loss, the smallest is taken.
+
+    The same pictures always lead to the same choice, whatever was chosen before.
 
     Args:
-        solver: name of the solver of the last layer, whose parameters are `parameters`.
-        statistics: of what was shipped and what was taught.
-        rows: (n, d) the taught embeddings, on the grid.
+        solver: name of the last layer's solver.
+        parameters: its keyword parameters.
+        statistics: of all shipped and taught embeddings.
+        rows: (n, d) int16, the taught fixed-point embeddings.
         labels: their n labels.
-        classes: those that compete.
-        halvings, spanned: what is in effect.
-        leave_old: whether the old conditions are worth nothing any more.
+        classes: the classes that compete.
+        halvings: in effect, by class; see `Adaptation`.
+        spanned: the classes that are spanned now.
+        leave_old: give the old conditions up for any gain in accuracy.
 
     Raises:
-        LearningError: nothing was taught of a class that was shipped.
+        LearningError: no shipped class was taught.
     """
-    trial = HeldOut(solver, parameters, statistics, rows, labels, classes)
-    movable = trial.movable
-    if not movable:
+    trial = LeaveOneOut(solver, parameters, statistics, rows, labels, classes)
+    adaptable = trial.adaptable
+    if not adaptable:
         raise LearningError("nothing was taught of a shipped class; teach some of its pictures as they look now first")
-    now = trial.judge({label: halvings.get(label, 0) for label in movable}, set(spanned) & set(movable))
-    whole = trial.judge(dict.fromkeys(movable, 0))
-    spanned_all = trial.judge(dict.fromkeys(movable, 0), set(movable))
-    chosen = spanned_all if spanned_all.is_better(whole, _ON_A_PAR) else whole
-    if len(rows) >= LEAST_PICTURES * len(set(labels)):
-        chosen = _halved(trial, (whole, spanned_all), 0.0 if leave_old else WORTH_THE_OLD) or chosen
-    helps = (chosen.halvings, chosen.spanned) != (now.halvings, now.spanned)
-    held = tuple(label for label in movable if label in chosen.spanned)
-    return Adaptation(chosen.halvings, held, now.accuracy, chosen.accuracy, len(rows), helps)
+    in_effect = trial.evaluate({label: halvings.get(label, 0) for label in adaptable}, set(spanned) & set(adaptable))
+    unchanged = trial.evaluate(dict.fromkeys(adaptable, 0))
+    all_spanned = trial.evaluate(dict.fromkeys(adaptable, 0), set(adaptable))
+    chosen = all_spanned if all_spanned.is_better(unchanged, _EQUIVALENT) else unchanged
+    if len(rows) >= MIN_PICTURES_PER_CLASS * len(set(labels)):
+        min_gain = 0.0 if leave_old else MIN_ACCURACY_GAIN
+        chosen = _best_halving(trial, (unchanged, all_spanned), min_gain) or chosen
+    return Adaptation(
+        halvings=chosen.halvings,
+        spanned=tuple(label for label in adaptable if label in chosen.spanned),
+        before=in_effect.accuracy,
+        after=chosen.accuracy,
+        pictures=len(rows),
+        helps=(chosen.halvings, chosen.spanned) != (in_effect.halvings, in_effect.spanned),
+    )
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What a choice reached on pictures left out."""
+class Evaluation:
+    """How well a choice of condition weights predicts held-out pictures."""
 
     halvings: dict[str, int]
     spanned: set[str]
     losses: NDArray[np.float64]
-    """(n,) log-losses, weighted so that their sum gives each class the same weight."""
+    """(n,) log-losses, weighted so that each class contributes equally to their sum."""
     accuracy: float
+    """0 to 1; all classes weigh the same."""
 
     @property
     def loss(self) -> float:
         """The log-loss over all classes."""
         return float(self.losses.sum())
 
-    def steps_below(self, other: Judged) -> float:
-        """How many of its standard errors the difference of the losses lies below that of another choice."""
+    def standard_errors_below(self, other: Evaluation) -> float:
+        """By how many standard errors of the paired difference the log-loss is below that of the other."""
         differences = other.losses - self.losses
         error = float(np.sqrt(len(differences)) * differences.std())
         return float(differences.sum()) / error if error > 0 else 0.0
 
-    def is_better(self, other: Judged, steps: float, by: float = 0.0) -> bool:
-        """Whether it is more often right, by more than so much, and surer by more than so many standard errors."""
-        return self.accuracy > other.accuracy + by and self.steps_below(other) > steps
+    def is_better(self, other: Evaluation, standard_errors: float, min_gain: float = 0.0) -> bool:
+        """Whether accuracy is higher by more than `min_gain`, and log-loss lower by more than `standard_errors`."""
+        return self.accuracy > other.accuracy + min_gain and self.standard_errors_below(other) > standard_errors
 
 
-class HeldOut:
-    """The taught pictures, each judged by layers that have not seen it.
+class LeaveOneOut:
+    """Evaluates condition weights on the taught pictures, each scored by a layer that has not seen it.
 
-    All these layers share the covariance of what was shipped, so they need one factorisation; up to _FOLDS pictures
-    are left out one by one, more of them in so many folds.
+    Every class mean is a mixture of p = S + n points: the means of the S shipped classes, followed by the n taught
+    pictures. A composition (K, p) says how many embeddings of each class lie at each point. All layers share the
+    covariance of the shipped embeddings, so one factorisation, over the points, serves all of them.
+
+    Up to `_FOLDS` pictures are left out one by one; more are left out in that many folds.
     """
 
     def __init__(
@@ -145,89 +162,119 @@ class HeldOut:
         self._solver, self._parameters, self._classes = solver, parameters, list(classes)
         self._rows = unit_length(rows)
         self._y = np.array([self._classes.index(label) for label in labels], dtype=np.int64)
-        self._folds = _folds(self._y)
+        self._folds = _balanced_folds(self._y)
+        self._picture_points = len(shipped.labels) + np.arange(len(rows))
         self._shipped = np.zeros((len(self._classes), len(shipped.labels) + len(rows)))
-        for slot, label in enumerate(shipped.labels):
+        for point, label in enumerate(shipped.labels):
             if label in self._classes:
-                self._shipped[self._classes.index(label), slot] = moments.counts[slot]
+                self._shipped[self._classes.index(label), point] = moments.counts[point]
         self._taught = np.zeros_like(self._shipped)
-        self._taught[self._y, len(shipped.labels) + np.arange(len(rows))] = 1
-        self._points = with_points(moments, self._rows, parameters.get("shrinkage", SHRINKAGE))
+        self._taught[self._y, self._picture_points] = 1
+        self._points = directions_with_points(moments, self._rows, parameters.get("shrinkage", SHRINKAGE))
 
     @property
-    def movable(self) -> list[str]:
-        """The classes of which something was shipped and something was taught."""
-        both = np.flatnonzero(self._shipped.any(axis=1) & self._taught.any(axis=1))
-        return [self._classes[slot] for slot in both]
+    def adaptable(self) -> list[str]:
+        """The classes that were both shipped and taught."""
+        return [self._classes[index] for index in self._shipped_and_taught(self._taught)]
 
-    def judge(self, halvings: Mapping[str, int], spanned: Collection[str] = ()) -> Judged:
-        """What such a choice reaches."""
+    def evaluate(self, halvings: Mapping[str, int], spanned: Collection[str] = ()) -> Evaluation:
+        """Evaluate one choice of condition weights; see `Adaptation` for the arguments."""
         weights = np.array([0.5 ** halvings.get(label, 0) for label in self._classes])
         scores = self._scores(weights, np.array([label in spanned for label in self._classes]))
         losses = class_weights(self._y) * log_losses(scores, self._y, fit_temperature(scores, self._y))
-        hits = class_weights(self._y) @ (scores.argmax(axis=1) == self._y)
-        return Judged(dict(halvings), set(spanned), losses, float(hits))
+        accuracy = class_weights(self._y) @ (scores.argmax(axis=1) == self._y)
+        return Evaluation(dict(halvings), set(spanned), losses, float(accuracy))
 
     def _scores(self, weights: NDArray[np.float64], spanned: NDArray[np.bool_]) -> Floats:
-        """(n, K) the scores of each picture, by layers in which the shipped embeddings have these weights (K,)."""
+        """(n, K) float32 scores of all pictures; `weights` (K,) multiply the counts of the shipped embeddings."""
         scores = np.empty((len(self._rows), len(self._classes)), dtype=np.float32)
         for fold in np.unique(self._folds):
             left_out = self._folds == fold
-            taught = self._taught.copy()
-            taught[:, -len(self._rows) :][:, left_out] = 0
-            weighed = np.where(taught.any(axis=1), weights, 1.0)
-            shares = self._shipped * weighed[:, None] + taught
-            known = np.flatnonzero(shares.any(axis=1))
-            points = self._with_differences(taught, weights, spanned)
-            layer = weights_of(self._solver, _mixed(points, shares[known]), self._parameters)
-            found = self._rows[left_out] @ layer[0] + layer[1]
-            scores[left_out] = found.min(axis=1, keepdims=True)
-            scores[np.ix_(left_out, known)] = found
+            scores[left_out] = self._scores_without(left_out, weights, spanned)
         return scores
 
-    def _with_differences(
+    def _scores_without(
+        self, left_out: NDArray[np.bool_], weights: NDArray[np.float64], spanned: NDArray[np.bool_]
+    ) -> Floats:
+        """(m, K) scores of the m pictures `left_out` (n,), by a layer solved without them.
+
+        A class that has no embeddings without them gets the lowest score.
+        """
+        taught = self._taught_without(left_out)
+        composition = self._weighted_shipped(weights, taught) + taught
+        known = np.flatnonzero(composition.any(axis=1))
+        points = self._with_condition_differences(taught, weights, spanned)
+        class_means = _mixtures(points, composition[known])
+        layer_weights, bias = weights_of(self._solver, class_means, self._parameters)
+        known_scores = self._rows[left_out] @ layer_weights + bias
+        scores = np.repeat(known_scores.min(axis=1, keepdims=True), len(self._classes), axis=1)
+        scores[:, known] = known_scores
+        return scores
+
+    def _taught_without(self, left_out: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """(K, p) the composition of the classes by taught pictures, without those `left_out` (n,)."""
+        taught = self._taught.copy()
+        taught[:, self._picture_points[left_out]] = 0
+        return taught
+
+    def _weighted_shipped(self, weights: NDArray[np.float64], taught: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(K, p) the composition by shipped embeddings; a class without taught pictures keeps its full weight."""
+        effective = np.where(taught.any(axis=1), weights, 1.0)
+        return self._shipped * effective[:, None]
+
+    def _with_condition_differences(
         self, taught: NDArray[np.float64], weights: NDArray[np.float64], spanned: NDArray[np.bool_]
     ) -> Directions:
-        """The points, in whose covariance what was taught of a class differs from what was shipped of it."""
-        both = np.flatnonzero(self._shipped.any(axis=1) & taught.any(axis=1))
+        """The points, after the difference between each class's shipped and taught mean has joined the covariance."""
+        both = self._shipped_and_taught(taught)
         if not len(both):
             return self._points
-        shipped, pictures = self._shipped[both].sum(axis=1), taught[both].sum(axis=1)
-        differences = taught[both] / pictures[:, None] - self._shipped[both] / shipped[:, None]
-        halved = between(weights[both] * shipped, pictures)
-        amounts = np.where(spanned[both], spanning(shipped, pictures), halved)
-        return self._points.with_scatter(differences, amounts)
+        shipped_counts, taught_counts = self._shipped[both].sum(axis=1), taught[both].sum(axis=1)
+        shipped_means = self._shipped[both] / shipped_counts[:, None]
+        taught_means = taught[both] / taught_counts[:, None]
+        amounts = np.where(
+            spanned[both],
+            spanning_weight(shipped_counts, taught_counts),
+            scatter_weight(weights[both] * shipped_counts, taught_counts),
+        )
+        return self._points.with_scatter(taught_means - shipped_means, amounts)
 
-
-def _halved(trial: HeldOut, others: Sequence[Judged], worth: float) -> Optional[Judged]:
-    """The least halving that gives what the old conditions are worth, where one does."""
-    halved = [trial.judge(dict.fromkeys(trial.movable, count)) for count in HALVINGS]
-    best = min(halved, key=lambda judged: judged.loss)
-    weakest = next(judged for judged in halved if best.steps_below(judged) <= _ON_A_PAR)
-    return weakest if all(weakest.is_better(other, _CLEARLY, worth) for other in others) else None
+    def _shipped_and_taught(self, taught: NDArray[np.float64]) -> NDArray[np.int64]:
+        """The indices of the classes with both shipped embeddings and, in this composition, taught pictures."""
+        return np.flatnonzero(self._shipped.any(axis=1) & taught.any(axis=1))
 
 
 _FOLDS = 50
-_ON_A_PAR = 1.0
+_EQUIVALENT = 1.0
+"""Choices within this many standard errors of each other count as equally good."""
 _CLEARLY = 2.0
+"""The standard errors by which halving must be better."""
 
 
-def _mixed(points: Directions, shares: NDArray[np.float64]) -> Directions:
-    """Directions of classes whose means are mixtures of the points, by shares (K, p)."""
-    counts = shares.sum(axis=1)
-    mixture = shares / counts[:, None]
+def _best_halving(trial: LeaveOneOut, others: Sequence[Evaluation], min_gain: float) -> Optional[Evaluation]:
+    """The fewest halvings that are as good as the best number; None if they are not clearly better than the others."""
+    halved = [trial.evaluate(dict.fromkeys(trial.adaptable, count)) for count in HALVINGS]
+    best = min(halved, key=lambda evaluation: evaluation.loss)
+    fewest = next(evaluation for evaluation in halved if best.standard_errors_below(evaluation) <= _EQUIVALENT)
+    return fewest if all(fewest.is_better(other, _CLEARLY, min_gain) for other in others) else None
+
+
+def _mixtures(points: Directions, composition: NDArray[np.float64]) -> Directions:
+    """Directions of classes whose means are mixtures of the points, by a composition (K, p)."""
+    counts = composition.sum(axis=1)
+    shares = composition / counts[:, None]
     mixed = replace(
         points,
         counts=counts,
-        means=mixture @ points.means,
-        vectors=points.vectors @ mixture.T,
-        products=mixture @ points.products @ mixture.T,
+        means=shares @ points.means,
+        vectors=points.vectors @ shares.T,
+        products=shares @ points.products @ shares.T,
     )
-    return mixed.seen_from(np.ones(len(counts)))
+    return mixed.recentred(np.ones(len(counts)))
 
 
-def _folds(y: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(n,) folds as alike as can be: the pictures of a class go round."""
+def _balanced_folds(y: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(n,) folds from 0; the pictures of each class are spread over them evenly."""
     folds = np.empty(len(y), dtype=np.int64)
     folds[np.argsort(y, kind="stable")] = np.arange(len(y)) % _FOLDS
     return folds

@@ -1,4 +1,4 @@
-"""Hides how systems as large as an embedding are solved quickly by numpy alone; moments calls it."""
+"""Solves large positive definite systems quickly with numpy alone, by a blocked Cholesky factorisation."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 class Cholesky:
     """The Cholesky factor L of a symmetric positive definite matrix, L L' = matrix, in the matrix's own precision.
 
-    numpy has no triangular solver, and its factorisation copies the whole matrix against the order of memory, twice.
-    So factor and substitutions go by blocks: nearly all of it is matrix products.
+    numpy has no triangular solver, and its own factorisation transposes the whole matrix twice. So factorisation and
+    substitution go block by block, and nearly all of the work is matrix products.
     """
 
     def __init__(self, matrix: NDArray[Any]) -> None:
@@ -33,7 +33,7 @@ class Cholesky:
             self._inverses.append(inverse)
 
     def forward(self, rows: NDArray[Any]) -> NDArray[Any]:
-        """(m, n) for rows (m, n): L^-1 times each of them."""
+        """Return (m, n): L^-1 times each of the rows (m, n)."""
         x = rows.astype(self._lower.dtype)
         for block, inverse in zip(self._blocks, self._inverses):
             x[:, block] -= x[:, : block.start] @ self._lower[block, : block.start].T
@@ -41,7 +41,7 @@ class Cholesky:
         return x
 
     def backward(self, rows: NDArray[Any]) -> NDArray[Any]:
-        """(m, n) for rows (m, n): L'^-1 times each of them."""
+        """Return (m, n): L'^-1 times each of the rows (m, n)."""
         x = rows.astype(self._lower.dtype)
         for block, inverse in zip(reversed(self._blocks), reversed(self._inverses)):
             x[:, block] -= x[:, block.stop :] @ self._lower[block.stop :, block]
@@ -49,7 +49,7 @@ class Cholesky:
         return x
 
     def solve(self, rows: NDArray[Any]) -> NDArray[Any]:
-        """(m, n) for rows (m, n): the inverse of the matrix times each of them."""
+        """Return (m, n): the inverse of the matrix times each of the rows (m, n)."""
         return self.backward(self.forward(rows))
 
 

@@ -1,4 +1,4 @@
-"""Hides how what was shipped is held against what was taught since; relearning and adaptation call it."""
+"""Weighs shipped embeddings against taught ones where conditions have changed since shipping."""
 
 from __future__ import annotations
 
@@ -16,21 +16,22 @@ from edgetl.learners.statistics import Statistics
 
 
 @dataclass(frozen=True)
-class Weighing:
-    """How the solvers see classes that look otherwise now than when they were shipped.
+class ConditionWeights:
+    """How the solvers see classes that look different now than when they were shipped.
 
-    The statistics themselves stay as they are, to the bit. A class is either spanned or halved:
+    The statistics themselves do not change. A class is either spanned or halved:
 
-    - Spanned, it holds under both conditions: the covariance that all classes share sees the difference between what
-      was shipped and what was taught as if as many had been taught, so that it no longer tells classes apart. That
-      is within-class covariance normalisation over conditions (Hatch, Kajarekar and Stolcke, Interspeech 2006).
-    - Halved, its mean, and how sure that counts as, move over to what was taught; the old conditions are given up.
+    - Spanned: the class holds under both conditions. The covariance that all classes share sees the difference
+      between shipped and taught pictures as if as many had been taught as were shipped, so that this difference no
+      longer separates classes. This is within-class covariance normalisation over conditions (Hatch, Kajarekar and
+      Stolcke, Interspeech 2006).
+    - Halved: the class mean moves towards the taught pictures; the old conditions are given up.
 
     Attributes:
-        halvings: by class, how often the count of what was shipped is halved; 0 for one that is missing here.
+        halvings: by class, how often the count of its shipped embeddings is halved; 0 for a class that is missing.
         spanned: the classes that span both conditions.
-        taught_counts: by class, the embeddings that were taught.
-        taught_sums: by class, the sum (d,) int64 of these embeddings on the grid.
+        taught_counts: by class, the number of taught embeddings.
+        taught_sums: by class, the sum (d,) int64 of its taught fixed-point embeddings.
     """
 
     halvings: Mapping[str, int]
@@ -45,67 +46,69 @@ class Weighing:
         labels: Sequence[str],
         halvings: Mapping[str, int],
         spanned: Collection[str] = (),
-    ) -> Weighing:
-        """Weigh what was shipped beside taught embeddings (n, d) on the grid, with their n labels."""
+    ) -> ConditionWeights:
+        """Weigh shipped embeddings against taught fixed-point embeddings (n, d) with n labels."""
         names = np.asarray(labels)
         sums = {label: rows[names == label].sum(axis=0, dtype=np.int64) for label in set(labels)}
         return cls(dict(halvings), frozenset(spanned), Counter(labels), sums)
 
     def moments(self, statistics: Statistics) -> Moments:
-        """What the solvers get to see of the statistics, which hold what was shipped and what was taught.
+        """Compute the moments that the solvers see, from statistics of all shipped and taught embeddings.
 
-        A class's scatter around its mean is that of the shipped embeddings around theirs, plus that of the taught
-        ones around theirs, plus n m / (n + m) D D', with n and m their counts and D the difference of the means
-        (Chan, Golub and LeVeque 1983). Only the last part changes: m becomes n at least in a class that is spanned,
-        n is scaled by w in one that is halved.
+        The scatter of a class around its mean is the scatter of the shipped embeddings around their mean, plus that
+        of the taught ones around theirs, plus n m / (n + m) D D', where n and m are the counts of shipped and taught
+        embeddings and D is the difference of the two means (Chan, Golub and LeVeque 1983). Only the last term
+        changes: m is raised to n at least if the class is spanned, and n is multiplied by 0.5^halvings if it is halved.
         """
         moments = Moments.of(statistics)
         counts, means = moments.counts.copy(), moments.means.copy()
         differences, amounts = [], []
-        for slot, label in enumerate(statistics.labels):
+        for index, label in enumerate(statistics.labels):
             taught = float(self.taught_counts.get(label, 0))
-            shipped = counts[slot] - taught
+            shipped = counts[index] - taught
             halvings, is_spanned = self.halvings.get(label, 0), label in self.spanned
             if not (taught and shipped and (halvings or is_spanned)):
                 continue
             taught_mean = self.taught_sums[label] / (taught * GRID)
-            shipped_mean = (means[slot] * counts[slot] - taught_mean * taught) / shipped
-            weighed = shipped * 0.5**halvings
-            after = spanning(shipped, taught) if is_spanned else between(weighed, taught)
+            shipped_mean = (means[index] * counts[index] - taught_mean * taught) / shipped
+            effective = shipped * 0.5**halvings
+            after = spanning_weight(shipped, taught) if is_spanned else scatter_weight(effective, taught)
             differences.append(taught_mean - shipped_mean)
-            amounts.append(after - between(shipped, taught))
-            counts[slot] = weighed + taught
-            means[slot] = (shipped_mean * weighed + taught_mean * taught) / counts[slot]
+            amounts.append(after - scatter_weight(shipped, taught))
+            counts[index] = effective + taught
+            means[index] = (shipped_mean * effective + taught_mean * taught) / counts[index]
         scatter = moments.scatter
         if differences:
             stacked = np.stack(differences)
             scatter = scatter + (stacked.T * np.array(amounts)) @ stacked
-        return Weighted(counts, means, scatter, moments.dimension, moments.freedom)
+        return ReweightedMoments(counts, means, scatter, moments.dimension, moments.freedom)
 
 
-def between(shipped: Any, taught: Any) -> Any:
-    """What the square of the difference of two means counts in the scatter around their common one, by their counts."""
+def scatter_weight(shipped: Any, taught: Any) -> Any:
+    """n m / (n + m): the weight of D D' in the scatter, for two means that differ by D and their counts n and m."""
     return shipped * taught / (shipped + taught)
 
 
-def spanning(shipped: Any, taught: Any) -> Any:
-    """The same where at least as many count as taught as were shipped."""
-    return between(shipped, np.maximum(shipped, taught))
+def spanning_weight(shipped: Any, taught: Any) -> Any:
+    """`scatter_weight` as if at least as many embeddings had been taught as were shipped."""
+    return scatter_weight(shipped, np.maximum(shipped, taught))
 
 
-def with_points(moments: Moments, points: Array, shrinkage: Shrinkage) -> Directions:
-    """Directions of the class means followed by those of single points (n, d), which count as classes of their own.
+def directions_with_points(moments: Moments, points: Array, shrinkage: Shrinkage) -> Directions:
+    """Directions of the class means followed by those of single points (n, d), each a class of its own.
 
     The covariance is that of the moments alone.
     """
     counts = np.concatenate([moments.counts, np.ones(len(points))])
     means = np.concatenate([moments.means, points])
-    return Directions.of(Weighted(counts, means, moments.scatter, moments.dimension, moments.freedom), shrinkage)
+    return Directions.of(
+        ReweightedMoments(counts, means, moments.scatter, moments.dimension, moments.freedom), shrinkage
+    )
 
 
 @dataclass(frozen=True)
-class Weighted(Moments):
-    """Moments whose counts no longer say how many embeddings the scatter comes from."""
+class ReweightedMoments(Moments):
+    """Moments whose counts are no longer the numbers of embeddings behind the scatter."""
 
     scatter_freedom: float
 

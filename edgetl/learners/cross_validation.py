@@ -1,4 +1,4 @@
-"""Hides how every solver predicts what it has not seen, without repeating work; selection calls it."""
+"""Predicts embeddings out of fold by every solver, with one factorisation per fold."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from edgetl.learners.statistics import Statistics
 
 
 class OutOfFold(NamedTuple):
-    """What layers that had not seen them say of the embeddings `indices` (m,).
+    """Predictions of the embeddings `indices` (m,) by layers that had not seen them.
 
-    A class that was missing outside the fold gets the lowest score, and an infinite distance.
+    A class with no embeddings outside the fold gets the lowest score and an infinite distance.
 
     Attributes:
-        indices: (m,).
-        scores: (m, K) by each solver.
-        whitened: (m, K) squared distances to the classes; see novelty.Span.
-        plain: (m, K) squared distances to the class means.
+        indices: (m,) int64.
+        scores: by solver name, (m, K) float32.
+        whitened: (m, K) float32, squared distances to the classes; see `novelty.Span.whitened`.
+        plain: (m, K) float32, squared distances to the class means.
     """
 
     indices: NDArray[np.int64]
@@ -34,12 +34,12 @@ class OutOfFold(NamedTuple):
 
 
 def predict(embeddings: NDArray[np.int16], y: NDArray[np.int64], folds: NDArray[Any], total: Statistics) -> OutOfFold:
-    """Predict each fold from 0 by layers solved from everything else.
+    """Predict each fold by layers solved from all other embeddings.
 
     Args:
-        embeddings: (n, d) on the grid.
-        y: (n,) slots in the statistics.
-        folds: (n,) int; what is in fold -1 is always learned from.
+        embeddings: (n, d) int16, fixed-point.
+        y: (n,) class indices, in the order of the statistics' labels.
+        folds: (n,) int; fold -1 is always learned from and never predicted.
         total: statistics of all the embeddings.
     """
     indices = np.flatnonzero(folds >= 0)
@@ -53,14 +53,14 @@ def predict(embeddings: NDArray[np.int16], y: NDArray[np.int64], folds: NDArray[
     coordinates = _coordinates(embeddings)
     for fold in np.unique(folds[indices]):
         members, rest = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
-        slots, y_rest = np.unique(y[rest], return_inverse=True)
+        known, y_rest = np.unique(y[rest], return_inverse=True)
         if coordinates is None:
             moments = _moments_without(total, embeddings[members], y[members])
             rows: NDArray[Any] = unit_length(embeddings[members])
         else:
             moments = Moments.of_rows(coordinates[rest], y_rest, embeddings.shape[1])
             rows = coordinates[members]
-        _predict_fold(predicted, moments, rows, np.searchsorted(indices, members), slots)
+        _predict_fold(predicted, moments, rows, np.searchsorted(indices, members), known)
     return predicted
 
 
@@ -71,16 +71,16 @@ def _predict_fold(
     predicted: OutOfFold,
     moments: Moments,
     rows: NDArray[Any],
-    places: NDArray[np.int64],
-    slots: NDArray[np.int64],
+    positions: NDArray[np.int64],
+    known: NDArray[np.int64],
 ) -> None:
-    """All solvers, and the distances, share one factorisation."""
-    cells = (places[:, None], slots)
+    """Fill the rows `positions` and the columns `known` of `predicted`, by all solvers."""
+    cells = (positions[:, None], known)
     directions = Directions.of(moments, SHRINKAGE)
     for name, solver in SOLVERS.items():
         weights, bias = solver.from_directions(directions)
         scores = rows @ weights + bias
-        predicted.scores[name][places] = scores.min(axis=1, keepdims=True)
+        predicted.scores[name][positions] = scores.min(axis=1, keepdims=True)
         predicted.scores[name][cells] = scores
     span = Span.of(directions)
     predicted.whitened[cells] = span.whitened(rows)
@@ -88,10 +88,10 @@ def _predict_fold(
 
 
 def _coordinates(embeddings: NDArray[np.int16]) -> Optional[NDArray[Any]]:
-    """(n, n) rows with the inner products of the embeddings, where these are fewer than their dimension.
+    """(n, n) rows with the same inner products as the n embeddings; None if n is not below their dimension.
 
-    Solvers see embeddings through inner products alone, so in these coordinates, a Cholesky factor of all of
-    them, they find the same scores from smaller systems.
+    Solvers use embeddings only through inner products. So in these coordinates, a Cholesky factor of the matrix of
+    all inner products, they find the same scores from smaller systems.
     """
     if len(embeddings) >= embeddings.shape[1]:
         return None
@@ -103,5 +103,5 @@ def _coordinates(embeddings: NDArray[np.int16]) -> Optional[NDArray[Any]]:
 
 def _moments_without(total: Statistics, embeddings: NDArray[np.int16], y: NDArray[np.int64]) -> Moments:
     rest = total.copy()
-    rest.remove(embeddings, [total.labels[slot] for slot in y])
+    rest.remove(embeddings, [total.labels[index] for index in y])
     return Moments.of(rest)

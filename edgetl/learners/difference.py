@@ -1,9 +1,9 @@
-"""Hides how statistics travel to who has similar ones: the few pictures between them, not the whole Gram matrix.
+"""Encodes how statistics differ from similar ones by a few columns instead of the whole Gram matrix.
 
-Between two sets of pictures of which r are not in both, the Gram matrices differ by a matrix of rank r at most. Such
-a matrix D is given exactly by r of its columns C and the block W where these meet their rows: D = C W^-1 C' (the
-skeleton decomposition; Goreinov, Tyrtyshnikov and Zamarashkin 1997). A deployment sends C; the entries are integers,
-so rounding gives them back to the bit, and a digest proves it.
+If r pictures are in only one of two sets, the Gram matrices of the sets differ by a matrix D of rank r at most. D is
+given exactly by r of its columns C and the block W in which these columns meet the rows of the same indices:
+D = C W^-1 C' (the skeleton decomposition; Goreinov, Tyrtyshnikov and Zamarashkin 1997). A deployment sends C. The
+entries are integers, so rounding restores them exactly, and a digest verifies the result.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ from edgetl.errors import IntegrityError
 from edgetl.learners.statistics import Statistics
 
 RANK_LIMIT = 128
-"""With more pictures than this between them, statistics are sent whole."""
+"""The largest rank that is encoded; statistics that differ more are sent whole."""
 
 MARGIN = 0.05
-"""How far a product may be from an integer here, so that rounding is safe on any processor."""
+"""How far a product may be from an integer on the host, so that rounding is safe on any processor."""
 
 
-def difference(old: bytes, new: bytes) -> Optional[bytes]:
-    """What turns the statistics `old` into `new`, both as `Statistics.to_bytes` gives them, with a digest of each.
+def encode_difference(old: bytes, new: bytes) -> Optional[bytes]:
+    """Encode what turns the statistics `old` into `new`, both in the form of `Statistics.to_bytes`.
 
-    None where they have another dimension, or are too different for this to pay.
+    None if their dimensions differ, or if they differ too much for this to be smaller than `new`.
 
     Raises:
-        IntegrityError: one of them is not statistics.
+        IntegrityError: `old` or `new` is not statistics.
     """
     before, after = Statistics.from_bytes(old).gram, Statistics.from_bytes(new).gram
     if before.shape != after.shape:
         return None
-    found = _skeleton((after - before).astype(np.float64))
-    stored = _split(new, after)
-    if found is None or stored is None:
+    skeleton = _skeleton((after - before).astype(np.float64))
+    split = _split(new, after)
+    if skeleton is None or split is None:
         return None
-    pivots, columns = found
-    head, dtype = stored
+    pivots, columns = skeleton
+    head, dtype = split
     stream = io.BytesIO()
     np.savez_compressed(
         stream,
@@ -57,32 +57,39 @@ def difference(old: bytes, new: bytes) -> Optional[bytes]:
     return packed if apply_difference({_digest(old): old}, packed) == {_digest(new): new} else None
 
 
-def apply_difference(at_hand: Mapping[str, bytes], packed: bytes) -> dict[str, bytes]:
-    """The statistics that a difference leads to, by their SHA-256, from those `at_hand` by theirs.
+def apply_difference(available: Mapping[str, bytes], packed: bytes) -> dict[str, bytes]:
+    """Restore statistics from a difference and those it starts from.
+
+    Args:
+        available: statistics in the form of `Statistics.to_bytes`, by SHA-256.
+        packed: what `encode_difference` returned.
+
+    Returns:
+        The restored statistics, by SHA-256.
 
     Raises:
-        IntegrityError: it is not a difference, or not to statistics that are at hand.
+        IntegrityError: `packed` is not a difference, or the statistics that it starts from are not available.
     """
     parts = _read(packed)
     start, end = map(str, parts["digests"])
-    if start not in at_hand:
-        raise IntegrityError("the difference is not to statistics that are here; send the whole bundle: --whole")
-    gram = Statistics.from_bytes(at_hand[start]).gram
+    if start not in available:
+        raise IntegrityError("the difference starts from statistics that are not here; send the bundle whole: --whole")
+    gram = Statistics.from_bytes(available[start]).gram
     pivots, columns = parts["pivots"], parts["columns"].astype(np.float64)
     if columns.shape != (len(gram), len(pivots)) or not np.isin(pivots, np.arange(len(gram))).all():
-        raise IntegrityError("the difference is not to statistics of this dimension; send the whole bundle: --whole")
+        raise IntegrityError("the difference is for statistics of another dimension; send the bundle whole: --whole")
     changed = gram + np.rint(_product(pivots, columns)).astype(np.int64)
     triangle = changed[np.tril_indices(len(gram))].astype(np.dtype(str(parts["dtype"])))
     content = parts["head"].tobytes() + triangle.tobytes()
     if _digest(content) != end:
-        raise IntegrityError("the difference does not lead to the statistics that it names; send it whole: --whole")
+        raise IntegrityError("the difference does not lead to the statistics it names; send the bundle whole: --whole")
     return {end: content}
 
 
 def _skeleton(matrix: NDArray[np.float64]) -> Optional[tuple[NDArray[np.int32], NDArray[np.int64]]]:
-    """Pivots (r,) and integer columns (d, r) of a symmetric integer matrix (d, d); None where r would be too many.
+    """Pivots (r,) and integer columns (d, r) of a symmetric integer matrix (d, d); None if r exceeds RANK_LIMIT.
 
-    Pivots are taken by the largest element of the diagonal that remains, as in the pivoted Cholesky decomposition.
+    Each pivot is the largest remaining element of the diagonal, as in the pivoted Cholesky decomposition.
     """
     pivots: list[int] = []
     rest = matrix.copy()
@@ -99,17 +106,17 @@ def _skeleton(matrix: NDArray[np.float64]) -> Optional[tuple[NDArray[np.int32], 
 
 
 def _product(pivots: NDArray[np.int32], columns: NDArray[np.float64]) -> NDArray[np.float64]:
-    """C W^-1 C', (d, d). Raises IntegrityError where W has no inverse."""
+    """C W^-1 C', (d, d). Raises IntegrityError if W is singular."""
     if len(pivots) == 0:
         return np.zeros((len(columns), len(columns)))
     try:
         return np.asarray(columns @ np.linalg.solve(columns[pivots], columns.T))
     except np.linalg.LinAlgError as error:
-        raise IntegrityError("the difference has no solution; send the whole bundle: --whole") from error
+        raise IntegrityError("the difference has no solution; send the bundle whole: --whole") from error
 
 
 def _split(content: bytes, gram: NDArray[np.int64]) -> Optional[tuple[bytes, np.dtype[Any]]]:
-    """What stands before the Gram matrix's triangle, and the type of its elements."""
+    """The bytes before the Gram matrix's triangle, and the dtype of the triangle."""
     triangle = gram[np.tril_indices(len(gram))]
     for dtype in (np.dtype(f"<i{width}") for width in (1, 2, 4, 8)):
         stored = triangle.astype(dtype)
@@ -124,12 +131,12 @@ def _read(packed: bytes) -> dict[str, NDArray[Any]]:
             parts = {name: stored[name] for name in ("digests", "head", "dtype", "pivots", "columns")}
         kinds = {name: part.dtype.kind + str(part.ndim) for name, part in parts.items()}
         if kinds != {"digests": "U1", "head": "u1", "dtype": "U0", "pivots": "i1", "columns": "i2"}:
-            raise ValueError(f"its parts are {kinds}")
+            raise ValueError(f"its arrays have kinds {kinds}")
         if parts["digests"].shape != (2,) or str(parts["dtype"]) not in ("|i1", "<i2", "<i4", "<i8"):
-            raise ValueError("its parts have other shapes")
+            raise ValueError("its arrays have unexpected shapes")
         return parts
     except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
-        raise IntegrityError(f"this is no difference between statistics: {error}") from error
+        raise IntegrityError(f"this is not a difference between statistics: {error}") from error
 
 
 def _digest(content: bytes) -> str:

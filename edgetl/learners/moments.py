@@ -1,4 +1,4 @@
-"""Hides the step from exact integers to the float systems behind the weights; the solvers and selection call it."""
+"""Turns exact integer statistics into means, a covariance and its inverse, from which the solvers compute weights."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from edgetl.learners.statistics import Statistics
 
 Array = NDArray[Any]
 Shrinkage = Union[float, str]
-"""Between 0 and 1, or "oas" to compute it from the statistics."""
+"""A number between 0 and 1, or "oas" to compute it from the statistics."""
 
 
 @dataclass(frozen=True)
 class Moments:
-    """What the solvers need of the statistics, for embeddings of length 1.
+    """Counts, class means and scatter of embeddings of length 1.
 
     Attributes:
-        counts: (K,) embeddings in each class.
-        means: (K, d) class means.
-        scatter: (d, d), the sum over all embeddings of the outer product of (embedding - its class's mean).
-        dimension: numbers in an embedding; more than d where other coordinates stand for the embeddings.
+        counts: (K,), embeddings in each class.
+        means: (K, d), class means.
+        scatter: (d, d), the sum over all embeddings of (x - m)(x - m)', with m the mean of the class of x.
+        dimension: numbers in an embedding; more than d if other coordinates represent the embeddings.
     """
 
     counts: Array
@@ -37,10 +37,10 @@ class Moments:
 
     @classmethod
     def of(cls, statistics: Statistics) -> Moments:
-        """Compute them; the one place where integers become floats.
+        """Compute them from statistics. This is the only place where integers become floats.
 
         Raises:
-            LearningError: there is no class.
+            LearningError: the statistics are empty.
         """
         if not statistics.labels:
             raise LearningError("nothing was taught yet; teach at least two classes first")
@@ -55,9 +55,9 @@ class Moments:
 
     @classmethod
     def of_rows(cls, rows: Array, y: NDArray[np.int64], dimension: int) -> Moments:
-        """Compute them from coordinates (n, r) that keep all inner products, and slots (n,) from 0 without gaps."""
+        """Compute them from coordinates (n, r) that keep all inner products, and class indices y (n,), 0 to K - 1."""
         counts = np.bincount(y).astype(np.float64)
-        means = np.stack([rows[y == slot].mean(axis=0) for slot in range(len(counts))])
+        means = np.stack([rows[y == index].mean(axis=0) for index in range(len(counts))])
         differences = rows - means[y]
         return cls(counts, means, differences.T @ differences, dimension)
 
@@ -68,7 +68,7 @@ class Moments:
 
     @property
     def spread(self) -> float:
-        """The mean eigenvalue of the scatter; where all classes are single points, a trifle of their squares."""
+        """The mean eigenvalue of the scatter; above 0 even if all classes are single points."""
         trace = float(np.trace(self.scatter))
         squares = float(self.counts @ (self.means**2).sum(axis=1))
         return max(trace, squares * _VANISHING, _VANISHING) / self.dimension
@@ -76,19 +76,19 @@ class Moments:
 
 @dataclass(frozen=True)
 class Directions:
-    """The class means as seen from a centre, and multiplied by the inverse P of a shrunk covariance.
+    """The class means relative to a centre, multiplied by the inverse P of a shrunk covariance.
 
     With S the scatter over its degrees of freedom and mu its mean eigenvalue, P = ((1 - a) S + a mu I)^-1.
-    One solution serves discriminant and ridge alike, and any centre that is a mean of the class means.
+    One solution serves all solvers, and every centre that is a weighted mean of the class means.
 
     Attributes:
-        counts: (K,) embeddings in each class.
-        means: (K, d) class means.
-        centre: (d,) what they are seen from; at first their plain mean.
+        counts: (K,), embeddings in each class.
+        means: (K, d), class means m_k.
+        centre: (d,), a weighted mean of the class means; initially their plain mean.
         vectors: (d, K), P (m_k - centre).
         products: (K, K), (m_j - centre)' P (m_k - centre).
-        noise: (x - m)' P (x - m) to be expected of an embedding x that was not learned from.
-        scale: what turns P into the inverse of scatter + lambda I, the form that ridge needs.
+        noise: the expected (x - m)' P (x - m) of an embedding x that was not learned from, with m its class mean.
+        scale: P times this is (scatter + lambda I)^-1, the form that ridge needs.
     """
 
     counts: Array
@@ -101,7 +101,7 @@ class Directions:
 
     @classmethod
     def of(cls, moments: Moments, shrinkage: Shrinkage) -> Directions:
-        """Solve for them.
+        """Solve for them. At first the centre is the plain mean of the class means.
 
         Raises:
             OptionError: the shrinkage is neither between 0 and 1 nor "oas".
@@ -126,9 +126,9 @@ class Directions:
             scale=(1 - amount) / moments.freedom,
         )
 
-    def of_classes(self, slots: Sequence[int]) -> Directions:
-        """The same for these classes only, in this order, seen from their plain mean."""
-        chosen = np.asarray(slots, dtype=np.intp)
+    def of_classes(self, indices: Sequence[int]) -> Directions:
+        """Return the directions of these classes only, in this order, centred on their plain mean."""
+        chosen = np.asarray(indices, dtype=np.intp)
         kept = replace(
             self,
             counts=self.counts[chosen],
@@ -136,47 +136,50 @@ class Directions:
             vectors=self.vectors[:, chosen],
             products=self.products[np.ix_(chosen, chosen)],
         )
-        return kept.seen_from(np.ones(len(chosen)))
+        return kept.recentred(np.ones(len(chosen)))
 
-    def seen_from(self, weights: Array) -> Directions:
-        """The same from another centre: the mean of the class means under these (K,) weights."""
+    def recentred(self, weights: Array) -> Directions:
+        """Return the same directions relative to the mean of the class means under these weights (K,)."""
         shares = weights / weights.sum()
-        sideways = self.products @ shares
+        offset = self.products @ shares
         return replace(
             self,
             centre=shares @ self.means,
             vectors=self.vectors - (self.vectors @ shares)[:, None],
-            products=self.products - sideways - sideways[:, None] + shares @ sideways,
+            products=self.products - offset - offset[:, None] + shares @ offset,
         )
 
     def with_scatter(self, mixtures: Array, amounts: Array) -> Directions:
-        """The same once `amounts` (c,), above 0, times d d' have joined the scatter.
+        """Return the directions after c terms `amounts[i]` D_i D_i' have been added to the scatter.
 
-        Each d is a sum of class means; `mixtures` (c, K) say of which, and add up to 0 each. By Woodbury's identity
-        nothing is factored again. Ridge and noise stay as they are.
+        Nothing is factored again, by Woodbury's identity. Ridge and noise stay as they are.
+
+        Args:
+            mixtures: (c, K), each D_i as a linear combination of the class means; each row sums to 0.
+            amounts: (c,), above 0.
         """
-        seen = self.products @ mixtures.T
-        inner = mixtures @ seen
+        projected = self.products @ mixtures.T
+        inner = mixtures @ projected
         inner.flat[:: len(inner) + 1] += 1 / (self.scale * amounts)
-        correction = np.linalg.solve(inner, seen.T)
+        correction = np.linalg.solve(inner, projected.T)
         return replace(
             self,
             vectors=self.vectors - (self.vectors @ mixtures.T) @ correction,
-            products=self.products - seen @ correction,
+            products=self.products - projected @ correction,
         )
 
 
 _CAUTION = 4.0
-"""What the oracle's shrinkage is multiplied by.
+"""A factor on the oracle's shrinkage.
 
-It is the best for the covariance itself, were all pictures independent. Photos of one class resemble each other, so
-they tell less than their number, and weights need the inverse, which suffers more. Anything from 4 to 8 serves alike:
-benchmarks/fewshot.py, benchmarks/incremental.py.
+The oracle's is the best for the covariance itself, for independent pictures. Photos of one class resemble each other
+and carry less information than their number suggests, and weights need the inverse of the covariance, which is more
+sensitive. Anything from 4 to 8 works alike: benchmarks/fewshot.py, benchmarks/incremental.py.
 """
-_LEAST_SHRINKAGE = 0.02
-"""With less, a system as large as an embedding is solved in double precision, in twice the time."""
-_MOST_SHRINKAGE = 0.9
-"""A tenth of the covariance serves even where little is known of it."""
+_MIN_SHRINKAGE = 0.02
+"""With less, a system as large as an embedding needs double precision, which takes twice the time."""
+_MAX_SHRINKAGE = 0.9
+"""A tenth of the covariance helps even if it is hardly known."""
 _STRIP = 128
 _PROBES = 32
 _EXACT_TRACE = 128
@@ -187,14 +190,14 @@ _LARGEST_LEVERAGE = 0.99
 
 def _amount(shrinkage: Shrinkage, moments: Moments) -> float:
     if shrinkage == "oas":
-        return min(max(_CAUTION * _oracle_shrinkage(moments), _LEAST_SHRINKAGE), _MOST_SHRINKAGE)
+        return min(max(_CAUTION * _oracle_shrinkage(moments), _MIN_SHRINKAGE), _MAX_SHRINKAGE)
     if not isinstance(shrinkage, (int, float)) or not 0 < shrinkage < 1:
-        raise OptionError(f"shrinkage is {shrinkage!r}; give a number between 0 and 1, or 'oas'")
+        raise OptionError(f"shrinkage is {shrinkage!r}; expected a number between 0 and 1, or 'oas'")
     return float(shrinkage)
 
 
 def _oracle_shrinkage(moments: Moments) -> float:
-    """Approximate the oracle's shrinkage, 0 to 1.
+    """Approximate the oracle's shrinkage, 0 to 1 (oracle approximating shrinkage, OAS).
 
     Source: Chen, Wiesel, Eldar and Hero, Shrinkage Algorithms for MMSE Covariance Estimation, IEEE Trans. Signal
     Processing 58(10), 2010, equation 23.
@@ -208,49 +211,51 @@ def _oracle_shrinkage(moments: Moments) -> float:
 
 
 def _precision(amount: float, dimension: int) -> type[np.floating[Any]]:
-    """Single precision, which is twice as fast, where rounding and the condition of the system allow it.
+    """Single precision, which is twice as fast, if the condition number of the system allows it.
 
-    No eigenvalue is below the ridge, and none is above the trace.
+    Its eigenvalues are bounded by the ridge from below and by the trace from above.
     """
     condition = 1 + (1 - amount) / amount * dimension
     return np.float32 if condition * np.finfo(np.float32).eps < _SINGLE_PRECISION_LIMIT else np.float64
 
 
 def _factor(system: Array) -> Cholesky:
-    """The factor of a shrunk covariance, which is positive definite whenever it is one of embeddings."""
+    """Factorise a shrunk covariance. That of real embeddings is always positive definite."""
     try:
         return Cholesky(system)
     except np.linalg.LinAlgError as error:
         raise LearningError(
-            "no embeddings can have these statistics; they are damaged, or something was removed that was never added"
+            "no embeddings can have these statistics: they are damaged, or something was removed that was never added"
         ) from error
 
 
 def _solve_refined(system: Array, factor: Cholesky, rows: Array) -> Array:
-    """(m, d) float64, the inverse of the system times rows (m, d), with one step of iterative refinement.
+    """Return (m, d) float64: the inverse of the system times rows (m, d), with one step of iterative refinement.
 
-    It makes up for a factor of single precision: Higham, Accuracy and Stability of Numerical Algorithms, chapter 12.
+    The refinement makes up for a factor in single precision.
+
+    Source: Higham, Accuracy and Stability of Numerical Algorithms, chapter 12.
     """
     solved = factor.solve(rows).astype(np.float64)
-    return solved + factor.solve(rows - solved @ system)
+    return np.asarray(solved + factor.solve(rows - solved @ system))
 
 
 def _probes(d: int) -> Array:
-    """(m, d) rows z that make sums of z' A z the trace of A: exactly where d is small, else nearly.
+    """Return (m, d) rows z for which the sum of z' A z is the trace of A: exactly if d is small, otherwise nearly.
 
-    Random signs, always the same, estimate a trace (Hutchinson 1990).
+    The estimate uses random signs (Hutchinson 1990), with a fixed seed.
     """
     if d <= _EXACT_TRACE:
         return np.eye(d)
-    return np.random.default_rng(0).choice([-1.0, 1.0], size=(_PROBES, d)) / np.sqrt(_PROBES)
+    return np.asarray(np.random.default_rng(0).choice([-1.0, 1.0], size=(_PROBES, d)) / np.sqrt(_PROBES))
 
 
 def _noise(effective: float, freedom: float) -> float:
     """Leave-one-out mean of (x - m)' inv(scatter / freedom) (x - m), from the effective number of parameters.
 
-    By Sherman and Morrison the leave-one-out value of one embedding is h / (1 - h) times the degrees of
-    freedom, where h is its leverage in the scatter. With the mean leverage in place of each one's, as generalised
-    cross-validation does (Golub, Heath and Wahba 1979), the statistics are enough: no embedding needs storing.
+    By Sherman and Morrison the leave-one-out value of one embedding is h / (1 - h) times the degrees of freedom,
+    where h is its leverage in the scatter. With the mean leverage in place of each individual one, as in generalised
+    cross-validation (Golub, Heath and Wahba 1979), the statistics are sufficient: no embedding needs to be stored.
     """
     leverage = min(max(effective / freedom, 0.0), _LARGEST_LEVERAGE)
     return freedom * leverage / (1 - leverage)

@@ -1,4 +1,4 @@
-"""Hides how unlike everything known an image looks; the last layer and the selection call it."""
+"""Measures how unlike every known class an image looks."""
 
 from __future__ import annotations
 
@@ -15,25 +15,29 @@ from edgetl.learners.moments import Directions
 Floats = NDArray[np.float32]
 
 SHRINKAGE = "oas"
-"""Of the covariance that novelty is measured with, where the solver has none of its own."""
+"""The shrinkage of the covariance for novelty, if the solver has no shrinkage of its own."""
 
 
 @dataclass(frozen=True, eq=False)
 class NoveltyModel:
-    """How far an embedding lies from the nearest class, against what is usual for known images.
+    """The distance of an embedding from the nearest class, compared with the distances of known images.
 
-    Two squared distances are added, each in units of its own spread over known images: the one between x and
-    the class mean, and the one that is left of it, whitened, in the space that the class means span. The first
-    finds what is foreign, the second what lies between the classes; benchmarks/novelty.py compares them with
-    other scores. Expanded, the sum is |x directions|^2 - max_k(x weights + bias)_k.
+    For an embedding x and a class, two squared distances are added, each divided by its spread over known images:
+    the distance between x and the class mean, and the same distance after whitening, within the space that the class
+    means span. The first detects foreign images, the second images between the classes; benchmarks/novelty.py
+    compares them with other scores. The least sum over the classes counts. Expanded, it is
+    |x directions|^2 - max_k(x weights + bias)_k.
 
     Attributes:
         directions: (d, J) float32, J < K.
         weights: (d, K) float32.
         bias: (K,) float32.
-        scales: (2,) float32, the spreads of both distances.
-        quantiles: (q,) float32, ascending: the sum at even shares of known images.
+        scales: (2,) float32, the spreads of the whitened and of the plain distance.
+        quantiles: (q,) float32, ascending: the least sum at evenly spaced quantiles of known images.
         threshold: the share of known images that pass as known, 0 to 1.
+
+    Raises:
+        IntegrityError: the arrays do not fit together.
     """
 
     directions: Floats
@@ -44,21 +48,21 @@ class NoveltyModel:
     threshold: float
 
     def __post_init__(self) -> None:
-        """Raise IntegrityError where the parts do not fit."""
+        """Raise IntegrityError if the arrays do not fit together."""
         classes, width = len(self.bias), len(self.weights)
         fits = self.weights.shape == (width, classes) and self.directions.shape[:1] == (width,)
         if not (fits and self.directions.ndim == 2 and self.directions.shape[1] < max(classes, 1)):
             raise IntegrityError("the last layer's novelty arrays do not fit together")
         if self.scales.shape != (2,) or not (self.scales > 0).all():
-            raise IntegrityError("the last layer's novelty scales are not two numbers above 0")
+            raise IntegrityError("the last layer's novelty scales must be two numbers above 0")
         if self.quantiles.ndim != 1 or len(self.quantiles) < 2 or (np.diff(self.quantiles) < 0).any():
-            raise IntegrityError("the last layer's novelty quantiles do not ascend")
+            raise IntegrityError("the last layer's novelty quantiles must be two numbers or more, in ascending order")
         if not 0 <= self.threshold <= 1:
             raise IntegrityError(f"the novelty threshold is {self.threshold}; it must be from 0 to 1")
 
     @classmethod
     def of(cls, directions: Directions, scales: Floats, quantiles: Floats, threshold: float) -> NoveltyModel:
-        """Combine the geometry of the classes with what was found usual."""
+        """Combine the geometry of the classes with the scales and quantiles of known images."""
         span = Span.of(directions)
         whitened, plain = 1.0 / scales.astype(np.float64)
         weights = 2 * (span.axes @ span.anchors.T * whitened + span.means.T * plain)
@@ -72,18 +76,18 @@ class NoveltyModel:
             threshold=threshold,
         )
 
-    def following(self, directions: Directions) -> NoveltyModel:
-        """The same scales and quantiles for classes that have changed."""
+    def for_classes(self, directions: Directions) -> NoveltyModel:
+        """Return the model of other classes, with the same scales and quantiles."""
         return NoveltyModel.of(directions, self.scales, self.quantiles, self.threshold)
 
     def share(self, unit: Floats) -> Floats:
-        """(n,) float32: the share of known images that look less unusual than embeddings (n, d) of length 1."""
+        """Return (n,) float32: the share of known images that look less unusual than embeddings (n, d) of length 1."""
         return self.share_of(unit @ self.directions, unit @ self.weights)
 
     def share_of(self, along: Floats, near: Floats) -> Floats:
-        """The same, from what embeddings (n, d) of length 1 give with `directions` (n, J) and `weights` (n, K)."""
+        """Return the same from the embeddings' products with `directions` (n, J) and with `weights` (n, K)."""
         unusual = (along * along).sum(axis=1) - (near + self.bias).max(axis=1)
-        return np.interp(unusual, self.quantiles, self._shares).astype(np.float32)
+        return np.asarray(np.interp(unusual, self.quantiles, self._shares), dtype=np.float32)
 
     @cached_property
     def _shares(self) -> NDArray[np.float64]:
@@ -92,12 +96,12 @@ class NoveltyModel:
 
 @dataclass(frozen=True, eq=False)
 class Span:
-    """The class means, and the space that they span with the covariance within classes made round.
+    """The class means, and the space that they span after whitening by the covariance within classes.
 
     Attributes:
-        axes: (d, J) what takes an embedding into that space.
-        anchors: (K, J) where it takes the class means.
-        means: (K, d) the class means.
+        axes: (d, J), maps an embedding into that space.
+        anchors: (K, J), the class means in that space.
+        means: (K, d), the class means.
     """
 
     axes: NDArray[Any]
@@ -106,7 +110,7 @@ class Span:
 
     @classmethod
     def of(cls, directions: Directions) -> Span:
-        """Find the space; it has at most one dimension less than there are classes."""
+        """Find the space; it has at most K - 1 dimensions."""
         values, vectors = np.linalg.eigh(directions.products)
         real = values > max(values[-1], 0) * _VANISHING
         real[0] = False
@@ -114,16 +118,16 @@ class Span:
         return cls(axes, directions.means @ axes, directions.means)
 
     def whitened(self, rows: NDArray[Any]) -> NDArray[Any]:
-        """(n, K) squared distances within the space, from embeddings (n, d) to the class means."""
+        """Return (n, K) squared distances within the space, from embeddings (n, d) to the class means."""
         return squared_distances(rows @ self.axes, self.anchors)
 
     def plain(self, rows: NDArray[Any]) -> NDArray[Any]:
-        """(n, K) squared distances from embeddings (n, d) to the class means."""
+        """Return (n, K) squared distances from embeddings (n, d) to the class means."""
         return squared_distances(rows, self.means)
 
 
 def squared_distances(rows: NDArray[Any], points: NDArray[Any]) -> NDArray[Any]:
-    """(n, K) squared distances between rows (n, d) and points (K, d)."""
+    """Return (n, K) squared distances between rows (n, d) and points (K, d)."""
     squares = (rows * rows).sum(axis=1)[:, None] + (points * points).sum(axis=1)
     return np.asarray(squares - 2 * (rows @ points.T))
 

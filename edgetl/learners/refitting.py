@@ -1,4 +1,4 @@
-"""Hides how a last layer follows its statistics; the device's Learner and the selection call it."""
+"""Solves a last layer again from changed statistics."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple, Optional
 
 from edgetl.errors import LearningError, OptionError, UnknownNameError
-from edgetl.learners.condition_weights import Weighing
+from edgetl.learners.condition_weights import ConditionWeights
 from edgetl.learners.last_layer import Floats, LastLayer
 from edgetl.learners.moments import Directions, Moments
 from edgetl.learners.novelty import SHRINKAGE
@@ -16,7 +16,7 @@ from edgetl.learners.statistics import Statistics
 
 
 class Solution(NamedTuple):
-    """Weights (d, K) and bias (K,), and the geometry of the classes that novelty needs."""
+    """Weights (d, K) float32, bias (K,) float32, and the geometry of the classes, which novelty needs."""
 
     weights: Floats
     bias: Floats
@@ -28,27 +28,33 @@ def relearn(
     statistics: Statistics,
     parameters: Mapping[str, Any],
     labels: Optional[Sequence[str]] = None,
-    weighing: Optional[Weighing] = None,
+    condition_weights: Optional[ConditionWeights] = None,
 ) -> LastLayer:
-    """Return the last layer solved anew from the statistics, by its own solver with the given parameters.
+    """Return the last layer solved again from the statistics, by its own solver.
 
-    Temperature, and what novelty is measured against, stay as they were calibrated. With `labels`, these classes
-    compete, in this order; any other class of the statistics only serves the covariance that all share. With
-    `weighing`, what was shipped weighs less than what was taught.
+    Temperature, and the scales and quantiles of novelty, stay as they were calibrated.
+
+    Args:
+        last_layer: gives the solver and the calibration.
+        statistics: what to solve from.
+        parameters: the solver's keyword parameters.
+        labels: the classes that compete, in the order of the columns; all of them if None. The other classes of the
+            statistics only contribute to the covariance that all share.
+        condition_weights: how shipped embeddings count beside taught ones; alike if None.
 
     Raises:
-        UnknownNameError: this edgetl has no such solver.
-        LearningError: nothing was taught.
-        OptionError: the parameters are not the solver's.
+        UnknownNameError: this version of edgetl has no such solver.
+        LearningError: the statistics are empty, or lack one of the labels.
+        OptionError: the solver does not take these parameters.
     """
     chosen = statistics.labels if labels is None else tuple(labels)
-    solution = solve(last_layer.solver, statistics, parameters, chosen, weighing)
+    solution = solve(last_layer.solver, statistics, parameters, chosen, condition_weights)
     return replace(
         last_layer,
         labels=chosen,
         weights=solution.weights,
         bias=solution.bias,
-        novelty_model=last_layer.novelty_model.following(solution.directions),
+        novelty_model=last_layer.novelty_model.for_classes(solution.directions),
     )
 
 
@@ -57,28 +63,28 @@ def solve(
     statistics: Statistics,
     parameters: Mapping[str, Any],
     labels: Optional[Sequence[str]] = None,
-    weighing: Optional[Weighing] = None,
+    condition_weights: Optional[ConditionWeights] = None,
 ) -> Solution:
-    """Solve by the solver of that name, which shares the factorisation with novelty.
+    """Solve by the solver with this name. Its factorisation also serves novelty.
 
-    `labels` choose and order the classes, and `weighing` says what weighs less, as in `relearn`.
+    `labels` and `condition_weights` are those of `relearn`.
 
     Raises:
-        UnknownNameError, LearningError, OptionError: as `relearn`.
+        UnknownNameError, LearningError, OptionError: as in `relearn`.
     """
-    moments = Moments.of(statistics) if weighing is None else weighing.moments(statistics)
+    moments = Moments.of(statistics) if condition_weights is None else condition_weights.moments(statistics)
     directions = Directions.of(moments, parameters.get("shrinkage", SHRINKAGE))
-    slots = _slots(statistics, statistics.labels if labels is None else labels)
-    if slots != list(range(len(statistics.labels))):
-        directions = directions.of_classes(slots)
+    indices = _indices(statistics, statistics.labels if labels is None else labels)
+    if indices != list(range(len(statistics.labels))):
+        directions = directions.of_classes(indices)
     return Solution(*weights_of(name, directions, parameters), directions)
 
 
 def weights_of(name: str, directions: Directions, parameters: Mapping[str, Any]) -> tuple[Floats, Floats]:
-    """Weights (d, K) and bias (K,) by the solver of that name, for directions that were solved for already.
+    """Return weights (d, K) and bias (K,) by the solver with this name, from directions that are already solved.
 
     Raises:
-        UnknownNameError, OptionError: as `relearn`.
+        UnknownNameError, OptionError: as in `relearn`.
     """
     if name not in SOLVERS:
         raise UnknownNameError("solver", name, SOLVERS, "edgetl doctor")
@@ -90,9 +96,9 @@ def weights_of(name: str, directions: Directions, parameters: Mapping[str, Any])
     return weights, bias
 
 
-def _slots(statistics: Statistics, labels: Sequence[str]) -> list[int]:
-    slot_of = {label: slot for slot, label in enumerate(statistics.labels)}
-    unknown = [label for label in labels if label not in slot_of]
+def _indices(statistics: Statistics, labels: Sequence[str]) -> list[int]:
+    index_of = {label: index for index, label in enumerate(statistics.labels)}
+    unknown = [label for label in labels if label not in index_of]
     if unknown or not labels:
-        raise LearningError(f"classes {unknown} are not among those taught: {', '.join(slot_of) or 'none'}")
-    return [slot_of[label] for label in labels]
+        raise LearningError(f"classes {unknown} are not among those taught: {', '.join(index_of) or 'none'}")
+    return [index_of[label] for label in labels]

@@ -1,4 +1,4 @@
-"""Hides how solver, temperature and novelty are chosen without a test split; build calls it."""
+"""Chooses the solver and calibrates temperature and novelty by cross-validation, without a test split."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from edgetl.learners.statistics import Statistics
 from edgetl.learners.temperature import class_weights, fit_temperature, log_losses
 
 NOVELTY_THRESHOLD = 0.98
-"""The share of known images that pass as known."""
+"""The share of known images that pass as known, 0 to 1."""
 
 
-class Candidate(NamedTuple):
-    """What one solver reached on held-out folds; all classes weigh the same."""
+class SolverResult(NamedTuple):
+    """Accuracy, 0 to 1, and log-loss of one solver on held-out folds; all classes weigh the same."""
 
     solver: str
     parameters: dict[str, Any]
@@ -33,16 +33,16 @@ class Candidate(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Selection:
-    """The chosen last layer, and what it was chosen from.
+    """The chosen last layer, and the figures behind the choice.
 
     Attributes:
         solver: name of the solver.
         parameters: its keyword parameters.
-        last_layer: solved from all embeddings, classes in alphabetical order.
-        statistics: of all embeddings, slots in the same order.
-        out_of_fold_indices: (m,) the embeddings that were predicted by a layer which had not seen them.
-        out_of_fold_probabilities: (m, K) float32, columns in the order of last_layer.labels.
-        candidates: everything that was tried, the least log-loss first.
+        last_layer: solved from all embeddings; its classes are in alphabetical order.
+        statistics: of all embeddings, with the classes in the same order.
+        out_of_fold_indices: (m,), the embeddings that were predicted by a layer that had not seen them.
+        out_of_fold_probabilities: (m, K) float32, columns in the order of `last_layer.labels`.
+        results: those of every solver, the least log-loss first.
     """
 
     solver: str
@@ -51,20 +51,20 @@ class Selection:
     statistics: Statistics
     out_of_fold_indices: NDArray[np.int64]
     out_of_fold_probabilities: Floats
-    candidates: tuple[Candidate, ...] = field(repr=False)
+    results: tuple[SolverResult, ...] = field(repr=False)
 
 
 def choose(embeddings: NDArray[np.int16], labels: Sequence[str], folds: NDArray[Any]) -> Selection:
-    """Choose the solver by cross-validation, calibrate, and solve from everything.
+    """Choose the solver by cross-validation, calibrate, and solve from all embeddings.
 
     Args:
-        embeddings: (n, d) int16, on the grid.
+        embeddings: (n, d) int16, fixed-point.
         labels: n labels.
-        folds: (n,) int; -1 is always trained on and never predicted; each other fold is predicted by a layer
-            solved from everything else.
+        folds: (n,) int; fold -1 is always learned from and never predicted; each other fold is predicted by layers
+            solved from all other embeddings.
 
     Raises:
-        LearningError: fewer than two classes, sizes that do not fit, or no fold to predict.
+        LearningError: fewer than two classes (also outside a fold), sizes that do not fit, or no fold to predict.
     """
     embeddings, folds = np.asarray(embeddings), np.asarray(folds)
     _check(embeddings, labels, folds)
@@ -81,13 +81,13 @@ def choose(embeddings: NDArray[np.int16], labels: Sequence[str], folds: NDArray[
         statistics=total,
         out_of_fold_indices=predicted.indices,
         out_of_fold_probabilities=softmax(chosen.scores, chosen.temperature),
-        candidates=tuple(sorted((trial.candidate for trial in trials), key=lambda c: c.log_loss)),
+        results=tuple(sorted((trial.result for trial in trials), key=lambda result: result.log_loss)),
     )
 
 
 _CLEARLY = 2.0
 _QUANTILES = 101
-_LEAST_SCALE = 1e-6
+_MIN_SCALE = 1e-6
 
 
 class _Trial(NamedTuple):
@@ -95,9 +95,9 @@ class _Trial(NamedTuple):
     scores: Floats
     temperature: float
     losses: NDArray[np.float64]
-    """(m,) log-losses, weighted so that their sum gives each class the same weight."""
+    """(m,) log-losses, weighted so that each class contributes equally to their sum."""
     hits: NDArray[np.float64]
-    """(m,) the same for right answers."""
+    """(m,) 1 for a right prediction, weighted in the same way."""
 
     @classmethod
     def of(cls, solver: str, scores: Floats, y: NDArray[np.int64]) -> _Trial:
@@ -119,37 +119,37 @@ class _Trial(NamedTuple):
         return float(self.hits.sum())
 
     @property
-    def candidate(self) -> Candidate:
-        return Candidate(self.solver, self.parameters, self.accuracy, self.log_loss)
+    def result(self) -> SolverResult:
+        return SolverResult(self.solver, self.parameters, self.accuracy, self.log_loss)
 
 
 def _preferred(trials: Sequence[_Trial]) -> _Trial:
-    """The discriminant, unless another solver is clearly more often right.
+    """The discriminant, unless another solver is right more often by more than two standard errors.
 
-    On a par, the discriminant serves the device better: new classes with few pictures profit from it most.
+    At the same accuracy the discriminant is better for the device: new classes with few pictures gain the most.
     """
-    home = next(trial for trial in trials if trial.solver == discriminant.NAME)
+    default = next(trial for trial in trials if trial.solver == discriminant.NAME)
     rival = max(trials, key=lambda trial: trial.accuracy)
-    return rival if _error_steps(rival.hits - home.hits) > _CLEARLY else home
+    return rival if _standard_errors_above_zero(rival.hits - default.hits) > _CLEARLY else default
 
 
-def _error_steps(differences: NDArray[np.float64]) -> float:
-    """How many of its standard errors the sum of paired differences lies above zero."""
+def _standard_errors_above_zero(differences: NDArray[np.float64]) -> float:
+    """The sum of paired differences (m,) in units of its standard error."""
     error = float(np.sqrt(len(differences)) * differences.std())
     return float(differences.sum()) / error if error > 0 else 0.0
 
 
 def _gather(embeddings: NDArray[np.int16], y: NDArray[np.int64], names: Sequence[str]) -> Statistics:
-    """Statistics of everything, slots in alphabetical order."""
+    """Statistics of all embeddings, with the classes in the order of `names`."""
     order = np.argsort(y, kind="stable")
     statistics = Statistics(embeddings.shape[1])
-    statistics.add(embeddings[order], [names[slot] for slot in y[order]])
+    statistics.add(embeddings[order], [names[index] for index in y[order]])
     return statistics
 
 
 def _solve(total: Statistics, chosen: _Trial, predicted: cross_validation.OutOfFold) -> LastLayer:
     solution = solve(chosen.solver, total, chosen.parameters)
-    scales, quantiles = _usual(predicted.whitened, predicted.plain)
+    scales, quantiles = _novelty_calibration(predicted.whitened, predicted.plain)
     return LastLayer(
         labels=total.labels,
         weights=solution.weights,
@@ -160,10 +160,10 @@ def _solve(total: Statistics, chosen: _Trial, predicted: cross_validation.OutOfF
     )
 
 
-def _usual(whitened: Floats, plain: Floats) -> tuple[Floats, Floats]:
-    """Scales (2,) and quantiles (q,) of novelty, from squared distances (m, K) of known images."""
+def _novelty_calibration(whitened: Floats, plain: Floats) -> tuple[Floats, Floats]:
+    """Return scales (2,) and quantiles (q,) of novelty, from squared distances (m, K) of known images."""
     spreads = [float(np.std(distances.min(axis=1))) for distances in (whitened, plain)]
-    scales = np.maximum(spreads, _LEAST_SCALE).astype(np.float32)
+    scales = np.maximum(spreads, _MIN_SCALE).astype(np.float32)
     unusual = (whitened / scales[0] + plain / scales[1]).min(axis=1)
     return scales, np.quantile(unusual, np.linspace(0, 1, _QUANTILES)).astype(np.float32)
 
@@ -174,9 +174,9 @@ def _check(embeddings: NDArray[np.int16], labels: Sequence[str], folds: NDArray[
             f"{embeddings.shape} embeddings, {len(labels)} labels and {len(folds)} folds do not fit together"
         )
     if len(set(labels)) < 2:
-        raise LearningError(f"there are {len(set(labels))} classes; give at least two to tell apart")
+        raise LearningError(f"received {len(set(labels))} classes; a classifier needs at least two")
     for fold in np.unique(folds[folds >= 0]):
         if len({label for label, other in zip(labels, folds) if other != fold}) < 2:
-            raise LearningError(f"outside fold {fold} there are not two classes; spread the classes over folds")
+            raise LearningError(f"fewer than two classes are outside fold {fold}; spread the classes over the folds")
     if not (folds >= 0).any():
-        raise LearningError("no embedding is in a fold to predict; give folds 0, 1, ... besides -1")
+        raise LearningError("no embedding is in a fold that is predicted; use folds 0, 1, ... besides -1")

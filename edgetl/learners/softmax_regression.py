@@ -1,4 +1,4 @@
-"""Softmax regression by gradient steps with replay of stored embeddings: the inexact alternative, to compare with."""
+"""Softmax regression by gradient descent with replay of stored embeddings, for comparison with the exact solvers."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from edgetl.learners.last_layer import Floats, softmax
 
 @dataclass(frozen=True)
 class SoftmaxOptions:
-    """How the gradient steps are taken.
+    """Options of gradient descent.
 
     Attributes:
-        replay: embeddings kept of each class and mixed into later learning; 0 keeps none.
+        replay: embeddings of each class that are kept and mixed into later learning; 0 keeps none.
         epochs: passes over the embeddings in each call of `learn`.
-        batch_size: embeddings in a step.
-        learning_rate: of plain stochastic gradient descent with momentum 0.9, for embeddings of length 1.
-        decay: weight decay, per step and unit of learning rate.
-        seed: of the shuffling and of what is kept for replay.
+        batch_size: embeddings per gradient step.
+        learning_rate: initial rate of stochastic gradient descent with momentum 0.9, for embeddings of length 1; it
+            decays to 0 along a cosine.
+        decay: weight decay, per gradient step and unit of learning rate.
+        seed: of shuffling, and of choosing the embeddings that are kept.
     """
 
     replay: int = 20
@@ -35,7 +36,7 @@ class SoftmaxOptions:
 
 
 class SoftmaxRegression:
-    """A last layer that learns by gradient descent; what it does not replay, it may forget."""
+    """A last layer that learns by gradient descent. It may forget classes that it does not replay."""
 
     def __init__(self, options: SoftmaxOptions = SoftmaxOptions()) -> None:
         self.options = options
@@ -51,23 +52,27 @@ class SoftmaxRegression:
         return tuple(self._labels)
 
     def learn(self, embeddings: NDArray[np.int16], labels: Sequence[str]) -> None:
-        """Take gradient steps on embeddings (n, d) on the grid with their n labels, and on what is replayed."""
+        """Take gradient steps on fixed-point embeddings (n, d) with their n labels, and on the replayed ones.
+
+        Raises:
+            LearningError: sizes that do not fit.
+        """
         if embeddings.ndim != 2 or len(embeddings) != len(labels) or not len(labels):
-            raise LearningError(f"{embeddings.shape} embeddings came with {len(labels)} labels; give one for each")
+            raise LearningError(f"received embeddings {embeddings.shape} with {len(labels)} labels; give one for each")
         unit = embeddings.astype(np.float32) / np.float32(GRID)
-        self._make_room(unit.shape[1], labels)
+        self._add_classes(unit.shape[1], labels)
         replayed = [(name, rows) for name, rows in self._kept.items() if len(rows)]
         rows = np.concatenate([unit, *(kept for _, kept in replayed)])
         names = [*labels, *(name for name, kept in replayed for _ in kept)]
-        slots = {name: slot for slot, name in enumerate(self._labels)}
-        self._descend(rows, np.array([slots[name] for name in names]))
+        column_of = {name: column for column, name in enumerate(self._labels)}
+        self._descend(rows, np.array([column_of[name] for name in names]))
         self._keep(unit, labels)
 
-    def scores(self, grid: NDArray[np.int16]) -> Floats:
-        """(n, K) float32 for embeddings (n, d) on the grid."""
-        return np.asarray(grid.astype(np.float32) / np.float32(GRID) @ self._weights + self._bias)
+    def scores(self, embeddings: NDArray[np.int16]) -> Floats:
+        """Return (n, K) float32 for fixed-point embeddings (n, d)."""
+        return np.asarray(embeddings.astype(np.float32) / np.float32(GRID) @ self._weights + self._bias)
 
-    def _make_room(self, dimension: int, labels: Sequence[str]) -> None:
+    def _add_classes(self, dimension: int, labels: Sequence[str]) -> None:
         new = [name for name in dict.fromkeys(labels) if name not in self._labels]
         if not self._labels:
             self._weights = np.zeros((dimension, 0), dtype=np.float32)
@@ -78,7 +83,7 @@ class SoftmaxRegression:
     def _descend(self, rows: Floats, y: NDArray[np.int64]) -> None:
         options = self.options
         onehot = np.eye(len(self._labels), dtype=np.float32)
-        step_weights, step_bias = np.zeros_like(self._weights), np.zeros_like(self._bias)
+        velocity_weights, velocity_bias = np.zeros_like(self._weights), np.zeros_like(self._bias)
         for epoch in range(options.epochs):
             rate = options.learning_rate * (1 + np.cos(np.pi * epoch / options.epochs)) / 2
             order = self._random.permutation(len(rows))
@@ -86,11 +91,11 @@ class SoftmaxRegression:
                 batch = order[start : start + options.batch_size]
                 error = softmax(rows[batch] @ self._weights + self._bias, 1.0) - onehot[y[batch]]
                 error /= len(batch)
-                slope = rows[batch].T @ error + options.decay * self._weights
-                step_weights = 0.9 * step_weights - np.float32(rate) * slope
-                step_bias = 0.9 * step_bias - np.float32(rate) * error.sum(axis=0)
-                self._weights = self._weights + step_weights
-                self._bias = self._bias + step_bias
+                gradient = rows[batch].T @ error + options.decay * self._weights
+                velocity_weights = 0.9 * velocity_weights - np.float32(rate) * gradient
+                velocity_bias = 0.9 * velocity_bias - np.float32(rate) * error.sum(axis=0)
+                self._weights = self._weights + velocity_weights
+                self._bias = self._bias + velocity_bias
 
     def _keep(self, unit: Floats, labels: Sequence[str]) -> None:
         names = np.asarray(labels)

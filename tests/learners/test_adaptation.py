@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgetl.errors import LearningError
-from edgetl.learners import SOLVERS, LastLayer, Statistics, Weighing, adapt, choose, relearn
+from edgetl.learners import SOLVERS, ConditionWeights, LastLayer, Statistics, adapt, choose, relearn
 from edgetl.learners.moments import Moments
 from tests.learners.conftest import make_world, name
 
@@ -64,9 +64,9 @@ def test_it_weighs_old_conditions_down_where_everything_has_changed(built, elsew
     assert found.helps
     assert found.after > found.before
     assert not found.spanned
-    weighing = Weighing.of(rows, labels, found.halvings)
+    condition_weights = ConditionWeights.of(rows, labels, found.halvings)
     plain = relearn(built.last_layer, statistics, {"shrinkage": 0.35})
-    adapted = relearn(built.last_layer, statistics, {"shrinkage": 0.35}, weighing=weighing)
+    adapted = relearn(built.last_layer, statistics, {"shrinkage": 0.35}, condition_weights=condition_weights)
     assert accuracy(adapted, elsewhere) > accuracy(plain, elsewhere)
 
 
@@ -76,9 +76,9 @@ def test_it_holds_under_both_conditions_where_it_can(close, moved):
     statistics, found = chosen(built, rows, labels)
     assert found.spanned == statistics.labels
     assert set(found.halvings.values()) == {0}
-    weighing = Weighing.of(rows, labels, found.halvings, found.spanned)
+    condition_weights = ConditionWeights.of(rows, labels, found.halvings, found.spanned)
     plain = relearn(built.last_layer, statistics, {"shrinkage": 0.35})
-    adapted = relearn(built.last_layer, statistics, {"shrinkage": 0.35}, weighing=weighing)
+    adapted = relearn(built.last_layer, statistics, {"shrinkage": 0.35}, condition_weights=condition_weights)
     assert accuracy(adapted, moved) > accuracy(plain, moved) + 0.05
     assert accuracy(adapted, close) > accuracy(plain, close) - 0.02
 
@@ -142,11 +142,11 @@ def test_every_solver_can_be_adapted(built, elsewhere, solver):
     assert 0 <= adapt(solver, {}, statistics, rows, labels, statistics.labels, {}).after <= 1
 
 
-class TestWeighing:
+class TestConditionWeights:
     def test_in_full_it_changes_nothing(self, built, elsewhere):
         rows, labels = elsewhere.taught(TAUGHT, 5)
         statistics, _ = chosen(built, rows, labels)
-        plain, weighed = Moments.of(statistics), Weighing.of(rows, labels, {}).moments(statistics)
+        plain, weighed = Moments.of(statistics), ConditionWeights.of(rows, labels, {}).moments(statistics)
         assert np.array_equal(plain.means, weighed.means)
         assert np.array_equal(plain.scatter, weighed.scatter)
         assert plain.freedom == weighed.freedom
@@ -159,7 +159,7 @@ class TestWeighing:
         single.add(np.concatenate([once, rows]), once_labels + labels)
         double.add(np.concatenate([once, once, rows]), once_labels * 2 + labels)
         wanted = Moments.of(single)
-        found = Weighing.of(rows, labels, dict.fromkeys(double.labels, 1)).moments(double)
+        found = ConditionWeights.of(rows, labels, dict.fromkeys(double.labels, 1)).moments(double)
         assert found.counts == pytest.approx(wanted.counts)
         assert found.means == pytest.approx(wanted.means)
         extra = Statistics()
@@ -171,14 +171,14 @@ class TestWeighing:
         rows, labels = elsewhere.taught(TAUGHT, 5)
         statistics, found = chosen(built, rows, labels)
         before = statistics.to_bytes()
-        Weighing.of(rows, labels, found.halvings, found.spanned).moments(statistics)
+        ConditionWeights.of(rows, labels, found.halvings, found.spanned).moments(statistics)
         assert statistics.to_bytes() == before
 
     def test_a_class_that_was_not_taught_keeps_its_weight(self, built, elsewhere):
         rows, labels = elsewhere.taught({0: 6}, 5)
         statistics, _ = chosen(built, rows, labels)
         halvings = {name(c): 6 for c in COUNTS}
-        counts = Weighing.of(rows, labels, halvings).moments(statistics).counts
+        counts = ConditionWeights.of(rows, labels, halvings).moments(statistics).counts
         assert counts.tolist() == [6 + 30 / 64, 30, 30, 30]
 
     def test_spanning_is_having_been_taught_as_much_as_was_shipped(self, world):
@@ -188,7 +188,7 @@ class TestWeighing:
         once, thrice = Statistics(), Statistics()
         once.add(np.concatenate([rows, new]), labels + new_labels)
         thrice.add(np.concatenate([rows, new, new, new]), labels + new_labels * 3)
-        found = Weighing.of(new, new_labels, {}, once.labels).moments(once)
+        found = ConditionWeights.of(new, new_labels, {}, once.labels).moments(once)
         twice_more = Statistics()
         twice_more.add(np.concatenate([new, new]), new_labels * 2)
         repeated = Moments.of(twice_more).scatter

@@ -10,7 +10,7 @@ import pytest
 
 from edgetl.errors import IntegrityError
 from edgetl.learners import Statistics, to_grid
-from edgetl.learners.difference import apply_difference, difference
+from edgetl.learners.difference import apply_difference, encode_difference
 
 DIMENSION = 160
 
@@ -45,37 +45,37 @@ def raw() -> np.ndarray:
 )
 def test_they_arrive_to_the_bit(raw: np.ndarray, before: slice, after: slice) -> None:
     old, new = statistics(raw[before]).to_bytes(), statistics(raw[after]).to_bytes()
-    packed = difference(old, new)
+    packed = encode_difference(old, new)
     assert packed is not None
     assert apply_difference({digest(old): old, "other": b""}, packed) == {digest(new): new}
 
 
 def test_it_is_as_small_as_what_is_between_them(raw: np.ndarray) -> None:
     old, new = statistics(raw[:300]).to_bytes(), statistics(raw[:305]).to_bytes()
-    packed = difference(old, new)
+    packed = encode_difference(old, new)
     assert packed is not None
     assert len(packed) < 0.2 * len(new)
 
 
 def test_too_many_pictures_between_them_do_not_pay(raw: np.ndarray) -> None:
-    assert difference(statistics(raw[:200]).to_bytes(), statistics(raw[200:]).to_bytes()) is None
+    assert encode_difference(statistics(raw[:200]).to_bytes(), statistics(raw[200:]).to_bytes()) is None
 
 
 def test_another_dimension_is_another_backbone(raw: np.ndarray) -> None:
     other = Statistics(4)
     other.add(np.ones((2, 4), np.int16), "one")
-    assert difference(other.to_bytes(), statistics(raw).to_bytes()) is None
+    assert encode_difference(other.to_bytes(), statistics(raw).to_bytes()) is None
 
 
 def test_what_it_starts_from_must_be_there(raw: np.ndarray) -> None:
     old, new = statistics(raw[:30]).to_bytes(), statistics(raw[:31]).to_bytes()
-    packed = difference(old, new)
+    packed = encode_difference(old, new)
     assert packed is not None
-    with pytest.raises(IntegrityError, match="not to statistics that are here"):
+    with pytest.raises(IntegrityError, match="starts from statistics that are not here"):
         apply_difference({}, packed)
     other = Statistics(4)
     other.add(np.ones((2, 4), np.int16), "one")
-    with pytest.raises(IntegrityError, match="of this dimension"):
+    with pytest.raises(IntegrityError, match="of another dimension"):
         apply_difference({digest(old): other.to_bytes()}, packed)
 
 
@@ -96,7 +96,7 @@ def test_what_it_starts_from_must_be_there(raw: np.ndarray) -> None:
 )
 def test_one_that_lies_is_refused(raw: np.ndarray, change: dict[str, np.ndarray]) -> None:
     old, new = statistics(raw[:30]).to_bytes(), statistics(raw[:31]).to_bytes()
-    packed = difference(old, new)
+    packed = encode_difference(old, new)
     assert packed is not None
     stream = io.BytesIO()
     np.savez_compressed(stream, **{**np.load(io.BytesIO(packed)), **change})
@@ -106,5 +106,5 @@ def test_one_that_lies_is_refused(raw: np.ndarray, change: dict[str, np.ndarray]
 
 @pytest.mark.parametrize("content", [b"", b"none", b"PK\x05\x06" + bytes(18)])
 def test_what_is_none_is_refused(content: bytes) -> None:
-    with pytest.raises(IntegrityError, match="this is no difference"):
+    with pytest.raises(IntegrityError, match="this is not a difference"):
         apply_difference({}, content)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edgetl.learners import GRID, Statistics, Usual, Window, choose, judge, relearn
+from edgetl.learners import GRID, Baseline, Statistics, Window, assess_drift, choose, relearn
 from edgetl.learners.drift import CHANGED, DRIFTING, STABLE, UNKNOWN, Level, Residuals, Signal
 from edgetl.learners.moments import Moments
 
@@ -24,7 +24,7 @@ class Device:
         self.built = choose(rows, labels, np.arange(len(labels)) % 4)
         guard, _ = world.taught(GUARDED, 1)
         layer = relearn(self.built.last_layer, self.built.statistics, self.built.parameters)
-        self.usual = Usual.of(layer, self.built.statistics, self.built.parameters, guard)
+        self.baseline = Baseline.of(layer, self.built.statistics, self.built.parameters, guard)
 
     def window(self, rows) -> Window:
         layer = self.built.last_layer
@@ -37,11 +37,11 @@ class Device:
             float(probabilities.max(axis=1).sum()),
         )
 
-    def judge(self, window: Window, usual=None):
-        return judge(window, self.built.statistics, self.built.parameters, usual)
+    def assess(self, window: Window, baseline=None):
+        return assess_drift(window, self.built.statistics, self.built.parameters, baseline)
 
     def shift(self, rows) -> float:
-        return self.judge(self.window(rows)).signals["shift"].value
+        return self.assess(self.window(rows)).signals["shift"].value
 
 
 @pytest.fixture(scope="module")
@@ -58,12 +58,12 @@ def brighter(world):
 @pytest.mark.parametrize("per_class", [5, 12, 50])
 def test_pictures_like_those_learned_hardly_ever_raise_an_alarm(device, world, per_class):
     draws = (world.taught(dict.fromkeys(range(4), per_class), 100 + seed)[0] for seed in range(80))
-    verdicts = Counter(device.judge(device.window(rows), device.usual).verdict for rows in draws)
+    verdicts = Counter(device.assess(device.window(rows), device.baseline).verdict for rows in draws)
     assert verdicts[STABLE] >= 76
 
 
 def test_one_class_alone_is_no_drift(device, world):
-    verdicts = [device.judge(device.window(world.draw(c, 40, 7)), device.usual).verdict for c in COUNTS]
+    verdicts = [device.assess(device.window(world.draw(c, 40, 7)), device.baseline).verdict for c in COUNTS]
     assert verdicts.count(STABLE) >= 3
     assert CHANGED not in verdicts
 
@@ -71,7 +71,7 @@ def test_one_class_alone_is_no_drift(device, world):
 @pytest.mark.parametrize("with_guard_set", [True, False])
 def test_a_shift_of_everything_is_a_change(device, brighter, with_guard_set):
     rows, _ = brighter.taught(dict.fromkeys(range(4), 8), 5)
-    drift = device.judge(device.window(rows), device.usual if with_guard_set else None)
+    drift = device.assess(device.window(rows), device.baseline if with_guard_set else None)
     assert drift.verdict == CHANGED
     assert drift.signals["shift"].severity == 2
     assert ("confidence" in drift.signals) == with_guard_set
@@ -80,14 +80,14 @@ def test_a_shift_of_everything_is_a_change(device, brighter, with_guard_set):
 def test_a_smaller_shift_is_drift(device, world):
     slightly = replace(world, means=world.means + 0.1 * np.random.default_rng(3).normal(size=48))
     rows, _ = slightly.taught(dict.fromkeys(range(4), 20), 5)
-    assert device.judge(device.window(rows), device.usual).verdict == DRIFTING
+    assert device.assess(device.window(rows), device.baseline).verdict == DRIFTING
 
 
 def test_few_pictures_and_labels_that_are_gone_tell_nothing(device, world):
     rows, _ = world.taught(dict.fromkeys(range(4), 4), 5)
-    assert device.judge(device.window(rows), device.usual).verdict == UNKNOWN
+    assert device.assess(device.window(rows), device.baseline).verdict == UNKNOWN
     window = device.window(world.taught(dict.fromkeys(range(4), 10), 5)[0])
-    assert device.judge(replace(window, counts={"gone": 40}), device.usual).verdict == UNKNOWN
+    assert device.assess(replace(window, counts={"gone": 40}), device.baseline).verdict == UNKNOWN
 
 
 def test_the_shift_is_that_of_pairs_of_pictures_with_different_labels(device, world):
@@ -129,11 +129,11 @@ def test_what_differs_between_known_labels_may_differ_between_places():
 
 
 def test_an_uneven_guard_set_does_not_make_deaf(device, world):
-    uneven = replace(device.usual, novelty=replace(device.usual.novelty, label_spread=0.4))
+    uneven = replace(device.baseline, novelty=replace(device.baseline.novelty, label_spread=0.4))
     window = device.window(world.draw(0, 40, 7))
     strange = replace(window, novelty=0.99 * window.pictures)
-    assert device.judge(window, uneven).verdict == STABLE
-    assert device.judge(strange, uneven).verdict == CHANGED
+    assert device.assess(window, uneven).verdict == STABLE
+    assert device.assess(strange, uneven).verdict == CHANGED
 
 
 def test_few_guard_pictures_make_less_sure():
@@ -148,12 +148,12 @@ def test_a_signal_passes_its_limits_upward_or_downward(value, severity):
 
 
 def test_it_speaks_json(device, brighter):
-    told = device.judge(device.window(brighter.taught(dict.fromkeys(range(4), 8), 5)[0]), device.usual).to_dict()
+    told = device.assess(device.window(brighter.taught(dict.fromkeys(range(4), 8), 5)[0]), device.baseline).to_dict()
     assert told["pictures"] == 32
     assert set(told["signals"]["shift"]) == {"value", "usual", "drifting", "changed"}
 
 
 def test_the_statistics_are_left_as_they_were(device, world):
     before = device.built.statistics.to_bytes()
-    device.judge(device.window(world.taught(COUNTS, 3)[0]), device.usual)
+    device.assess(device.window(world.taught(COUNTS, 3)[0]), device.baseline)
     assert Statistics.from_bytes(before) == device.built.statistics

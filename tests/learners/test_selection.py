@@ -41,10 +41,10 @@ def test_labels_are_in_alphabetical_order_whatever_came_first(taught):
 
 
 def test_every_solver_was_tried_and_the_best_comes_first(selection):
-    assert {candidate.solver for candidate in selection.candidates} == set(SOLVERS)
-    losses = [candidate.log_loss for candidate in selection.candidates]
+    assert {result.solver for result in selection.results} == set(SOLVERS)
+    losses = [result.log_loss for result in selection.results]
     assert losses == sorted(losses)
-    assert all(0 <= candidate.accuracy <= 1 for candidate in selection.candidates)
+    assert all(0 <= result.accuracy <= 1 for result in selection.results)
 
 
 def test_built_on_two_classes_and_taught_the_others_is_as_good_as_built_on_all(selection, taught):
@@ -101,7 +101,7 @@ def test_what_is_in_fold_minus_one_is_learned_from_but_not_predicted(taught):
 def test_a_held_out_embedding_does_not_leak_into_its_own_prediction(world):
     rows, labels = world.taught({0: 20, 1: 20}, 3)
     guessed = choose(rows, [labels[i] for i in np.random.default_rng(0).permutation(40)], spread(40))
-    assert guessed.candidates[0].accuracy < 0.75
+    assert guessed.results[0].accuracy < 0.75
 
 
 @pytest.mark.parametrize("n", [30, 120])
@@ -135,7 +135,7 @@ def test_equal_embeddings_and_dead_channels_are_no_obstacle():
     rows = np.zeros((20, 16), np.int16)
     rows[::2, 0], rows[1::2, 1] = 4096, 4096
     selection = choose(rows, ["a", "b"] * 10, np.arange(20) // 2 % 5)
-    assert selection.candidates[0].accuracy == pytest.approx(1)
+    assert selection.results[0].accuracy == pytest.approx(1)
     assert selection.last_layer.novelty(rows).max() <= 1
 
 
@@ -151,7 +151,7 @@ def test_rare_classes_weigh_as_much_as_common_ones(world):
     [
         (["a"] * 4, [0, 0, 1, 1], "at least two"),
         (["a", "b", "a", "b"], [-1] * 4, "no embedding is in a fold"),
-        (["a", "b", "a", "b"], [0, 1, 0, 1], "outside fold 0"),
+        (["a", "b", "a", "b"], [0, 1, 0, 1], "are outside fold 0"),
         (["a", "b"], [0, 1, 0, 1], "do not fit"),
     ],
 )

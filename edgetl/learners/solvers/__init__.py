@@ -1,11 +1,15 @@
-"""The solvers of the last layer by name: every module in this folder is one.
+"""The solvers of the last layer, by name. Every module in this folder is one; to add a solver, add a module.
 
-A solver module has
-- NAME: how users and bundles name it;
-- PARAMETERS: what `solve` is given beside the statistics, by default;
-- solve(statistics, **parameters) -> weights (d, K) float32, bias (K,) float32;
-- from_directions(directions, **parameters): the same from directions already solved for, so that several solvers
-  share one factorisation.
+A solver module defines:
+
+- NAME: its name in options, bundles and reports.
+- PARAMETERS: the default keyword parameters of `solve`.
+- solve(statistics, **parameters): returns weights (d, K) float32 and bias (K,) float32, with the columns in the order
+  of the statistics' labels. Raises LearningError if the statistics are empty.
+- from_directions(directions, **parameters): the same from directions that are already solved, so that several solvers
+  share one factorisation. `shrinkage`, which went into the directions, is not among its parameters.
+
+Every solver is checked by tests/learners/test_solvers.py, without an edit there.
 """
 
 from __future__ import annotations
@@ -22,3 +26,4 @@ def _find() -> Dict[str, ModuleType]:
 
 
 SOLVERS: Dict[str, ModuleType] = _find()
+"""The solver modules by NAME."""

@@ -1,4 +1,4 @@
-"""Nearest class mean by cosine (imprinting): needs only counts and sums, so it serves from the first picture."""
+"""Nearest class mean by cosine (imprinting): needs only counts and sums, so it works from the first picture."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ PARAMETERS: Dict[str, Any] = {}
 
 
 def solve(statistics: Statistics) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return weights (d, K), the class means scaled to length 1, and a bias (K,) of zeros.
+    """Return weights (d, K) float32, the class means scaled to length 1, and a bias (K,) float32 of zeros.
 
     Source: Qi, Brown and Lowe, Low-Shot Learning with Imprinted Weights, CVPR 2018.
 
     Raises:
-        LearningError: there is no class.
+        LearningError: the statistics are empty.
     """
     if not statistics.labels:
         raise LearningError("nothing was taught yet; teach at least two classes first")
@@ -29,7 +29,7 @@ def solve(statistics: Statistics) -> tuple[NDArray[np.float32], NDArray[np.float
 
 
 def from_directions(directions: Directions) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return weights (d, K) and bias (K,) for the class means of directions that were solved for already."""
+    """Return weights (d, K) and bias (K,) from the class means of directions that are already solved."""
     return from_means(directions.means)
 
 

@@ -16,30 +16,31 @@ PARAMETERS: Dict[str, Any] = {"shrinkage": SHRINKAGE}
 
 
 def solve(statistics: Statistics, shrinkage: Shrinkage = "oas") -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return weights (d, K) and bias (K,).
+    """Return weights (d, K) float32 and bias (K,) float32.
 
     Args:
-        statistics: of embeddings on the grid.
-        shrinkage: a, between 0 and 1 or "oas"; the ridge is a / (1 - a) times the mean eigenvalue of the scatter within
-            classes, so that the same number smooths as much as in the discriminant.
+        statistics: of fixed-point embeddings.
+        shrinkage: a, between 0 and 1, or "oas" to compute it from the statistics. The ridge is a / (1 - a) times the
+            mean eigenvalue of the scatter within classes, so the same a smooths as much as in the discriminant.
 
     Raises:
-        LearningError: there is no class.
+        LearningError: the statistics are empty.
         OptionError: the shrinkage is out of range.
     """
     return from_directions(Directions.of(Moments.of(statistics), shrinkage))
 
 
 def from_directions(directions: Directions) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return weights (d, K) and bias (K,) for directions that were solved for already.
+    """Return weights (d, K) and bias (K,) from directions that are already solved.
 
-    The total scatter is the scatter within classes plus O' N O, with O the class means seen from the mean of
-    all embeddings and N their counts, so Woodbury's identity gives its inverse from that of the scatter within.
+    The total scatter is the scatter within classes plus O' N O, with O the class means relative to the mean of all
+    embeddings and N the diagonal matrix of their counts. So Woodbury's identity gives its inverse from that of the
+    scatter within classes.
     """
     counts = directions.counts
-    seen = directions.seen_from(counts)
-    within = seen.products * seen.scale
+    centred = directions.recentred(counts)
+    within = centred.products * centred.scale
     mixing = np.linalg.solve(np.eye(len(counts)) + counts[:, None] * within, np.diag(counts))
-    weights = seen.vectors * seen.scale @ mixing
-    bias = counts / counts.sum() - seen.centre @ weights
+    weights = centred.vectors * centred.scale @ mixing
+    bias = counts / counts.sum() - centred.centre @ weights
     return weights.astype(np.float32), bias.astype(np.float32)

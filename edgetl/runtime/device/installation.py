@@ -18,7 +18,7 @@ from typing import Any, Dict, Iterator, Optional, Tuple, Union
 from edgetl.bundle import Bundle, open_bundle, write_bundle
 from edgetl.bundle.signing import trusted_keys, verify
 from edgetl.errors import BundleError, CanaryError, InstallError, IntegrityError, SignatureError
-from edgetl.learners.difference import apply_difference
+from edgetl.learners import apply_difference
 from edgetl.runtime.device.health import begin_probation, check_health, go_back, tell_switch, watch_probation
 from edgetl.runtime.device.settings import Settings, read_settings
 from edgetl.runtime.device.slots import Slot, Slots

@@ -11,7 +11,7 @@ import numpy as np
 
 from edgetl.bundle import GUARD_EMBEDDINGS, GUARD_LABELS, Bundle
 from edgetl.errors import IntegrityError
-from edgetl.learners import Statistics, Usual
+from edgetl.learners import Baseline, Statistics
 from edgetl.runtime.inference.bundle_entries import read_npy
 from edgetl.runtime.learning.live_statistics import Knowledge
 from edgetl.runtime.learning.projection import Contents
@@ -81,7 +81,7 @@ class Guard:
     def __init__(self, bundle: Bundle, knowledge: Knowledge) -> None:
         self._knowledge = knowledge
         self._known: Dict[Any, List[Optional[str]]] = {}
-        self._usual: Optional[Usual] = None
+        self._usual: Optional[Baseline] = None
         self.labels: List[str] = []
         if GUARD_EMBEDDINGS in bundle and GUARD_LABELS in bundle:
             raw, self.labels = _read(bundle)
@@ -136,7 +136,7 @@ class Guard:
                 hits.setdefault(truth, []).append(truth == found)
         return {label: float(np.mean(found)) for label, found in hits.items()}
 
-    def usual(self, shipped: Contents) -> Optional[Usual]:
+    def usual(self, shipped: Contents) -> Optional[Baseline]:
         """How known pictures look that were not learned from, by what was shipped; None without a guard set."""
         if not self.exists:
             return None

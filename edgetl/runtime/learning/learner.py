@@ -15,7 +15,7 @@ import numpy as np
 from edgetl.bundle import Bundle, open_bundle
 from edgetl.errors import ImageError, LearningError, OptionError
 from edgetl.learners import Drift, LastLayer, Statistics
-from edgetl.learners.drift import LEAST_PICTURES, UNKNOWN
+from edgetl.learners.drift import MIN_PICTURES, UNKNOWN
 from edgetl.runtime.inference.classifier import Classifier
 from edgetl.runtime.inference.preprocess import ImageSource
 from edgetl.runtime.learning import operations
@@ -246,7 +246,7 @@ class Learner:
         with self._state.lock:
             contents = self._state.contents()
             window = self._observer.window(contents.position)
-            if window is None or window.pictures < LEAST_PICTURES:
+            if window is None or window.pictures < MIN_PICTURES:
                 return Drift(UNKNOWN, window.pictures if window is not None else 0, {})
             as_shipped = contents.before(0)
             usual = self._guard_set().usual(as_shipped)

@@ -17,14 +17,14 @@ from edgetl.bundle import STATISTICS, Bundle
 from edgetl.errors import IntegrityError, LearningError
 from edgetl.learners import (
     Adaptation,
+    Baseline,
+    ConditionWeights,
     Drift,
     LastLayer,
     Statistics,
-    Usual,
-    Weighing,
     Window,
     adapt,
-    judge,
+    assess_drift,
     relearn,
     to_grid,
 )
@@ -134,8 +134,8 @@ class Knowledge:
         `without` are pictures in effect that these statistics do not hold.
         """
         labels = [label for label in contents.labels if label in statistics.labels]
-        weighing = self._weighing(contents, without)
-        return relearn(self._shipped_layer, statistics, self._parameters, labels, weighing)
+        condition_weights = self._condition_weights(contents, without)
+        return relearn(self._shipped_layer, statistics, self._parameters, labels, condition_weights)
 
     def adapt(self, contents: Contents, leave_old: bool) -> Adaptation:
         """How what was shipped should count beside what was taught, by the newest pictures in effect.
@@ -157,16 +157,18 @@ class Knowledge:
             self._load()
         return _names(tuple(self._names), contents)
 
-    def drift(self, window: Window, contents: Contents, usual: Optional[Usual]) -> Drift:
+    def drift(self, window: Window, contents: Contents, usual: Optional[Baseline]) -> Drift:
         """Whether what was classified of late still looks like what is in effect."""
-        return judge(window, self.statistics(contents), self._parameters, usual, self._weighing(contents, ()))
+        return assess_drift(
+            window, self.statistics(contents), self._parameters, usual, self._condition_weights(contents, ())
+        )
 
-    def usual(self, rest: Statistics, contents: Contents, grid: np.ndarray) -> Usual:
+    def usual(self, rest: Statistics, contents: Contents, grid: np.ndarray) -> Baseline:
         """How known pictures look, by embeddings (n, d) on the grid that are in effect, but not in these statistics."""
         layer = self.solve(rest, contents)
-        return Usual.of(layer, rest, self._parameters, grid)
+        return Baseline.of(layer, rest, self._parameters, grid)
 
-    def _weighing(self, contents: Contents, without: Collection[int]) -> Optional[Weighing]:
+    def _condition_weights(self, contents: Contents, without: Collection[int]) -> Optional[ConditionWeights]:
         adapted = contents.adaptations
         labels = {
             picture: label
@@ -175,7 +177,7 @@ class Knowledge:
         }
         if not labels:
             return None
-        return Weighing.of(self.rows(list(labels)), list(labels.values()), contents.halvings, contents.spanned)
+        return ConditionWeights.of(self.rows(list(labels)), list(labels.values()), contents.halvings, contents.spanned)
 
     def _renamed(self, contents: Contents) -> Statistics:
         """Statistics whose shipped classes have the names that they have now."""
