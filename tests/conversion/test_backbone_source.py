@@ -54,7 +54,7 @@ def test_a_float_one_is_called_that(file):
         (backbone(image=(2, 8, 8, 3)), r"must be uint8 \[1, 8, 8, 3\], received uint8 \[2, 8, 8, 3\]"),
         (backbone(image=(1, 64)), r"a backbone takes one image: \[1, height, width, 3\]"),
         (backbone(custom="edgetpu-custom-op"), "give it as --edgetpu-backbone"),
-        (b"PK" * 9, "not a TFLite model"),
+        (b"PK" * 9, "no 'TFL3' at byte 4"),
     ],
 )
 def test_what_is_none_is_refused_with_what_it_is(file, content, line):

@@ -10,7 +10,7 @@ from edgetl.conversion.edgetpu.memory import Parameters, estimate_parameters, pe
 from edgetl.conversion.edgetpu.package import CUSTOM_OPERATOR
 from edgetl.conversion.edgetpu.partition import first_subset
 from edgetl.conversion.edgetpu.rules import Rules, Verdict, load_rules
-from edgetl.conversion.tflite.reader import Model, read_model
+from edgetl.conversion.tflite.graph import Graph, read_graph
 from edgetl.targets import Target
 
 
@@ -84,10 +84,10 @@ def analyse(model: bytes, limits: Optional[Limits] = None) -> Analysis:
     Raises:
         ConversionError: the bytes are not an intact .tflite file.
     """
-    return analyse_graph(read_model(model), limits or Limits())
+    return analyse_graph(read_graph(model), limits or Limits())
 
 
-def analyse_graph(graph: Model, limits: Limits) -> Analysis:
+def analyse_graph(graph: Graph, limits: Limits) -> Analysis:
     """The same for a graph that was read already."""
     rules = load_rules()
     obstacles = [rules.obstacle(graph, operator) for operator in graph.operators]
@@ -122,7 +122,7 @@ def _placement(
     return Placement(index, name, "cpu", verdict.reason, verdict.fix, verdict.rule)
 
 
-def _runtime(graph: Model, mapped: Collection[int], rules: Rules) -> int:
+def _runtime(graph: Graph, mapped: Collection[int], rules: Rules) -> int:
     needed = rules.chip["oldest_runtime_version"]
     for operator in graph.operators:
         if operator.index in mapped:
@@ -132,7 +132,7 @@ def _runtime(graph: Model, mapped: Collection[int], rules: Rules) -> int:
     return needed
 
 
-def _notes(graph: Model, parameters: Parameters, peak: int, runtime: int, rules: Rules, limits: Limits) -> list[str]:
+def _notes(graph: Graph, parameters: Parameters, peak: int, runtime: int, rules: Rules, limits: Limits) -> list[str]:
     notes = []
     if any(operator.name == CUSTOM_OPERATOR for operator in graph.operators):
         notes.append("this file was compiled already; check the one that it was compiled from, or see it: edgetl show")

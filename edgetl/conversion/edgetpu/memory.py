@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Optional
 
-from edgetl.conversion.tflite.reader import Model, Operator, Tensor
+from edgetl.conversion.tflite.graph import Graph, Operator, Tensor
 
 GROUP_ROWS = 64
 _ROWS_MULTIPLE = 16
@@ -29,38 +29,38 @@ class Parameters:
     streamed: int
 
 
-def estimate_parameters(model: Model, mapped: Collection[int], chip: Mapping[str, Any]) -> Parameters:
+def estimate_parameters(graph: Graph, mapped: Collection[int], chip: Mapping[str, Any]) -> Parameters:
     """What the mapped operators' parameters take, cached in order for as long as they fit.
 
     An estimate: within 2 percent on the convolutional models it was read off; recurrent layers and moved
     channels rest on one model each.
     """
     cached = streamed = 0
-    for operator in model.operators:
+    for operator in graph.operators:
         if operator.index not in mapped:
             continue
-        size = parameter_bytes(model, operator)
+        size = parameter_bytes(graph, operator)
         fits = cached + size <= chip["parameter_bytes"]
-        if fits and _inputs_of_dense(model, operator) <= chip["largest_cached_inputs"]:
+        if fits and _inputs_of_dense(graph, operator) <= chip["largest_cached_inputs"]:
             cached += size
         else:
             streamed += size
     return Parameters(cached, streamed)
 
 
-def parameter_bytes(model: Model, operator: Operator) -> int:
+def parameter_bytes(graph: Graph, operator: Operator) -> int:
     """What one operator's parameters take on the chip, with their padding."""
     if operator.name in ("CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV"):
-        return _dense_bytes(model.input(operator, 1))
+        return _dense_bytes(graph.input(operator, 1))
     if operator.name == "DEPTHWISE_CONV_2D":
-        return _depthwise_bytes(model.input(operator, 1))
+        return _depthwise_bytes(graph.input(operator, 1))
     if operator.name == "UNIDIRECTIONAL_SEQUENCE_LSTM":
-        return _lstm_bytes(model, operator)
+        return _lstm_bytes(graph, operator)
     if operator.name == "SOFTMAX":
-        tensor = model.input(operator, 0)
+        tensor = graph.input(operator, 0)
         return _SOFTMAX_BYTES_PER_ELEMENT * tensor.elements if tensor is not None else 0
     if operator.name in ("CONCATENATION", "SPLIT"):
-        return _SELECTION_BYTES if _moves_channels(model, operator) else 0
+        return _SELECTION_BYTES if _moves_channels(graph, operator) else 0
     return 0
 
 
@@ -74,19 +74,19 @@ def row_prefix_bytes(weights: Tensor) -> int:
     return 2 * _WORD if _per_channel(weights) else _WORD
 
 
-def peak_activation_bytes(model: Model, mapped: Collection[int]) -> int:
+def peak_activation_bytes(graph: Graph, mapped: Collection[int]) -> int:
     """The most bytes of activations that are live at once among the mapped operators, run in their order."""
     begins: dict[int, int] = {}
     ends: dict[int, int] = {}
-    for operator in model.operators:
+    for operator in graph.operators:
         if operator.index in mapped:
-            for tensor in model.activations(operator):
+            for tensor in graph.activations(operator):
                 begins.setdefault(tensor.index, operator.index)
                 ends[tensor.index] = operator.index
-    change = [0] * (len(model.operators) + 1)
+    change = [0] * (len(graph.operators) + 1)
     for index, begin in begins.items():
-        change[begin] += model.tensors[index].size_bytes
-        change[ends[index] + 1] -= model.tensors[index].size_bytes
+        change[begin] += graph.tensors[index].size_bytes
+        change[ends[index] + 1] -= graph.tensors[index].size_bytes
     live = peak = 0
     for step in change:
         live += step
@@ -111,9 +111,9 @@ def _depthwise_bytes(weights: Optional[Tensor]) -> int:
     return channels * (height * width * _WORD + (4 * _WORD if _per_channel(weights) else _WORD))
 
 
-def _lstm_bytes(model: Model, operator: Operator) -> int:
+def _lstm_bytes(graph: Graph, operator: Operator) -> int:
     """Four gates, and for every unrolled step a kernel that selects it."""
-    sequence, weights = model.input(operator, 0), model.input(operator, 1)
+    sequence, weights = graph.input(operator, 0), graph.input(operator, 1)
     if sequence is None or weights is None or len(sequence.shape) != 3 or len(weights.shape) != 2:
         return 0
     units, inputs = weights.shape
@@ -123,12 +123,12 @@ def _lstm_bytes(model: Model, operator: Operator) -> int:
     return gates + steps * rows * _up(inputs, _ROWS_MULTIPLE)
 
 
-def _moves_channels(model: Model, operator: Operator) -> bool:
+def _moves_channels(graph: Graph, operator: Operator) -> bool:
     """Whether a piece begins within a word of four channels."""
     pieces = operator.inputs if operator.name == "CONCATENATION" else operator.outputs
     begin = 0
     for index in pieces[:-1]:
-        shape = model.tensors[index].shape if index >= 0 else ()
+        shape = graph.tensors[index].shape if index >= 0 else ()
         begin += shape[-1] if shape else 0
         if begin % _WORD:
             return True
@@ -139,8 +139,8 @@ def _per_channel(weights: Tensor) -> bool:
     return weights.quantization is not None and len(weights.quantization.scales) > 1
 
 
-def _inputs_of_dense(model: Model, operator: Operator) -> int:
-    weights = model.input(operator, 1) if operator.name == "FULLY_CONNECTED" else None
+def _inputs_of_dense(graph: Graph, operator: Operator) -> int:
+    weights = graph.input(operator, 1) if operator.name == "FULLY_CONNECTED" else None
     return weights.shape[-1] if weights is not None and weights.shape else 0
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from edgetl.conversion.edgetpu.flexbuffer import read_map
 from edgetl.conversion.tflite.flatbuffer import FLOAT32, INT16, INT32, Buffer, Table
-from edgetl.conversion.tflite.reader import Model, Operator, read_model
+from edgetl.conversion.tflite.graph import Graph, Operator, read_graph
 from edgetl.errors import ConversionError
 
 CUSTOM_OPERATOR = "CUSTOM:edgetpu-custom-op"
@@ -60,7 +60,7 @@ class Package:
 class CompiledModel:
     """A model as the Edge TPU compiler wrote it: its graph, and the package of each custom operator by index."""
 
-    graph: Model
+    graph: Graph
     packages: dict[int, Package]
 
     @property
@@ -109,7 +109,7 @@ def read_package(model: bytes) -> CompiledModel:
     Raises:
         ConversionError: the bytes are not an intact .tflite file, or the compiler did not write it.
     """
-    graph = read_model(model)
+    graph = read_graph(model)
     file = Buffer(model, _SUBJECT)
     packages = {
         operator.index: _read_custom_options(file.nested(operator.custom_options, _SUBJECT))
@@ -130,7 +130,7 @@ def is_compiled(model: bytes) -> bool:
     Raises:
         ConversionError: the bytes are not an intact .tflite file.
     """
-    return any(operator.name == CUSTOM_OPERATOR for operator in read_model(model).operators)
+    return any(operator.name == CUSTOM_OPERATOR for operator in read_graph(model).operators)
 
 
 def _read_custom_options(options: Buffer) -> Package:

@@ -17,7 +17,7 @@ from typing import Optional
 import numpy as np
 
 from edgetl.conversion.edgetpu.memory import GROUP_ROWS, padded_rows, row_prefix_bytes
-from edgetl.conversion.tflite.reader import Model, Operator, Tensor
+from edgetl.conversion.tflite.graph import Graph, Operator, Tensor
 
 _LANES = 4
 _ALIGNMENT = 64
@@ -35,13 +35,13 @@ class ParameterIndex:
         self._left_to_search = _MOST_SEARCHED_BYTES
         self._indexes = [_index(content) for content in self._parts]
 
-    def lacks(self, model: Model, operator: Operator) -> bool:
+    def lacks(self, graph: Graph, operator: Operator) -> bool:
         """Whether the operator's weights are certainly not there; False for layers that are not decoded."""
-        tensor = model.input(operator, 1)
+        tensor = graph.input(operator, 1)
         if tensor is None or not tensor.constant or tensor.type not in ("INT8", "UINT8"):
             return False
         if operator.name == "DEPTHWISE_CONV_2D":
-            return _is_plain_depthwise(model.input(operator, 0), tensor) and not self._holds_depthwise(tensor)
+            return _is_plain_depthwise(graph.input(operator, 0), tensor) and not self._holds_depthwise(tensor)
         rows = _dense_rows(operator, tensor)
         return rows is not None and not self._holds_dense(rows)
 

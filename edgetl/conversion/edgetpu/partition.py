@@ -10,17 +10,17 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
-from edgetl.conversion.tflite.reader import Model
+from edgetl.conversion.tflite.graph import Graph
 
 
-def first_subset(model: Model, mappable: Sequence[bool]) -> frozenset[int]:
+def first_subset(graph: Graph, mappable: Sequence[bool]) -> frozenset[int]:
     """Indices of the operators that the Edge TPU takes, given which ones it could (one for each operator).
 
     The kind of a subset is that of its first ready operator; then every operator of that kind joins whose
     inputs come from this subset or an earlier one. Empty where nothing can be mapped. Linear in the size
     of the graph.
     """
-    waiting_for, readers = _dependences(model)
+    waiting_for, readers = _dependences(graph)
     ready: dict[bool, deque[int]] = {True: deque(), False: deque()}
     for index, count in enumerate(waiting_for):
         if not count:
@@ -59,12 +59,12 @@ def _exhaust(
     return subset
 
 
-def _dependences(model: Model) -> tuple[list[int], list[list[int]]]:
+def _dependences(graph: Graph) -> tuple[list[int], list[list[int]]]:
     """For each operator: how many inputs others write, and who reads its outputs (once for each input)."""
-    writer = {index: operator.index for operator in model.operators for index in operator.outputs}
-    waiting_for = [0] * len(model.operators)
-    readers: list[list[int]] = [[] for _ in model.operators]
-    for operator in model.operators:
+    writer = {index: operator.index for operator in graph.operators for index in operator.outputs}
+    waiting_for = [0] * len(graph.operators)
+    readers: list[list[int]] = [[] for _ in graph.operators]
+    for operator in graph.operators:
         for index in operator.inputs:
             if index in writer:
                 waiting_for[operator.index] += 1

@@ -15,7 +15,7 @@ from typing import Any, Optional
 
 import numpy as np
 
-from edgetl.conversion.tflite.reader import Model, Operator, Tensor
+from edgetl.conversion.tflite.graph import Graph, Operator, Tensor
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -43,7 +43,7 @@ class _Breach:
     tensor: Optional[Tensor] = None
 
 
-_Predicate = Callable[[Model, Operator, Mapping[str, Any]], Optional[_Breach]]
+_Predicate = Callable[[Graph, Operator, Mapping[str, Any]], Optional[_Breach]]
 
 
 class Rules:
@@ -54,25 +54,25 @@ class Rules:
         self.chip: Mapping[str, Any] = table["chip"]
         self.statuses: Mapping[str, str] = table["statuses"]
 
-    def obstacle(self, model: Model, operator: Operator) -> Optional[Verdict]:
+    def obstacle(self, graph: Graph, operator: Operator) -> Optional[Verdict]:
         """Why the Edge TPU cannot take the operator, wherever it stands; None where it can."""
         entry = self.table["operators"].get(operator.name)
         if entry is None:
             return self._unsupported(operator)
         conditions = (*self.table["every"], *entry.get("conditions", ()))
         for condition in sorted(conditions, key=lambda condition: not condition.get("first", False)):
-            breach = _PREDICATES[condition["predicate"]](model, operator, condition)
+            breach = _PREDICATES[condition["predicate"]](graph, operator, condition)
             if breach is not None:
                 return self._verdict(condition, breach)
         return None
 
-    def refusal(self, model: Model) -> Optional[Verdict]:
+    def refusal(self, graph: Graph) -> Optional[Verdict]:
         """Why the compiler refuses the model before it looks at single operators; None where it does not."""
-        for operator in model.operators:
-            verdict = self._version_refusal(operator) or self._dynamic_refusal(model, operator)
+        for operator in graph.operators:
+            verdict = self._version_refusal(operator) or self._dynamic_refusal(graph, operator)
             if verdict is not None:
                 return verdict
-        if not any(_is_quantized(model, operator) for operator in model.operators):
+        if not any(_is_quantized(graph, operator) for operator in graph.operators):
             return self._named("not_quantized", "no operator computes on 8-bit integers")
         return None
 
@@ -108,9 +108,9 @@ class Rules:
             return self._named("not_parsed", f"{what}, the compiler knows up to {ceiling['max']}", "version")
         return None
 
-    def _dynamic_refusal(self, model: Model, operator: Operator) -> Optional[Verdict]:
+    def _dynamic_refusal(self, graph: Graph, operator: Operator) -> Optional[Verdict]:
         for position in self.table["shape_inputs"].get(operator.name, ()):
-            tensor = model.input(operator, position)
+            tensor = graph.input(operator, position)
             if tensor is not None and not tensor.constant and tensor.elements:
                 what = f"operator {operator.index} {operator.name} takes its shape from {_called(tensor)}"
                 return self._named("dynamic", f"{what}, which is computed while the model runs")
@@ -139,17 +139,17 @@ def _called(tensor: Tensor) -> str:
     return f"tensor {tensor.index}"
 
 
-def _is_quantized(model: Model, operator: Operator) -> bool:
+def _is_quantized(graph: Graph, operator: Operator) -> bool:
     """Whether it writes 8-bit integers that stand for real numbers."""
-    written = (model.tensors[index] for index in operator.outputs)
+    written = (graph.tensors[index] for index in operator.outputs)
     return any(tensor.type in ("INT8", "UINT8") and tensor.quantization is not None for tensor in written)
 
 
-def _named_tensor(model: Model, operator: Operator, condition: Mapping[str, Any]) -> Optional[Tensor]:
+def _named_tensor(graph: Graph, operator: Operator, condition: Mapping[str, Any]) -> Optional[Tensor]:
     """The tensor that a condition is about: one input or one output, by position."""
     if "output" in condition:
-        return model.output(operator, condition["output"])
-    return model.input(operator, condition["input"])
+        return graph.output(operator, condition["output"])
+    return graph.input(operator, condition["input"])
 
 
 def _numbers(tensor: Optional[Tensor]) -> Optional[np.ndarray]:
@@ -161,42 +161,42 @@ def _batch_axis(tensor: Tensor) -> Optional[int]:
     return 0 if len(tensor.shape) > 3 or (len(tensor.shape) > 1 and tensor.shape[0] == 1) else None
 
 
-def _axes(model: Model, operator: Operator, condition: Mapping[str, Any], rank: int) -> Optional[set[int]]:
+def _axes(graph: Graph, operator: Operator, condition: Mapping[str, Any], rank: int) -> Optional[set[int]]:
     """The axes that an operator works along, counted from 0; None where they are not constant."""
     if "axis_option" in condition:
         named = [operator.options[condition["axis_option"]]]
     else:
-        numbers = _numbers(model.input(operator, condition["axis_input"]))
+        numbers = _numbers(graph.input(operator, condition["axis_input"]))
         if numbers is None:
             return None
         named = numbers.reshape(-1).tolist()
     return {axis + rank if axis < 0 else axis for axis in named}
 
 
-def _static_shapes(model: Model, operator: Operator, condition: Mapping[str, Any]) -> Optional[_Breach]:
-    broken = (tensor for tensor in model.activations(operator) if not tensor.elements)
+def _static_shapes(graph: Graph, operator: Operator, condition: Mapping[str, Any]) -> Optional[_Breach]:
+    broken = (tensor for tensor in graph.activations(operator) if not tensor.elements)
     return next(map(_Breach, broken), None)
 
 
-def _types(model: Model, operator: Operator, condition: Mapping[str, Any]) -> Optional[_Breach]:
-    inputs = (model.tensors[index] for index in operator.inputs if index >= 0)
-    for tensor in (*inputs, *(model.tensors[index] for index in operator.outputs)):
+def _types(graph: Graph, operator: Operator, condition: Mapping[str, Any]) -> Optional[_Breach]:
+    inputs = (graph.tensors[index] for index in operator.inputs if index >= 0)
+    for tensor in (*inputs, *(graph.tensors[index] for index in operator.outputs)):
         kind = "constants" if tensor.constant else "variables" if tensor.variable else "activations"
         if tensor.type not in condition[kind]:
             return _Breach(tensor)
     return None
 
 
-def _inner_dimensions(model: Model, operator: Operator, condition: Mapping[str, Any]) -> Optional[_Breach]:
-    for tensor in model.activations(operator):
+def _inner_dimensions(graph: Graph, operator: Operator, condition: Mapping[str, Any]) -> Optional[_Breach]:
+    for tensor in graph.activations(operator):
         outer = max(0, len(tensor.shape) - condition["count"])
         if any(size > 1 for size in tensor.shape[:outer]):
             return _Breach(tensor)
     return None
 
 
-def _dimensions(model: Model, operator: Operator, condition: Mapping[str, Any]) -> Optional[_Breach]:
-    tensor = _named_tensor(model, operator, condition)
+def _dimensions(graph: Graph, operator: Operator, condition: Mapping[str, Any]) -> Optional[_Breach]:
+    tensor = _named_tensor(graph, operator, condition)
     if tensor is None:
         return None
     outer = tensor.shape[: -condition["count"]]
@@ -204,35 +204,35 @@ def _dimensions(model: Model, operator: Operator, condition: Mapping[str, Any]) 
     return None if enough and all(size == 1 for size in outer) else _Breach(tensor)
 
 
-def _max_rank(model: Model, operator: Operator, condition: Mapping[str, Any]) -> Optional[_Breach]:
-    broken = (tensor for tensor in model.activations(operator) if len(tensor.shape) > condition["limit"])
+def _max_rank(graph: Graph, operator: Operator, condition: Mapping[str, Any]) -> Optional[_Breach]:
+    broken = (tensor for tensor in graph.activations(operator) if len(tensor.shape) > condition["limit"])
     return next(map(_Breach, broken), None)
 
 
-def _vector(model: Model, operator: Operator, condition: Mapping[str, Any]) -> Optional[_Breach]:
-    tensor = _named_tensor(model, operator, condition)
+def _vector(graph: Graph, operator: Operator, condition: Mapping[str, Any]) -> Optional[_Breach]:
+    tensor = _named_tensor(graph, operator, condition)
     broken = tensor is not None and any(size != 1 for size in tensor.shape[:-1])
     return _Breach(tensor) if broken else None
 
 
-def _max_elements(model: Model, operator: Operator, condition: Mapping[str, Any]) -> Optional[_Breach]:
-    tensor = _named_tensor(model, operator, condition)
+def _max_elements(graph: Graph, operator: Operator, condition: Mapping[str, Any]) -> Optional[_Breach]:
+    tensor = _named_tensor(graph, operator, condition)
     return _Breach(tensor) if tensor is not None and tensor.elements > condition["limit"] else None
 
 
-def _max_positions(model: Model, operator: Operator, condition: Mapping[str, Any]) -> Optional[_Breach]:
-    tensor = model.input(operator, 0)
+def _max_positions(graph: Graph, operator: Operator, condition: Mapping[str, Any]) -> Optional[_Breach]:
+    tensor = graph.input(operator, 0)
     if tensor is None or not tensor.shape:
         return None
     return _Breach(tensor) if tensor.elements // tensor.shape[-1] > condition["limit"] else None
 
 
-def _option_in(model: Model, operator: Operator, condition: Mapping[str, Any]) -> Optional[_Breach]:
+def _option_in(graph: Graph, operator: Operator, condition: Mapping[str, Any]) -> Optional[_Breach]:
     return None if operator.options[condition["option"]] in condition["allowed"] else _Breach()
 
 
-def _equal_dilation(model: Model, operator: Operator, condition: Mapping[str, Any]) -> Optional[_Breach]:
-    weights = model.input(operator, 1)
+def _equal_dilation(graph: Graph, operator: Operator, condition: Mapping[str, Any]) -> Optional[_Breach]:
+    weights = graph.input(operator, 1)
     if weights is None or len(weights.shape) != 4:
         return None
     _, height, width, _ = weights.shape
@@ -240,20 +240,20 @@ def _equal_dilation(model: Model, operator: Operator, condition: Mapping[str, An
     return _Breach() if broken else None
 
 
-def _constant_inputs(model: Model, operator: Operator, condition: Mapping[str, Any]) -> Optional[_Breach]:
-    tensors = (model.input(operator, position) for position in condition["inputs"])
+def _constant_inputs(graph: Graph, operator: Operator, condition: Mapping[str, Any]) -> Optional[_Breach]:
+    tensors = (graph.input(operator, position) for position in condition["inputs"])
     broken = (tensor for tensor in tensors if tensor is not None and not tensor.constant)
     return next(map(_Breach, broken), None)
 
 
-def _constant_values(model: Model, operator: Operator, condition: Mapping[str, Any]) -> Optional[_Breach]:
-    tensor = model.input(operator, condition["input"])
+def _constant_values(graph: Graph, operator: Operator, condition: Mapping[str, Any]) -> Optional[_Breach]:
+    tensor = graph.input(operator, condition["input"])
     numbers = _numbers(tensor)
     return None if numbers is None or (numbers == condition["value"]).all() else _Breach(tensor)
 
 
-def _constant_pads_with_zeros(model: Model, operator: Operator, condition: Mapping[str, Any]) -> Optional[_Breach]:
-    inputs = [model.tensors[index] for index in operator.inputs if index >= 0]
+def _constant_pads_with_zeros(graph: Graph, operator: Operator, condition: Mapping[str, Any]) -> Optional[_Breach]:
+    inputs = [graph.tensors[index] for index in operator.inputs if index >= 0]
     constants = [tensor for tensor in inputs if tensor.constant]
     if constants and len(inputs) != condition["inputs"]:
         return _Breach(constants[0])
@@ -264,32 +264,32 @@ def _constant_pads_with_zeros(model: Model, operator: Operator, condition: Mappi
     return None
 
 
-def _keeps_batch(model: Model, operator: Operator, condition: Mapping[str, Any]) -> Optional[_Breach]:
-    tensor = model.input(operator, condition.get("of_input", 0))
+def _keeps_batch(graph: Graph, operator: Operator, condition: Mapping[str, Any]) -> Optional[_Breach]:
+    tensor = graph.input(operator, condition.get("of_input", 0))
     if tensor is None:
         return None
-    axes, batch = _axes(model, operator, condition, len(tensor.shape)), _batch_axis(tensor)
+    axes, batch = _axes(graph, operator, condition, len(tensor.shape)), _batch_axis(tensor)
     return _Breach(tensor) if axes and batch is not None and batch in axes else None
 
 
-def _depth_multiple(model: Model, operator: Operator, condition: Mapping[str, Any]) -> Optional[_Breach]:
-    tensor = model.input(operator, 0)
+def _depth_multiple(graph: Graph, operator: Operator, condition: Mapping[str, Any]) -> Optional[_Breach]:
+    tensor = graph.input(operator, 0)
     if tensor is None or not tensor.shape:
         return None
-    axes = _axes(model, operator, condition, len(tensor.shape)) or set()
+    axes = _axes(graph, operator, condition, len(tensor.shape)) or set()
     broken = len(tensor.shape) - 1 in axes and tensor.shape[-1] % condition["multiple"]
     return _Breach(tensor) if broken else None
 
 
-def _unpadded_batch(model: Model, operator: Operator, condition: Mapping[str, Any]) -> Optional[_Breach]:
-    tensor, padding = model.input(operator, 0), _numbers(model.input(operator, condition["padding_input"]))
+def _unpadded_batch(graph: Graph, operator: Operator, condition: Mapping[str, Any]) -> Optional[_Breach]:
+    tensor, padding = graph.input(operator, 0), _numbers(graph.input(operator, condition["padding_input"]))
     if tensor is None or padding is None or _batch_axis(tensor) is None:
         return None
     return _Breach(tensor) if padding.reshape(-1)[:2].any() else None
 
 
-def _max_enlargement(model: Model, operator: Operator, condition: Mapping[str, Any]) -> Optional[_Breach]:
-    source, result = model.input(operator, 0), model.output(operator)
+def _max_enlargement(graph: Graph, operator: Operator, condition: Mapping[str, Any]) -> Optional[_Breach]:
+    source, result = graph.input(operator, 0), graph.output(operator)
     if source is None or result is None or len(source.shape) < 3 or len(result.shape) < 3:
         return None
     for before, after in zip(source.shape[-3:-1], result.shape[-3:-1]):

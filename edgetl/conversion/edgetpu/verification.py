@@ -12,7 +12,7 @@ from edgetl.conversion.edgetpu.analysis import Limits
 from edgetl.conversion.edgetpu.memory import parameter_bytes
 from edgetl.conversion.edgetpu.package import CompiledModel, Package, read_package
 from edgetl.conversion.edgetpu.package_weights import ParameterIndex
-from edgetl.conversion.tflite.reader import Model, Operator, Tensor, read_model
+from edgetl.conversion.tflite.graph import Graph, Operator, Tensor, read_graph
 
 # The chip's integers count from 0, so signed ones are moved up by half their range.
 _ZERO_POINT_SHIFT = {"UINT8": 0, "INT8": 128, "INT16": 32768}
@@ -44,7 +44,7 @@ def verify(source: bytes, compiled: bytes, limits: Optional[Limits] = None) -> V
     Raises:
         ConversionError: one of the two is not an intact .tflite file, or the second was not compiled.
     """
-    pair = _Pair(read_model(source), read_package(compiled))
+    pair = _Pair(read_graph(source), read_package(compiled))
     reasons = list(_runtime(pair.compiled, limits or Limits()))
     reasons += _interface(pair)
     reasons += _cpu_operators(pair)
@@ -65,14 +65,14 @@ def left_to_cpu(source: bytes, compiled: bytes) -> frozenset[int]:
     Raises:
         ConversionError: one of the two is not an intact .tflite file, or the second was not compiled.
     """
-    pair = _Pair(read_model(source), read_package(compiled))
+    pair = _Pair(read_graph(source), read_package(compiled))
     return frozenset(operator.index for operator in pair.source.operators) - pair.replaced()
 
 
 class _Pair:
     """A source graph and a compiled model, and which tensor and operator of one is which of the other."""
 
-    def __init__(self, source: Model, compiled: CompiledModel) -> None:
+    def __init__(self, source: Graph, compiled: CompiledModel) -> None:
         self.source = source
         self.compiled = compiled
         self.graph = compiled.graph

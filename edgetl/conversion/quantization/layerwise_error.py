@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from edgetl.conversion.tflite import schema
-from edgetl.conversion.tflite.operators import operator_of
+from edgetl.conversion.tflite.graph import read_single_graph
 from edgetl.errors import ConversionError, MissingExtraError
 
 FRAMES = 8
@@ -159,15 +158,12 @@ class _Powers:
 
 
 def _layers(model: bytes) -> Iterator[Layer]:
-    parsed = schema.read_model(model)
-    graph = parsed.subgraphs[0]
-    operators = [operator_of(code).name for code in parsed.operatorCodes]
-    for step in graph.operators:
-        output = step.outputs[0]
-        if operators[step.opcodeIndex] not in _CONVERSIONS:
-            tensor, shape = schema.text(graph.tensors[output].name), tuple(map(int, graph.tensors[output].shape))
-            name = _OUTPUT if output in graph.outputs else _layer_name(tensor)
-            yield Layer(name, operators[step.opcodeIndex], tuple(map(int, step.inputs)), int(output), tensor, shape)
+    graph = read_single_graph(model)
+    for operator in graph.operators:
+        output = graph.output(operator)
+        if operator.name not in _CONVERSIONS and output is not None:
+            name = _OUTPUT if output.index in graph.outputs else _layer_name(output.name)
+            yield Layer(name, operator.name, operator.inputs, output.index, output.name, output.shape)
 
 
 def _layer_name(tensor: str) -> str:

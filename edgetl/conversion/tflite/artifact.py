@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Optional
 
-from edgetl.conversion.tflite import schema
+from edgetl.conversion.tflite.graph import Graph, Tensor, read_single_graph
 from edgetl.conversion.tflite.operators import Operator, list_operators
 from edgetl.errors import ConversionError, IntegrityError, OptionError, UnknownNameError
 from edgetl.runtime.inference.preprocess import Preprocess
@@ -56,28 +57,25 @@ class Artifact:
 
     @classmethod
     def from_model(cls, model: bytes, quantize: str, preprocess: Preprocess) -> Artifact:
-        """Reads the rest from a .tflite file; ConversionError where it is not a backbone for `preprocess`."""
-        graph = schema.read_model(model).subgraphs[0]
+        """Read the remaining fields from a .tflite file.
+
+        Raises:
+            ConversionError: the file is damaged, or is not a backbone for `preprocess`.
+        """
+        graph = read_single_graph(model)
         frame, embedding = _only(graph, graph.inputs, "input"), _only(graph, graph.outputs, "output")
-        expected, received = [1, *preprocess.size, 3], schema.tensor_shape(frame)
-        if schema.tensor_type_name(frame) != "uint8" or received != expected:
-            raise ConversionError(
-                f"the model's input must be uint8 {expected}, received {schema.tensor_type_name(frame)} {received}"
-            )
-        shape = schema.tensor_shape(embedding)
+        expected, received = [1, *preprocess.size, 3], list(frame.shape)
+        if frame.dtype != "uint8" or received != expected:
+            raise ConversionError(f"the model's input must be uint8 {expected}, received {frame.dtype} {received}")
+        shape = list(embedding.shape)
         if len(shape) < 2 or any(side != 1 for side in shape[:-1]):
             raise ConversionError(f"the model's output must be one embedding, [1, d] or [1, 1, 1, d], received {shape}")
-        scale, zero_point = schema.tensor_scale(embedding) or (1.0, 0)
+        scale, zero_point = embedding.scale or (1.0, 0)
         return cls(
             model=model,
             quantize=quantize,
             preprocess=preprocess,
-            embedding={
-                "size": shape[-1],
-                "dtype": schema.tensor_type_name(embedding),
-                "scale": scale,
-                "zero_point": zero_point,
-            },
+            embedding={"size": shape[-1], "dtype": embedding.dtype, "scale": scale, "zero_point": zero_point},
             operators=list_operators(model),
         )
 
@@ -111,7 +109,7 @@ class Artifact:
             raise IntegrityError("the compiled model's header is damaged") from error
 
 
-def _only(graph: Any, indices: Any, role: str) -> Any:
+def _only(graph: Graph, indices: Sequence[int], role: str) -> Tensor:
     if len(indices) != 1:
         raise ConversionError(f"the model must have one {role}, received {len(indices)}")
     return graph.tensors[indices[0]]

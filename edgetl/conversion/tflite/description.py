@@ -1,4 +1,4 @@
-"""Reads out what a .tflite file is: tensors, operators, size, work and labels; `edgetl show` and reports print it."""
+"""Describes a .tflite file: tensors, operators, size, multiply-accumulates, labels and metadata."""
 
 from __future__ import annotations
 
@@ -6,81 +6,89 @@ import math
 from collections import Counter
 from typing import Any
 
-from edgetl.conversion.tflite import metadata, schema
-from edgetl.conversion.tflite.operators import EDGETPU_OPERATOR, Operator, operator_of
+from edgetl.conversion.tflite import metadata
+from edgetl.conversion.tflite.graph import Graph, Tensor, read_single_graph
+from edgetl.conversion.tflite.operators import EDGETPU_OPERATOR, operator_of
 
 
 def describe(model: bytes) -> dict[str, Any]:
-    """A .tflite file as JSON takes it; ConversionError where it is not one with a single graph.
+    """A .tflite file as a JSON object.
 
-    Keys: "bytes"; "inputs", "outputs" (each "name", "shape", "dtype", "scale" and "zero_point" or None);
-    "operators" (each "name", "version", "count"); "parameter_bytes" of the constant tensors; "macs", the
-    multiply-accumulates of one run, "depthwise_macs" among them, and "parameters", the weights that take part in them
-    (all three None where the Edge TPU compiler has hidden the layers); "edgetpu"; "labels"
-    and "metadata", None without them.
+    Keys:
+        bytes: size of the file.
+        inputs, outputs: each tensor's "name", "shape", "dtype", and "scale" and "zero_point", both None if the tensor
+            is not quantized as a whole.
+        operators: each operator's "name", "version" and "count".
+        parameter_bytes: size of the constants.
+        macs, depthwise_macs, parameters: multiply-accumulates of one run, those of depthwise convolutions among them,
+            and the weights that take part in them. None if the Edge TPU compiler has packed the layers.
+        edgetpu: whether the file is compiled for the Edge TPU.
+        labels, metadata: None if the file has none.
+
+    Raises:
+        ConversionError: the bytes are not an intact .tflite file with one subgraph.
     """
-    parsed = schema.read_model(model)
-    graph = parsed.subgraphs[0]
-    operators = [operator_of(code) for code in parsed.operatorCodes]
-    used = Counter(operators[step.opcodeIndex] for step in graph.operators)
-    edgetpu = any(operator.name == EDGETPU_OPERATOR for operator in used)
+    graph = read_single_graph(model)
+    counts = Counter(operator_of(operator) for operator in graph.operators)
+    edgetpu = any(operator.name == EDGETPU_OPERATOR for operator in counts)
     return {
         "bytes": len(model),
-        "inputs": [_tensor(graph.tensors[index]) for index in graph.inputs],
-        "outputs": [_tensor(graph.tensors[index]) for index in graph.outputs],
+        "inputs": [_describe_tensor(graph.tensors[index]) for index in graph.inputs],
+        "outputs": [_describe_tensor(graph.tensors[index]) for index in graph.outputs],
         "operators": [
             {"name": operator.name, "version": operator.version, "count": count}
-            for operator, count in sorted(used.items())
+            for operator, count in sorted(counts.items())
         ],
-        "parameter_bytes": _parameter_bytes(parsed),
-        **(dict.fromkeys(("macs", "depthwise_macs", "parameters")) if edgetpu else _work(graph, operators)),
+        "parameter_bytes": _parameter_bytes(graph),
+        **(dict.fromkeys(("macs", "depthwise_macs", "parameters")) if edgetpu else _count_work(graph)),
         "edgetpu": edgetpu,
         "labels": list(metadata.read_labels(model)) or None,
-        "metadata": _metadata(parsed),
+        "metadata": _describe_metadata(graph),
     }
 
 
 _MULTIPLYING = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 
 
-def _tensor(tensor: Any) -> dict[str, Any]:
-    scale, zero_point = schema.tensor_scale(tensor) or (None, None)
+def _describe_tensor(tensor: Tensor) -> dict[str, Any]:
+    scale, zero_point = tensor.scale or (None, None)
     return {
-        "name": schema.text(tensor.name),
-        "shape": schema.tensor_shape(tensor),
-        "dtype": schema.tensor_type_name(tensor),
+        "name": tensor.name,
+        "shape": list(tensor.shape),
+        "dtype": tensor.dtype,
         "scale": scale,
         "zero_point": zero_point,
     }
 
 
-def _parameter_bytes(parsed: Any) -> int:
-    """Constants that several tensors share count once."""
-    buffers = {tensor.buffer for tensor in parsed.subgraphs[0].tensors}
-    return sum(len(parsed.buffers[index].data) for index in buffers if parsed.buffers[index].data is not None)
+def _parameter_bytes(graph: Graph) -> int:
+    """Size of the constants in bytes; one that several tensors share counts once."""
+    indices = {tensor.buffer for tensor in graph.tensors}
+    return sum(len(content) for index, content in enumerate(graph.buffers) if index in indices and content is not None)
 
 
-def _work(graph: Any, operators: list[Operator]) -> dict[str, int]:
-    """Every output value of a convolution or dense layer costs as many as one of its filters has weights."""
+def _count_work(graph: Graph) -> dict[str, int]:
+    """Multiply-accumulates and weights of the layers that multiply.
+
+    Each output value of a convolution or dense layer costs one multiply-accumulate for each weight of a filter.
+    """
     macs, depthwise_macs, parameters = 0, 0, 0
-    for step in graph.operators:
-        name = operators[step.opcodeIndex].name
-        if name not in _MULTIPLYING or len(step.inputs) < 2 or not len(step.outputs):
+    for operator in graph.operators:
+        weights, output = graph.input(operator, 1), graph.output(operator)
+        if operator.name not in _MULTIPLYING or weights is None or output is None:
             continue
-        depthwise = name == "DEPTHWISE_CONV_2D"
-        weights = schema.tensor_shape(graph.tensors[step.inputs[1]])
-        values = math.prod(schema.tensor_shape(graph.tensors[step.outputs[0]]))
-        done = values * math.prod(weights[1:3] if depthwise else weights[1:])
-        macs, depthwise_macs = macs + done, depthwise_macs + done * depthwise
-        parameters += math.prod(weights)
+        depthwise = operator.name == "DEPTHWISE_CONV_2D"
+        layer_macs = math.prod(output.shape) * math.prod(weights.shape[1:3] if depthwise else weights.shape[1:])
+        macs, depthwise_macs = macs + layer_macs, depthwise_macs + layer_macs * depthwise
+        parameters += math.prod(weights.shape)
     return {"macs": macs, "depthwise_macs": depthwise_macs, "parameters": parameters}
 
 
-def _metadata(parsed: Any) -> dict[str, Any] | None:
-    entries = [entry for entry in parsed.metadata if schema.text(entry.name) == metadata.ENTRY_NAME]
-    if not entries or parsed.buffers[entries[0].buffer].data is None:
+def _describe_metadata(graph: Graph) -> dict[str, Any] | None:
+    content = graph.metadata.get(metadata.ENTRY_NAME)
+    if not content:
         return None
-    found = metadata.decode(bytes(parsed.buffers[entries[0].buffer].data))
+    found = metadata.decode(content)
     return {
         "name": found.name,
         "description": found.description,

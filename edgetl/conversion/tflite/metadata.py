@@ -1,35 +1,39 @@
-"""Hides the TFLite metadata format: what a model's tensors mean, and its labels, inside the file; `standalone` writes
-it, `description` reads it.
+"""Reads and writes TFLite metadata: the meaning of a model's tensors, and its labels, inside the .tflite file.
 
-Tables are given as {slot: value}: the slots are the positions of the fields in metadata_schema.fbs (version 1.1.0 of
-github.com/tensorflow/tflite-support, tensorflow_lite_support/metadata). The associated files are a zip archive behind
-the flatbuffer, as that project's own writer lays them.
+Tables are written from dicts {field number: value}; the numbers are those of metadata_schema.fbs (version 1.1.0 of
+github.com/tensorflow/tflite-support, tensorflow_lite_support/metadata). Associated files form a zip archive after the
+flatbuffer, as that project's writer places them.
 """
 
 from __future__ import annotations
 
 import io
-import struct
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Optional
 
 from edgetl.conversion.tflite import schema
+from edgetl.conversion.tflite.flatbuffer import FLOAT32, UINT8, Buffer, Table
 from edgetl.errors import ConversionError
 
 ENTRY_NAME = "TFLITE_METADATA"
-"""The name of the model's metadata entry whose buffer holds the flatbuffer."""
+"""Name of the metadata entry whose buffer contains the flatbuffer."""
 
 LABELS_FILE = "labels.txt"
+
+LABELS_LIMIT_BYTES = 16 * 1024 * 1024
+"""A larger label file is ignored."""
+
+_IDENTIFIER = b"M001"
 
 
 @dataclass(frozen=True)
 class ModelMetadata:
-    """What is said of an image classifier.
+    """The metadata of an image classifier.
 
-    `normalization` is (mean, std): a reader normalises pixels with it, then quantizes them with the
-    input's own scale and zero point, where it has them.
+    `normalization` is (mean, std). A client computes (pixel - mean) / std, then quantizes with the scale and zero
+    point of the input, if the input is quantized.
     """
 
     name: str
@@ -40,7 +44,7 @@ class ModelMetadata:
 
 
 def encode(metadata: ModelMetadata) -> bytes:
-    """The flatbuffer for a model of one RGB image in, probabilities of the labels in `LABELS_FILE` out."""
+    """The metadata flatbuffer of a model from one RGB image to the probabilities of the labels in `LABELS_FILE`."""
     mean, std = metadata.normalization
     image = {
         _TENSOR.name: "image",
@@ -65,32 +69,37 @@ def encode(metadata: ModelMetadata) -> bytes:
         _MODEL.min_parser_version: "1.0.0",
     }
     builder = schema.new_builder()
-    builder.Finish(_write(builder, model), file_identifier=b"M001")
+    builder.Finish(_write(builder, model), file_identifier=_IDENTIFIER)
     return bytes(builder.Output())
 
 
-def decode(content: bytes) -> ModelMetadata:
-    """The inverse of `encode`, for metadata that others wrote too; what is not there is empty, or (0, 1)."""
-    if content[4:8] != b"M001":
-        raise ConversionError("the metadata in the TFLite model is of an unknown kind (no 'M001' at byte 4)")
-    try:
-        reader = _Reader(content)
-        return ModelMetadata(
-            name=reader.text(reader.root, _MODEL.name),
-            description=reader.text(reader.root, _MODEL.description),
-            version=reader.text(reader.root, _MODEL.version),
-            licence=reader.text(reader.root, _MODEL.licence),
-            normalization=_normalization(reader),
-        )
-    except (struct.error, IndexError) as error:
-        raise ConversionError("the metadata in the TFLite model is damaged") from error
+def decode(content: bytes | memoryview) -> ModelMetadata:
+    """The inverse of `encode`, also for metadata from other writers; absent fields are "" or (0.0, 1.0).
+
+    Raises:
+        ConversionError: the bytes are not intact TFLite metadata.
+    """
+    root = Buffer(content, "the metadata of the TFLite model").root(_IDENTIFIER)
+    return ModelMetadata(
+        name=_text(root, _MODEL.name),
+        description=_text(root, _MODEL.description),
+        version=_text(root, _MODEL.version),
+        licence=_text(root, _MODEL.licence),
+        normalization=_normalization(root),
+    )
 
 
 def append_labels(model: bytes, labels: Sequence[str]) -> bytes:
-    """`model` with `LABELS_FILE` behind it: uncompressed, as readers expect, and with a fixed time."""
+    """`model` followed by `LABELS_FILE`: uncompressed, as clients expect, and with a fixed timestamp.
+
+    Raises:
+        ConversionError: a label is empty, has spaces around it, or spans several lines.
+    """
     for label in labels:
         if not label or label != label.strip() or len(label.splitlines()) != 1:
-            raise ConversionError(f"a label file holds one label a line; {label!r} cannot stand in it")
+            raise ConversionError(
+                f"invalid label {label!r}: a label file has one label a line; rename the class to one non-empty line"
+            )
     buffer = io.BytesIO(model)
     with zipfile.ZipFile(buffer, "a", zipfile.ZIP_STORED) as archive:
         archive.writestr(zipfile.ZipInfo(LABELS_FILE), "".join(f"{label}\n" for label in labels))
@@ -98,7 +107,7 @@ def append_labels(model: bytes, labels: Sequence[str]) -> bytes:
 
 
 def read_labels(model: bytes) -> tuple[str, ...]:
-    """The labels behind a model; none where there is no label file."""
+    """The labels appended to a model; empty if it has no readable label file."""
     try:
         with zipfile.ZipFile(io.BytesIO(model)) as archive:
             names = [name for name in archive.namelist() if name.endswith(".txt")]
@@ -107,9 +116,6 @@ def read_labels(model: bytes) -> tuple[str, ...]:
             return tuple(archive.read(names[0]).decode("utf-8").splitlines())
     except (zipfile.BadZipFile, UnicodeDecodeError, NotImplementedError, RuntimeError, EOFError, OSError):
         return ()
-
-
-LABELS_LIMIT_BYTES = 16 * 1024 * 1024
 
 
 class _Model(NamedTuple):
@@ -148,18 +154,18 @@ _TENSOR_AXIS_LABELS = 2
 
 
 class _Byte(int):
-    """A scalar of one byte: an enum, or which member of a union follows."""
+    """A one-byte scalar: an enum value, or the type of the union that follows."""
 
 
 def _write(builder: Any, table: dict[int, Any]) -> int:
-    """Writes a table {slot: value} behind its children, as the format wants it; returns its offset."""
-    offsets = {slot: _write_value(builder, value) for slot, value in table.items() if not isinstance(value, _Byte)}
+    """Write a table {field: value} after its children, as the format requires; returns its offset."""
+    offsets = {field: _write_value(builder, value) for field, value in table.items() if not isinstance(value, _Byte)}
     builder.StartObject(max(table, default=-1) + 1)
-    for slot, value in table.items():
+    for field, value in table.items():
         if isinstance(value, _Byte):
-            builder.PrependInt8Slot(slot, value, 0)
+            builder.PrependInt8Slot(field, value, 0)
         else:
-            builder.PrependUOffsetTRelativeSlot(slot, offsets[slot], 0)
+            builder.PrependUOffsetTRelativeSlot(field, offsets[field], 0)
     return int(builder.EndObject())
 
 
@@ -179,63 +185,22 @@ def _write_value(builder: Any, value: Any) -> int:
     return int(builder.EndVector())
 
 
-def _normalization(reader: _Reader) -> tuple[float, float]:
-    """Of the first input of the first graph."""
-    image = reader.first_table(reader.first_table(reader.root, _MODEL.subgraphs), _SUBGRAPH.inputs)
-    unit = reader.first_table(image, _TENSOR.process_units)
-    if reader.byte(unit, 0) != _NORMALIZATION:
+def _normalization(root: Table) -> tuple[float, float]:
+    """(mean, std) of the first input of the first graph."""
+    image = _first(_first(root, _MODEL.subgraphs), _SUBGRAPH.inputs)
+    unit = _first(image, _TENSOR.process_units)
+    options = None if unit is None or unit.number(0, UINT8) != _NORMALIZATION else unit.table(1)
+    if options is None:
         return 0.0, 1.0
-    options = reader.table(unit, 1)
-    return reader.first_float(options, 0, 0.0), reader.first_float(options, 1, 1.0)
+    mean, std = options.numbers(0, FLOAT32), options.numbers(1, FLOAT32)
+    return (*mean, 0.0)[0], (*std, 1.0)[0]
 
 
-class _Reader:
-    """Follows the offsets of a flatbuffer; a position is None where a field is absent."""
+def _text(table: Table, field: int) -> str:
+    """A string with its line breaks, e.g. a licence text."""
+    return bytes(table.octets(field)).decode("utf-8", "replace")
 
-    def __init__(self, content: bytes) -> None:
-        self._content = content
-        self.root = self._target(0)
 
-    def field(self, table: int | None, slot: int) -> int | None:
-        if table is None:
-            return None
-        (distance,) = struct.unpack_from("<i", self._content, table)
-        vtable = table - distance
-        (size,) = struct.unpack_from("<H", self._content, vtable)
-        if 4 + 2 * slot >= size:
-            return None
-        (offset,) = struct.unpack_from("<H", self._content, vtable + 4 + 2 * slot)
-        return table + offset if offset else None
-
-    def table(self, table: int | None, slot: int) -> int | None:
-        position = self.field(table, slot)
-        return None if position is None else self._target(position)
-
-    def first(self, table: int | None, slot: int) -> int | None:
-        """The position of the first entry of a vector."""
-        vector = self.table(table, slot)
-        if vector is None or not struct.unpack_from("<I", self._content, vector)[0]:
-            return None
-        return vector + 4
-
-    def first_table(self, table: int | None, slot: int) -> int | None:
-        entry = self.first(table, slot)
-        return None if entry is None else self._target(entry)
-
-    def text(self, table: int | None, slot: int) -> str:
-        start = self.table(table, slot)
-        if start is None:
-            return ""
-        (length,) = struct.unpack_from("<I", self._content, start)
-        return self._content[start + 4 : start + 4 + length].decode("utf-8", "replace")
-
-    def byte(self, table: int | None, slot: int) -> int:
-        position = self.field(table, slot)
-        return 0 if position is None else self._content[position]
-
-    def first_float(self, table: int | None, slot: int, default: float) -> float:
-        entry = self.first(table, slot)
-        return default if entry is None else float(struct.unpack_from("<f", self._content, entry)[0])
-
-    def _target(self, position: int) -> int:
-        return position + int(struct.unpack_from("<I", self._content, position)[0])
+def _first(table: Optional[Table], field: int) -> Optional[Table]:
+    """The first entry of a vector of tables."""
+    return next(iter(table.tables(field)), None) if table is not None else None

@@ -12,7 +12,7 @@ from edgetl.conversion import QUANTIZATIONS, check, describe, export
 from edgetl.conversion.edgetpu import verify
 from edgetl.conversion.keras.representative_frames import recipe_frames
 from edgetl.conversion.tflite import metadata, schema
-from edgetl.conversion.tflite.operators import operator_of
+from edgetl.conversion.tflite.graph import read_graph
 from edgetl.errors import ConversionError
 from edgetl.learners import LastLayer, choose, to_grid
 from edgetl.runtime.inference.embedder import Embedder
@@ -179,16 +179,16 @@ def tail_of(model: bytes) -> list[tuple]:
     """The operators that were added, each with its name, its options, and what it reads and writes."""
     parsed = schema.read_model(model)
     graph = parsed.subgraphs[0]
-    names = [operator_of(code) for code in parsed.operatorCodes]
+    codes = read_graph(model).operator_codes
 
-    def told(index: int) -> tuple:
+    def facts(index: int) -> tuple:
         tensor = graph.tensors[index]
         data = parsed.buffers[tensor.buffer].data
         scale = schema.tensor_scale(tensor)
         return schema.tensor_type_name(tensor), tuple(tensor.shape), scale, b"" if data is None else bytes(data)
 
     return [
-        (names[step.opcodeIndex], step.builtinOptionsType, *map(told, [*step.inputs, *step.outputs]))
+        (codes[step.opcodeIndex].name, step.builtinOptionsType, *map(facts, [*step.inputs, *step.outputs]))
         for step in graph.operators[-7:]
     ]
 
