@@ -29,7 +29,7 @@ from edgetl.errors import EdgetlError
 from edgetl.runtime import Learner
 from edgetl.runtime.device.installation import install, rollback
 from edgetl.runtime.device.slots import Slots
-from edgetl.runtime.learning.exchange import read_taught
+from edgetl.runtime.learning import read_contribution
 
 TAUGHT = 3
 LONGEST_SECONDS = 60.0
@@ -182,7 +182,7 @@ def _fault(root: Path, proven: set[str]) -> str:
             return "broken"
         if slots.current.digest not in proven:
             return "unproven"
-        return "" if len(read_taught(slots.current.state).pictures) == TAUGHT else "forgotten"
+        return "" if len(read_contribution(slots.current.state).pictures) == TAUGHT else "forgotten"
     except EdgetlError:
         return "broken"
 

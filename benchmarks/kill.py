@@ -26,10 +26,9 @@ import numpy as np
 
 from benchmarks.synthetic import draw, pack_synthetic
 from edgetl.errors import EdgetlError
-from edgetl.runtime.learning.journal import Journal
-from edgetl.runtime.learning.learner import Learner
-from edgetl.runtime.learning.live_statistics import Knowledge
-from edgetl.runtime.learning.projection import Contents
+from edgetl.runtime.learning import Journal, Learner
+from edgetl.runtime.learning.live_statistics import LiveStatistics
+from edgetl.runtime.learning.projection import Projection
 
 DIMENSION = 64
 LONGEST_SECONDS = 0.12
@@ -145,9 +144,9 @@ def _read(bundle: Path, state: Path) -> dict[int, tuple[str, int]]:
         if journal is None:
             return {}
         stored = journal.embeddings(list(kinds))
-        afresh = Knowledge(learner._bundle, journal.embeddings)
-        contents = Contents(learner._bundle.manifest.labels, journal.rows_after(0))
-        assert afresh.statistics(contents) == statistics
+        afresh = LiveStatistics(learner._bundle, journal.embeddings)
+        projection = Projection(learner._bundle.manifest.labels, journal.rows_after(0))
+        assert afresh.statistics(projection) == statistics
         journal.close()
     return {key: (kind, zlib.crc32(stored[key]) if key in stored else 0) for key, kind in kinds.items()}
 

@@ -28,7 +28,7 @@ import numpy as np
 
 from benchmarks.synthetic import ZERO_POINT, draw, pack_synthetic
 from edgetl.learners import to_grid
-from edgetl.runtime.learning.learner import Learner
+from edgetl.runtime.learning import Learner
 
 DIMENSION, OLD, CLASSES, PER_CLASS = 1280, 15, 20, 60
 TAUGHT_MS, LIVE_MS = 1.0, 60.0

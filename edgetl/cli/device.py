@@ -167,7 +167,7 @@ def _measure_there(
 
 def _measure(bundle: Path, seconds: float, threads: Optional[int], state: Optional[Path]) -> dict[str, Any]:
     from edgetl.runtime.bench import bench as measure
-    from edgetl.runtime.learning.state import state_folder
+    from edgetl.runtime.learning import state_folder
 
     found = state if state is not None or not has_state(bundle, None) else state_folder(bundle)
     measured = measure(bundle, seconds, threads, found).to_dict()

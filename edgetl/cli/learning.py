@@ -17,7 +17,7 @@ from edgetl.errors import OptionError
 if TYPE_CHECKING:
     from edgetl.learners import Adaptation
     from edgetl.runtime import Classifier, Learner
-    from edgetl.runtime.learning.results import Step
+    from edgetl.runtime.learning import Step
 
 REFUSED = 1
 """Exit code where the guard refused a step."""
@@ -51,7 +51,7 @@ def open_classifier(bundle: Path, state: Optional[Path], threads: Optional[int],
 
 def has_state(bundle: Path, state: Optional[Path]) -> bool:
     """Whether a state was named, or lies where it does by default."""
-    from edgetl.runtime.learning.state import state_folder
+    from edgetl.runtime.learning import state_folder
 
     return state is not None or state_folder(bundle).is_dir()
 
@@ -344,7 +344,7 @@ def _tell_drift(drift: Mapping[str, Any]) -> None:
 
 
 def _tell_effect(told: dict[str, Any]) -> None:
-    from edgetl.runtime.learning.guard import Effect
+    from edgetl.runtime.learning import Effect
 
     effect = Effect.from_dict(told)
     click.echo(f"known classes, on guard pictures: {0 - effect.cost_points:+.1f} points")
@@ -364,7 +364,7 @@ def _row(entry: Any) -> list[Any]:
 
 
 def _weight(subject: int) -> str:
-    from edgetl.runtime.learning.projection import SPANNED
+    from edgetl.runtime.learning import SPANNED
 
     return "both" if subject == SPANNED else f"1/{2**subject}"
 

@@ -8,7 +8,7 @@ from typing import Any
 from edgetl.deployment.transport.base import Transport
 from edgetl.durable import make_folder, replace_file
 from edgetl.errors import OptionError
-from edgetl.runtime.learning.journal import FILE
+from edgetl.runtime.learning import JOURNAL_FILE
 
 
 def pull(transport: Transport, folder: Path) -> dict[str, Any]:
@@ -28,6 +28,6 @@ def pull(transport: Transport, folder: Path) -> dict[str, Any]:
     finally:
         transport.remove(taken["file"])
     make_folder(folder)
-    replace_file(folder / FILE, content)
+    replace_file(folder / JOURNAL_FILE, content)
     described = {name: taken[name] for name in ("name", "bundle", "pictures", "thumbnails")}
     return {"where": transport.where, "state": str(folder), **described}

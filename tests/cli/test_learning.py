@@ -153,8 +153,8 @@ def test_looking_makes_no_state(bundle: Path) -> None:
     [
         (["undo", "{bundle}"], "there is nothing to undo"),
         (["forget", "{bundle}"], "give the id of a picture, or --class LABEL"),
-        (["forget", "{bundle}", "5"], "there is no picture 5"),
-        (["teach", "{bundle}", "red"], "there is no picture to teach 'red' with"),
+        (["forget", "{bundle}", "5"], "unknown picture 5"),
+        (["teach", "{bundle}", "red"], "no picture to teach 'red' with"),
         (["teach", "{bundle}", "red", "nowhere.png"], "there is no source 'nowhere.png'"),
         (["merge", "{bundle}", "nowhere"], "nowhere"),
         (["export", "{bundle}", "--format", "patch"], "nothing was taught to"),

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from edgetl.runtime import Learner
-from edgetl.runtime.learning.journal import Journal
+from edgetl.runtime.learning import Journal
 from tests.emulation.process import EmulatedPython
 from tests.runtime.learning.states import frame, trained_once
 

@@ -17,7 +17,7 @@ from edgetl.bundle import MODEL, open_bundle
 from edgetl.errors import OptionError
 from edgetl.runtime.bench.cold_start import StartUp, start_classifier, start_interpreter
 from edgetl.runtime.inference.classifier import Classifier, default_threads
-from edgetl.runtime.learning.learner import Learner
+from edgetl.runtime.learning import Learner
 from edgetl.runtime.system import architecture, describe_machine, temperature, throttling
 
 JPEG_SIZE = (640, 480)

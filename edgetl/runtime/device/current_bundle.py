@@ -15,8 +15,7 @@ from edgetl.runtime.bench.benchmark import bench
 from edgetl.runtime.device.service import pausing_service
 from edgetl.runtime.device.slots import Slot, Slots
 from edgetl.runtime.inference.preprocess import ImageSource
-from edgetl.runtime.learning.learner import Learner
-from edgetl.runtime.learning.results import Step
+from edgetl.runtime.learning import Learner, Step
 from edgetl.runtime.stream.sources import Source
 
 Root = Union[str, "os.PathLike[str]"]

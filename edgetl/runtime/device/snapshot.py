@@ -12,8 +12,7 @@ from typing import Any, Dict, Union
 from edgetl.durable import make_folder
 from edgetl.errors import LearningError, StorageError
 from edgetl.runtime.device.slots import OUTGOING, Slots
-from edgetl.runtime.learning.exchange import read_taught
-from edgetl.runtime.learning.journal import FILE
+from edgetl.runtime.learning import JOURNAL_FILE, read_contribution
 
 
 def take_snapshot(root: Union[str, os.PathLike[str]]) -> Dict[str, Any]:
@@ -23,14 +22,14 @@ def take_snapshot(root: Union[str, os.PathLike[str]]) -> Dict[str, Any]:
     """
     slots = Slots(root)
     current = slots.current
-    if current is None or not (current.state / FILE).is_file():
+    if current is None or not (current.state / JOURNAL_FILE).is_file():
         raise LearningError(f"nothing was taught to what runs in {slots.root}; there is nothing to pull")
     folder = slots.root / OUTGOING
     make_folder(folder)
-    copy = folder / FILE
+    copy = folder / JOURNAL_FILE
     copy.unlink(missing_ok=True)
-    _copy(current.state / FILE, copy)
-    taught = read_taught(folder)
+    _copy(current.state / JOURNAL_FILE, copy)
+    taught = read_contribution(folder)
     return {
         "file": str(copy),
         "sha256": hashlib.sha256(copy.read_bytes()).hexdigest(),

@@ -7,9 +7,7 @@ from typing import Mapping, Optional
 
 from edgetl.errors import EdgetlError
 from edgetl.runtime.device.slots import Slot
-from edgetl.runtime.learning.exchange import read_taught
-from edgetl.runtime.learning.journal import FILE as JOURNAL
-from edgetl.runtime.learning.learner import Learner
+from edgetl.runtime.learning import JOURNAL_FILE, Learner, read_contribution
 
 
 @dataclass(frozen=True)
@@ -50,6 +48,6 @@ def carry_back(left: Optional[Slot], slot: Optional[Slot]) -> Carried:
 
 
 def _labels(slot: Slot) -> Mapping[str, str]:
-    if not (slot.state / JOURNAL).is_file():
+    if not (slot.state / JOURNAL_FILE).is_file():
         return {}
-    return {picture.origin: picture.label for picture in read_taught(slot.state).pictures}
+    return {picture.origin: picture.label for picture in read_contribution(slot.state).pictures}

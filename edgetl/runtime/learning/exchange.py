@@ -1,4 +1,4 @@
-"""Hides how what was taught travels: merged from other states, as a patch, or in a new bundle; the Learner calls it."""
+"""Exchanges what was taught: reads it from other states and patches, and writes it as a patch or a new bundle."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Callable, FrozenSet, Iterator, List, Mapping, NamedTuple, Optional, Tuple, Union
+from typing import Callable, Dict, FrozenSet, Iterator, List, Mapping, NamedTuple, Optional, Tuple, Union
 
 from edgetl.bundle import (
     CANARIES,
@@ -20,6 +20,7 @@ from edgetl.bundle import (
     REPORT,
     STATISTICS,
     Bundle,
+    Manifest,
     is_label,
     open_bundle,
     pack,
@@ -29,108 +30,131 @@ from edgetl.learners import LastLayer, Statistics
 from edgetl.runtime.inference.bundle_entries import last_layer_entries
 from edgetl.runtime.inference.canaries import answer_anew
 from edgetl.runtime.learning.journal import Draft, Journal
-from edgetl.runtime.learning.projection import FORGET_CLASS, MERGE, RENAME, TEACH, Contents
+from edgetl.runtime.learning.projection import FORGET_CLASS, MERGE, RENAME, TEACH, Projection
 
 
 class Picture(NamedTuple):
-    """One picture that was taught somewhere."""
+    """A picture that was taught on some device."""
 
     origin: str
-    """The device that it was taught on, and its id there: "DEVICE:ID"."""
+    """The device that it was first taught on, and its id there: "DEVICE:ID"."""
     label: str
     embedding: Optional[bytes] = None
+    """The raw output of the backbone."""
     thumbnail: Optional[bytes] = None
+    """A JPEG file."""
 
 
 @dataclass(frozen=True)
-class Taught:
-    """What is in effect somewhere on top of what was shipped."""
+class Contribution:
+    """What a state or a patch adds to its bundle."""
 
     source: str
+    """The folder or file that it was read from."""
     identity: Mapping[str, str]
+    """The identity of its bundle; see `state.identity_of`."""
     shipped: Mapping[str, Optional[str]]
-    """The label that each class of the bundle has there now; None where it was forgotten."""
+    """The present label of each class of the bundle; None for a class that was forgotten."""
     pictures: Tuple[Picture, ...]
     lost: int = 0
-    """Pictures that could not be carried over to another backbone."""
+    """The number of pictures that could not be converted to another backbone."""
     is_patch: bool = False
-    """Whether it comes without thumbnails, and so serves no other backbone."""
+    """Whether it was read from a patch. A patch has no thumbnails, so another backbone cannot use it."""
 
 
-def read_taught(source: Union[str, os.PathLike[str]]) -> Taught:
-    """What a state folder or a patch holds. Raises LearningError, BundleError or StorageError."""
+def read_contribution(source: Union[str, os.PathLike[str]]) -> Contribution:
+    """Read what was taught from a state folder or a patch.
+
+    Raises:
+        LearningError: the folder has no state, or the file is not a patch.
+        BundleError: the file is not a bundle, or it is damaged.
+        StorageError: the journal cannot be read.
+    """
     path = Path(source)
     if path.is_dir():
         journal = Journal(path)
         try:
-            return _taught_in(journal, str(path))
+            return _contribution_of(journal, str(path))
         finally:
             journal.close()
     return _read_patch(path)
 
 
-def carry_over(
-    taught: Taught, identity: Mapping[str, str], embedding_bytes: int, embed: Callable[[bytes], bytes]
-) -> Taught:
-    """The same for the backbone of `identity`: of another one, only pictures with thumbnails, which `embed` takes.
+def convert(
+    contribution: Contribution, identity: Mapping[str, str], embedding_bytes: int, embed: Callable[[bytes], bytes]
+) -> Contribution:
+    """Convert a contribution to the bundle with this identity.
 
-    Raises IntegrityError where pictures are not what a Learner records, LearningError where a patch is of another one.
+    If the bundle has another backbone, only pictures with a thumbnail are kept, and embedded again.
+
+    Args:
+        contribution: what to convert.
+        identity: the identity of the bundle.
+        embedding_bytes: the size of one raw embedding of the bundle.
+        embed: returns the raw embedding of a thumbnail.
+
+    Raises:
+        IntegrityError: the pictures' labels or embeddings are invalid.
+        LearningError: a patch for another backbone.
     """
-    if not all(is_label(picture.label) for picture in taught.pictures):
-        raise IntegrityError(f"{taught.source} holds labels that cannot be any; nothing was merged")
-    if taught.identity.get("model") == identity["model"]:
-        if any(len(picture.embedding or b"") != embedding_bytes for picture in taught.pictures):
-            raise IntegrityError(f"{taught.source} holds embeddings of another size; nothing was merged")
-        same_bundle = taught.identity.get("bundle") == identity["bundle"]
-        return taught if same_bundle else replace(taught, shipped={})
-    if taught.is_patch:
+    if not all(is_label(picture.label) for picture in contribution.pictures):
+        raise IntegrityError(f"{contribution.source} contains invalid labels; nothing was merged")
+    if contribution.identity.get("model") == identity["model"]:
+        if any(len(picture.embedding or b"") != embedding_bytes for picture in contribution.pictures):
+            raise IntegrityError(f"{contribution.source} contains embeddings of another size; nothing was merged")
+        is_same_bundle = contribution.identity.get("bundle") == identity["bundle"]
+        return contribution if is_same_bundle else replace(contribution, shipped={})
+    if contribution.is_patch:
         raise LearningError(
-            f"{taught.source} is a patch for another backbone, and of no use to this one; merge the state folder that "
-            "it was exported from: pictures taught with --thumbnails are learned again from these"
+            f"{contribution.source} is a patch for another backbone, which this one cannot use; merge the state folder "
+            "that it was exported from instead: pictures taught with --thumbnails are embedded again"
         )
-    carried = [picture._replace(embedding=embed(picture.thumbnail)) for picture in taught.pictures if picture.thumbnail]
-    return replace(taught, shipped={}, pictures=tuple(carried), lost=len(taught.pictures) - len(carried))
+    converted = tuple(
+        picture._replace(embedding=embed(picture.thumbnail)) for picture in contribution.pictures if picture.thumbnail
+    )
+    return replace(contribution, shipped={}, pictures=converted, lost=len(contribution.pictures) - len(converted))
 
 
-def merged_rows(taught: Taught, contents: Contents, device: str) -> Iterator[Draft]:
-    """What to append so that these contents hold everything that was taught there too.
+def merge_drafts(contribution: Contribution, projection: Projection, device: str) -> Iterator[Draft]:
+    """Draft the rows that add a contribution to what is in effect on this device.
 
-    Of the classes that were shipped, a change there is taken over where nothing was changed here.
+    A shipped class that was renamed or forgotten there is renamed or forgotten here, unless it was changed here too.
+    Pictures that were first taught on this device, or that it already has, are left out.
     """
-    yield Draft(MERGE, source=taught.source)
-    used = {*contents.pictures.values(), *(picture.label for picture in taught.pictures)}
-    for name, label in taught.shipped.items():
-        if contents.shipped.get(name) != name or label == name:
+    yield Draft(MERGE, source=contribution.source)
+    used = {*projection.pictures.values(), *(picture.label for picture in contribution.pictures)}
+    for name, label in contribution.shipped.items():
+        if projection.shipped.get(name) != name or label == name:
             continue
         if label is None and name not in used:
             yield Draft(FORGET_CLASS, name)
-        elif label is not None and label not in contents.shipped.values():
+        elif label is not None and label not in projection.shipped.values():
             yield Draft(RENAME, label, former=name)
-    for picture in taught.pictures:
-        if picture.origin not in contents.origins and not picture.origin.startswith(f"{device}:"):
+    for picture in contribution.pictures:
+        if picture.origin not in projection.origins and not picture.origin.startswith(f"{device}:"):
             yield Draft(
                 TEACH,
                 picture.label,
                 origin=picture.origin,
-                source=taught.source,
+                source=contribution.source,
                 embedding=picture.embedding,
                 thumbnail=picture.thumbnail,
             )
 
 
 def pack_patch(path: Path, bundle: Bundle, journal: Journal) -> Path:
-    """Writes what is in effect in a journal, with a digest over all of it, and without thumbnails."""
-    taught = _taught_in(journal, path.name)
+    """Write what is in effect in a journal to a patch, without thumbnails. A digest protects its contents."""
+    contribution = _contribution_of(journal, path.name)
     document = {
-        "identity": dict(taught.identity),
-        "shipped": dict(taught.shipped),
+        "identity": dict(contribution.identity),
+        "shipped": dict(contribution.shipped),
         "pictures": [
             {
                 "origin": picture.origin,
                 "label": picture.label,
                 "embedding": base64.b64encode(picture.embedding or b"").decode(),
             }
-            for picture in taught.pictures
+            for picture in contribution.pictures
         ],
     }
     manifest = replace(bundle.manifest, accuracy={}, entries={})
@@ -138,7 +162,11 @@ def pack_patch(path: Path, bundle: Bundle, journal: Journal) -> Path:
 
 
 def shipped_origins(bundle: Bundle) -> FrozenSet[str]:
-    """Where those pictures in a bundle's statistics came from that were taught on devices."""
+    """The origins of those pictures in a bundle's statistics that were taught on devices.
+
+    Raises:
+        IntegrityError: the bundle's list of origins is invalid.
+    """
     if ORIGINS not in bundle:
         return frozenset()
     try:
@@ -147,9 +175,9 @@ def shipped_origins(bundle: Bundle) -> FrozenSet[str]:
         raise IntegrityError(f"{bundle.path}: '{ORIGINS}' is not a list of origins; write the bundle again") from error
 
 
-def origins_in(contents: Contents, journal: Journal) -> FrozenSet[str]:
-    """Where the pictures in effect came from."""
-    return frozenset(picture.origin for picture in _pictures(contents, journal.identity()["device"]))
+def taught_origins(projection: Projection, journal: Journal) -> FrozenSet[str]:
+    """The origins of the pictures in effect."""
+    return frozenset(picture.origin for picture in _pictures(projection, journal.identity()["device"]))
 
 
 def pack_learned(
@@ -160,60 +188,71 @@ def pack_learned(
     names: Mapping[str, str],
     origins: FrozenSet[str],
 ) -> Path:
-    """Writes the bundle with another last layer and its statistics; what was measured of the old one is left out.
+    """Write a bundle with another last layer and its statistics. The report, which no longer holds, is left out.
 
-    `names` are what the statistics call the classes that the bundle was shipped with; `origins` are those of all
-    pictures in the statistics that were taught on a device.
+    Args:
+        path: the file to write.
+        bundle: gives the backbone, the guard set and the canaries.
+        layer: the new last layer.
+        statistics: the statistics that it was solved from.
+        names: the name in these statistics of each class that the bundle was shipped with.
+        origins: the origins of all pictures in the statistics that were taught on a device.
     """
-    described, arrays = last_layer_entries(layer, bundle.manifest.last_layer["parameters"])
-    kept = {
+    manifest, arrays = _with_last_layer(bundle, layer)
+    unchanged = {
         name: bundle.read(name) for name in bundle.names if name != REPORT and not name.startswith(LAST_LAYER_FOLDER)
     }
-    entries = {**kept, **arrays, STATISTICS: statistics.to_bytes(), ORIGINS: json.dumps(sorted(origins)).encode()}
+    entries = {**unchanged, **arrays, STATISTICS: statistics.to_bytes(), ORIGINS: json.dumps(sorted(origins)).encode()}
     if GUARD_LABELS in bundle:
-        truths = [names[label] for label in json.loads(bundle.read(GUARD_LABELS))]
-        entries[GUARD_LABELS] = json.dumps(truths, ensure_ascii=False).encode()
+        guard_labels = [names[label] for label in json.loads(bundle.read(GUARD_LABELS))]
+        entries[GUARD_LABELS] = json.dumps(guard_labels, ensure_ascii=False).encode()
     if CANARIES in bundle:
         entries[CANARIES] = answer_anew(bundle, layer)
-    manifest = replace(bundle.manifest, labels=list(layer.labels), last_layer=described, accuracy={}, entries={})
     return pack(path, manifest, entries)
 
 
 def pack_frozen(path: Path, bundle: Bundle, layer: LastLayer) -> Path:
-    """Writes what classifies like the bundle with another last layer, and cannot learn."""
-    described, arrays = last_layer_entries(layer, bundle.manifest.last_layer["parameters"])
+    """Write a bundle with another last layer that only classifies: without statistics, it cannot learn."""
+    manifest, arrays = _with_last_layer(bundle, layer)
     models = {name: bundle.read(name) for name in (MODEL, EDGETPU_MODEL) if name in bundle}
-    manifest = replace(bundle.manifest, labels=list(layer.labels), last_layer=described, accuracy={}, entries={})
     return pack(path, manifest, {**models, **arrays})
 
 
-def _taught_in(journal: Journal, source: str) -> Taught:
+def _with_last_layer(bundle: Bundle, layer: LastLayer) -> Tuple[Manifest, Dict[str, bytes]]:
+    """The manifest of the bundle with another last layer, without measured accuracies; and the layer's entries."""
+    description, arrays = last_layer_entries(layer, bundle.manifest.last_layer["parameters"])
+    labels = list(layer.labels)
+    return replace(bundle.manifest, labels=labels, last_layer=description, accuracy={}, entries={}), arrays
+
+
+def _contribution_of(journal: Journal, source: str) -> Contribution:
     identity = journal.identity()
     try:
         shipped = [str(label) for label in json.loads(identity["labels"])]
     except (KeyError, ValueError, TypeError) as error:
-        raise IntegrityError(f"{source} does not say which classes it began with; it was not made by edgetl") from error
-    contents = Contents(shipped, journal.rows_after(0))
-    pictures = _pictures(contents, identity["device"])
-    ids = list(contents.pictures)
+        raise IntegrityError(f"{source} does not list its bundle's classes; it was not written by edgetl") from error
+    projection = Projection(shipped, journal.rows_after(0))
+    ids = list(projection.pictures)
     embeddings, thumbnails = journal.embeddings(ids), journal.thumbnails(ids)
-    complete = (
+    pictures = tuple(
         picture._replace(embedding=embeddings[key], thumbnail=thumbnails.get(key))
-        for key, picture in zip(ids, pictures)
+        for key, picture in zip(ids, _pictures(projection, identity["device"]))
     )
-    return Taught(source, identity, contents.shipped, tuple(complete))
+    return Contribution(source, identity, projection.shipped, pictures)
 
 
-def _pictures(contents: Contents, device: str) -> List[Picture]:
-    """The pictures in effect, in the order of `contents.pictures`, still without what was stored of them."""
-    origins = {row.id: row.origin for row in contents.rows}
-    return [Picture(origins[key] or f"{device}:{key}", label) for key, label in contents.pictures.items()]
+def _pictures(projection: Projection, device: str) -> List[Picture]:
+    """The pictures in effect, in the order of `projection.pictures`, without embeddings and thumbnails."""
+    origins = {row.id: row.origin for row in projection.rows}
+    return [Picture(origins[key] or f"{device}:{key}", label) for key, label in projection.pictures.items()]
 
 
-def _read_patch(path: Path) -> Taught:
+def _read_patch(path: Path) -> Contribution:
     bundle = open_bundle(path)
     if PATCH not in bundle:
-        raise LearningError(f"{path} is no patch; give a state folder, or what edgetl export --format patch wrote")
+        raise LearningError(
+            f"{path} is not a patch; give a state folder, or a file written by: edgetl export --format patch"
+        )
     try:
         document = json.loads(bundle.read(PATCH))
         pictures = tuple(
@@ -223,7 +262,7 @@ def _read_patch(path: Path) -> Taught:
         shipped = {str(name): label for name, label in document["shipped"].items()}
         identity = {str(key): str(value) for key, value in document["identity"].items()}
         if not all(label is None or is_label(label) for label in shipped.values()):
-            raise ValueError("a label is none")
+            raise ValueError("a label is invalid")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise IntegrityError(f"{path} is not a patch that edgetl can read: {error}") from error
-    return Taught(str(path), identity, shipped, pictures, is_patch=True)
+    return Contribution(str(path), identity, shipped, pictures, is_patch=True)

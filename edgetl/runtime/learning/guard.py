@@ -1,4 +1,4 @@
-"""Hides how a learning step is judged on the bundle's guard set; the Learner calls it."""
+"""Estimates the effect of a learning step on the known classes, on the bundle's guard set."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from edgetl.bundle import GUARD_EMBEDDINGS, GUARD_LABELS, Bundle
 from edgetl.errors import IntegrityError
 from edgetl.learners import Baseline, Statistics
 from edgetl.runtime.inference.bundle_entries import read_npy
-from edgetl.runtime.learning.live_statistics import Knowledge
-from edgetl.runtime.learning.projection import Contents
+from edgetl.runtime.learning.live_statistics import LiveStatistics
+from edgetl.runtime.learning.projection import Projection
 
 
 class Rivalry(NamedTuple):
-    """A class that now takes guard pictures of another one, which were right before."""
+    """The number of guard pictures of `label` that were right before, and are now predicted as `rival`."""
 
     label: str
     rival: str
@@ -27,38 +27,41 @@ class Rivalry(NamedTuple):
 
 @dataclass(frozen=True)
 class Effect:
-    """What a step does to the classes of the bundle, estimated on its guard set.
+    """The effect of a step on the classes of the bundle, estimated on its guard set.
 
-    The guard pictures are taken out of the statistics before a layer judges them, which is exact. Classes that
-    were taught on the device have no guard pictures, so their own are judged, by halves: see `taught`.
+    The guard pictures are subtracted from the statistics, which is exact, before a layer predicts them. Classes that
+    were taught on the device have no guard pictures; see `taught` for these.
     """
 
     before: Dict[str, float]
-    """Accuracy, 0..1, of every class that has guard pictures and is known before and after, by its label now."""
+    """Accuracy before the step, 0 to 1, of each class with guard pictures that exists before and after; by its label
+    after the step."""
     after: Dict[str, float]
+    """The same after the step."""
     pictures: Dict[str, int]
-    """How many guard pictures each estimate rests on."""
+    """The number of guard pictures behind each estimate."""
     rivalries: Tuple[Rivalry, ...]
-    """Which classes now compete, the worst first."""
+    """The classes that now compete, the worst first."""
     taught: Dict[str, float] = field(default_factory=dict)
-    """Accuracy after, 0..1, of classes without guard pictures and with two pictures or more: each half of these is
-    judged by a layer that has learned the other half, so it is a cautious estimate. Empty unless it was asked for."""
+    """Accuracy after the step, 0 to 1, of classes without guard pictures that have two pictures or more. Each half of
+    the pictures is predicted by a layer that has learned only the other half, so the estimate is cautious. Empty
+    unless it was requested."""
 
     @property
     def cost_points(self) -> float:
-        """Points of accuracy lost over all these classes, each counting the same; negative where some are won."""
+        """Percentage points of accuracy lost, averaged over the classes; negative if accuracy is gained."""
         if not self.before:
             return 0.0
         return 100 * sum(self.before[label] - self.after[label] for label in self.before) / len(self.before)
 
     @property
     def losers(self) -> List[str]:
-        """The classes that lose, the worst first."""
+        """The classes that lose accuracy, the worst first."""
         lost = {label: self.before[label] - self.after[label] for label in self.before}
         return sorted((label for label in lost if lost[label] > 0), key=lambda label: -lost[label])
 
     def to_dict(self) -> Dict[str, Any]:
-        """As JSON takes it."""
+        """Return a dictionary for JSON."""
         return {
             "before": {label: round(value, 4) for label, value in self.before.items()},
             "after": {label: round(value, 4) for label, value in self.after.items()},
@@ -69,35 +72,38 @@ class Effect:
         }
 
     @classmethod
-    def from_dict(cls, told: Dict[str, Any]) -> Effect:
-        """The inverse of `to_dict`, but for its rounding."""
-        rivalries = tuple(Rivalry(**rivalry) for rivalry in told["rivalries"])
-        return cls(told["before"], told["after"], told["pictures"], rivalries, told["taught"])
+    def from_dict(cls, document: Dict[str, Any]) -> Effect:
+        """Make an effect from a dictionary in the form of `to_dict`, with its rounded values."""
+        rivalries = tuple(Rivalry(**rivalry) for rivalry in document["rivalries"])
+        return cls(document["before"], document["after"], document["pictures"], rivalries, document["taught"])
 
 
 class Guard:
-    """The guard set of a bundle, which may have been built without one. Not thread-safe."""
+    """The guard set of a bundle, which may be missing. Not thread-safe.
 
-    def __init__(self, bundle: Bundle, knowledge: Knowledge) -> None:
-        self._knowledge = knowledge
-        self._known: Dict[Any, List[Optional[str]]] = {}
-        self._usual: Optional[Baseline] = None
+    Raises:
+        IntegrityError: the guard set is invalid.
+    """
+
+    def __init__(self, bundle: Bundle, live_statistics: LiveStatistics) -> None:
+        self._live_statistics = live_statistics
+        self._cache: Dict[Any, List[Optional[str]]] = {}
+        self._baseline: Optional[Baseline] = None
         self.labels: List[str] = []
         if GUARD_EMBEDDINGS in bundle and GUARD_LABELS in bundle:
             raw, self.labels = _read(bundle)
-            self._grid = knowledge.grid(raw)
+            self._embeddings = live_statistics.to_fixed_point(raw)
 
     @property
     def exists(self) -> bool:
         """Whether the bundle has a guard set."""
         return bool(self.labels)
 
-    def compare(self, before: Contents, after: Contents) -> Effect:
-        """What the step from one to the other does."""
-        former, latter = self._predict(before), self._predict(after)
+    def compare(self, before: Projection, after: Projection) -> Effect:
+        """Estimate the effect of a step from what is in effect before and after it."""
         hits: Dict[str, List[Tuple[bool, bool]]] = {}
         lost: Counter[Tuple[str, str]] = Counter()
-        for truth, old, new in zip(self.labels, former, latter):
+        for truth, old, new in zip(self.labels, self._predict(before), self._predict(after)):
             old_label, new_label = before.shipped.get(truth), after.shipped.get(truth)
             if old_label is None or new_label is None:
                 continue
@@ -111,66 +117,75 @@ class Guard:
             rivalries=tuple(Rivalry(*pair, count) for pair, count in lost.most_common()),
         )
 
-    def _predict(self, contents: Contents) -> List[Optional[str]]:
-        """The label of every guard picture, by a layer that has not seen them."""
-        key = (tuple(contents.shipped.items()), frozenset(contents.pictures.items()), tuple(contents.adapted.items()))
-        if key not in self._known:
-            found = self._solve_and_predict(contents)
-            self._known = dict([*list(self._known.items())[-_REMEMBERED:], (key, found)])
-        return self._known[key]
-
-    def judge_taught(self, contents: Contents) -> Dict[str, float]:
-        """The `taught` of an effect that ends in these contents."""
-        guarded = {contents.shipped.get(label) for label in self.labels}
-        of_class: Dict[str, List[int]] = {}
-        for picture, label in contents.pictures.items():
+    def taught_accuracy(self, projection: Projection) -> Dict[str, float]:
+        """Estimate `Effect.taught` for what is in effect."""
+        guarded = {projection.shipped.get(label) for label in self.labels}
+        pictures_of: Dict[str, List[int]] = {}
+        for picture, label in projection.pictures.items():
             if label not in guarded:
-                of_class.setdefault(label, []).append(picture)
-        halves = [[key for keys in of_class.values() if len(keys) > 1 for key in keys[half::2]] for half in (0, 1)]
+                pictures_of.setdefault(label, []).append(picture)
+        halves = [[key for keys in pictures_of.values() if len(keys) > 1 for key in keys[half::2]] for half in (0, 1)]
         hits: Dict[str, List[bool]] = {}
         for half in filter(None, halves):
-            truths, grid = [contents.pictures[key] for key in half], self._knowledge.rows(half)
-            rest = self._without_guard(contents)
-            rest.remove(grid, truths)
-            for truth, found in zip(truths, self._answers(rest, contents, grid, half)):
-                hits.setdefault(truth, []).append(truth == found)
+            truths, rows = [projection.pictures[key] for key in half], self._live_statistics.rows(half)
+            rest = self._without_guard(projection)
+            rest.remove(rows, truths)
+            for truth, predicted in zip(truths, self._predict_by(rest, projection, rows, half)):
+                hits.setdefault(truth, []).append(truth == predicted)
         return {label: float(np.mean(found)) for label, found in hits.items()}
 
-    def usual(self, shipped: Contents) -> Optional[Baseline]:
-        """How known pictures look that were not learned from, by what was shipped; None without a guard set."""
+    def baseline(self, as_shipped: Projection) -> Optional[Baseline]:
+        """The usual drift signals of known pictures that were not learned from; None without a guard set."""
         if not self.exists:
             return None
-        if self._usual is None:
-            self._usual = self._knowledge.usual(self._without_guard(shipped), shipped, self._grid)
-        return self._usual
+        if self._baseline is None:
+            rest = self._without_guard(as_shipped)
+            self._baseline = self._live_statistics.baseline(rest, as_shipped, self._embeddings)
+        return self._baseline
 
-    def _solve_and_predict(self, contents: Contents) -> List[Optional[str]]:
-        return self._answers(self._without_guard(contents), contents, self._grid)
+    def _predict(self, projection: Projection) -> List[Optional[str]]:
+        """The predicted label of each guard picture, by a layer that has not seen them; the latest are cached."""
+        key = (
+            tuple(projection.shipped.items()),
+            frozenset(projection.pictures.items()),
+            tuple(projection.adapted.items()),
+        )
+        if key not in self._cache:
+            predicted = self._predict_by(self._without_guard(projection), projection, self._embeddings)
+            self._cache = dict([*list(self._cache.items())[-_CACHED:], (key, predicted)])
+        return self._cache[key]
 
-    def _without_guard(self, contents: Contents) -> Statistics:
-        """A copy of the statistics of what is in effect, without the guard pictures."""
-        rest = self._knowledge.statistics(contents).copy()
-        names = self._knowledge.names(contents)
-        own = Statistics(rest.dimension)
-        own.add(self._grid, [names.get(label, label) for label in self.labels])
-        rest.subtract(own)
+    def _without_guard(self, projection: Projection) -> Statistics:
+        """A copy of the statistics in effect, without the guard pictures."""
+        rest = self._live_statistics.statistics(projection).copy()
+        names = self._live_statistics.names(projection)
+        guard = Statistics(rest.dimension)
+        guard.add(self._embeddings, [names.get(label, label) for label in self.labels])
+        rest.subtract(guard)
         return rest
 
-    def _answers(
-        self, statistics: Statistics, contents: Contents, grid: np.ndarray, without: Sequence[int] = ()
+    def _predict_by(
+        self, statistics: Statistics, projection: Projection, rows: np.ndarray, without: Sequence[int] = ()
     ) -> List[Optional[str]]:
-        """What a layer solved from the statistics, which lack some pictures, says of embeddings (n, d) on the grid."""
-        if not set(contents.labels) & set(statistics.labels):
-            return [None] * len(grid)
-        layer = self._knowledge.solve(statistics, contents, without)
-        return [layer.labels[slot] for slot in layer.scores(grid).argmax(axis=1)]
+        """The predicted labels of fixed-point embeddings (n, d), by a layer solved from these statistics.
+
+        `without` are the pictures in effect that these statistics lack. None for each if no class is left.
+        """
+        if not set(projection.labels) & set(statistics.labels):
+            return [None] * len(rows)
+        layer = self._live_statistics.solve(statistics, projection, without)
+        return [layer.labels[column] for column in layer.scores(rows).argmax(axis=1)]
 
 
-_REMEMBERED = 2
+_CACHED = 2
 
 
 def _read(bundle: Bundle) -> Tuple[np.ndarray, List[str]]:
-    """The raw embeddings (m, d) and their labels. Raises IntegrityError where they do not fit the bundle."""
+    """Read the raw embeddings (m, d) and their m labels.
+
+    Raises:
+        IntegrityError: they cannot be read, or do not match the bundle.
+    """
     embedding = bundle.manifest.embedding
     try:
         raw = read_npy(GUARD_EMBEDDINGS, bundle.read(GUARD_EMBEDDINGS), embedding["dtype"])
@@ -179,5 +194,5 @@ def _read(bundle: Bundle) -> Tuple[np.ndarray, List[str]]:
         raise IntegrityError(f"{bundle.path}: its guard set cannot be read; build it again") from error
     fits = isinstance(labels, list) and all(isinstance(label, str) for label in labels)
     if not fits or raw.shape != (len(labels), embedding["size"]):
-        raise IntegrityError(f"{bundle.path}: its guard set is not of its embeddings; build it again")
+        raise IntegrityError(f"{bundle.path}: its guard set does not match its embeddings; build it again")
     return raw, labels

@@ -1,4 +1,4 @@
-"""Hides SQLite: the append-only journal of a state folder, which any process may write; the Learner calls it."""
+"""The append-only journal of a state folder, in SQLite. Any number of processes may read and write it."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ from edgetl.durable import sync_folder
 from edgetl.errors import LearningError, StorageError
 from edgetl.runtime.learning.projection import Row
 
-FILE = "journal.sqlite"
+JOURNAL_FILE = "journal.sqlite"
+"""The name of the journal in a state folder."""
 BUSY_SECONDS = 30.0
-"""How long one process waits for another one's write."""
+"""How long a process waits for another one's write."""
 
 
 @dataclass(frozen=True)
 class Draft:
-    """A row to be: what `Row` holds, and what comes with a picture."""
+    """A row that is not yet in the journal: the values of `Row`, and the data of a picture."""
 
     kind: str
     label: Optional[str] = None
@@ -34,13 +35,15 @@ class Draft:
     former: Optional[str] = None
     origin: Optional[str] = None
     source: Optional[str] = None
-    """The file it came from."""
+    """The file that the picture or the merge came from."""
     embedding: Optional[bytes] = None
+    """The raw output of the backbone."""
     thumbnail: Optional[bytes] = None
+    """A JPEG file."""
 
 
 class Note(NamedTuple):
-    """What a row says only to people."""
+    """Details of a row that only people read."""
 
     time: str
     source: Optional[str]
@@ -48,29 +51,34 @@ class Note(NamedTuple):
 
 
 class Journal:
-    """The journal of one state folder; the first write makes it.
+    """The journal of one state folder; the first write creates it. Thread-safe.
 
-    A committed row is on the disk (fsync) before `writing` ends; whatever kills the process leaves the rows
-    that were committed, and no others. Where the folder cannot be written the journal is read as it is.
-    Thread-safe. `identity` says what the state belongs to; without it, only a state that is there is read.
-    Raises StorageError where the disk refuses, or the file is damaged; LearningError where the state belongs
-    to something else.
+    A committed row is on the disk (fsync) before `writing` ends. A kill at any moment leaves the committed rows and
+    no others. If the folder cannot be written, the journal is opened for reading.
+
+    Args:
+        folder: the state folder.
+        identity: what the state belongs to; see `state.identity_of`. Without it, an existing state is opened as it is.
+
+    Raises:
+        StorageError: the disk refuses, or the file is damaged.
+        LearningError: the state belongs to another bundle; or, without `identity`, the folder has no state.
     """
 
     def __init__(self, folder: Union[str, os.PathLike[str]], identity: Optional[Mapping[str, str]] = None) -> None:
         self.folder = Path(folder)
-        self.path = self.folder / FILE
+        self.path = self.folder / JOURNAL_FILE
         self._identity = None if identity is None else {"format": _FORMAT, "device": os.urandom(8).hex(), **identity}
         self._lock = threading.RLock()
         self._stack = contextlib.ExitStack()
         self._is_open = self._is_writable = False
         self._obstacle = _READ_ONLY
         self._seen_version = -1
-        if not self._open_if_there() and identity is None:
+        if not self._open_if_present() and identity is None:
             raise LearningError(f"there is no state in {self.folder}; teach something first: edgetl teach")
 
     def close(self) -> None:
-        """Ends the use; the journal stays as it is."""
+        """Close the journal; the next access opens it again."""
         with self._lock:
             self._is_open = False
             self._stack.close()
@@ -80,17 +88,17 @@ class Journal:
         """Whether rows can be appended here."""
         if self._is_open:
             return self._is_writable
-        there = next((folder for folder in (self.folder, *self.folder.parents) if folder.exists()), self.folder)
-        return os.access(there, os.W_OK)
+        existing = next((folder for folder in (self.folder, *self.folder.parents) if folder.exists()), self.folder)
+        return os.access(existing, os.W_OK)
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
-        """Excludes all other writers, in any process, until the block ends; what it appends comes whole or not."""
+        """Exclude all other writers, in any process, until the block ends; its rows are committed all or none."""
         with self._lock, self._guarded():
-            if not self._open_if_there():
+            if not self._open_if_present():
                 self._create()
-            if not self._is_there():
-                raise StorageError(f"{self.path} was moved or removed while it was in use; start again")
+            if not self._is_same_file():
+                raise StorageError(f"{self.path} was moved or removed while it was open; restart the program")
             if not self._is_writable:
                 self._reopen()
             if not self._is_writable:
@@ -105,7 +113,7 @@ class Journal:
                 raise
 
     def append(self, drafts: Sequence[Draft]) -> List[int]:
-        """Adds rows that make one step, within `writing`; returns their ids."""
+        """Append the rows of one step, within `writing`; return their ids."""
         first = self._writer.execute("SELECT coalesce(max(id), 0) + 1 FROM journal").fetchone()[0]
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
         rows = [
@@ -128,7 +136,7 @@ class Journal:
         return [row[0] for row in rows]
 
     def rows_after(self, position: int) -> List[Row]:
-        """The rows with ids above `position`, in order."""
+        """Return the rows with ids above `position`, in order."""
         columns = "id, step, kind, label, subject, former, origin"
         return [
             Row(*values)
@@ -136,20 +144,20 @@ class Journal:
         ]
 
     def notes(self) -> Dict[int, Note]:
-        """What there is to say about every row, by id."""
+        """Return the notes on every row, by id."""
         query = "SELECT id, time, source, thumbnail IS NOT NULL FROM journal"
         return {number: Note(time, source, bool(has)) for number, time, source, has in self._query(query)}
 
     def embeddings(self, pictures: Sequence[int]) -> Dict[int, bytes]:
-        """The raw embeddings of pictures, by id."""
+        """Return the raw embeddings of pictures, by id."""
         return {number: _unpacked(self.path, number, data) for number, data in self._column("embedding", pictures)}
 
     def thumbnails(self, pictures: Sequence[int]) -> Dict[int, bytes]:
-        """The thumbnails of those pictures that have one, by id."""
+        """Return the thumbnails of those pictures that have one, by id."""
         return dict(self._column("thumbnail", pictures))
 
     def keep(self, name: str, position: int, data: bytes) -> None:
-        """Stores what can be worked out again from the rows up to `position`; it need not survive a power cut."""
+        """Cache a result computed from the rows up to `position`; it need not survive a power cut."""
         with self._lock, self._guarded():
             if not self._is_open or not self._is_writable:
                 return
@@ -160,20 +168,20 @@ class Journal:
                 self._writer.execute("PRAGMA synchronous = FULL")
 
     def kept(self, name: str, position: int) -> Optional[bytes]:
-        """What was kept under a name, where it was worked out at this very position."""
+        """Return the cached result with this name, if it was computed at exactly this position."""
         found = self._query("SELECT data FROM kept WHERE name = ? AND position = ?", (name, position))
         return found[0][0] if found else None
 
     def identity(self) -> Dict[str, str]:
-        """What the state belongs to, and "device": a name that no other state has."""
+        """Return what the state belongs to, and "device", a random name that no other state has."""
         return dict(self._query("SELECT key, value FROM identity")) or dict(self._identity or {})
 
     def has_changed(self) -> bool:
-        """Whether anything was committed, by whatever process, since this was last asked; takes microseconds.
+        """Whether any process committed anything since the last call. Takes microseconds and never waits for a writer.
 
-        Only one thread at a time may ask; it never waits for one that writes.
+        Only one thread may call this at a time.
         """
-        if not self._is_open and not self._open_if_there():
+        if not self._is_open and not self._open_if_present():
             return False
         with self._guarded():
             version = self._watcher.execute("PRAGMA data_version").fetchone()[0]
@@ -181,10 +189,10 @@ class Journal:
         return bool(changed)
 
     def size_bytes(self) -> int:
-        """What the state takes on the disk."""
-        return sum(path.stat().st_size for path in self.folder.glob(f"{FILE}*"))
+        """The size of the journal on the disk."""
+        return sum(path.stat().st_size for path in self.folder.glob(f"{JOURNAL_FILE}*"))
 
-    def _open_if_there(self) -> bool:
+    def _open_if_present(self) -> bool:
         with self._lock, self._guarded():
             if not self._is_open and self.path.is_file():
                 self._open()
@@ -194,18 +202,18 @@ class Journal:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StorageError(f"cannot make {self.folder}: {(error.strerror or str(error)).lower()}") from error
+            raise StorageError(f"cannot create {self.folder}: {(error.strerror or str(error)).lower()}") from error
         self._open()
 
-    def _is_there(self) -> bool:
-        """Whether the open file is the one that has its name: what is written to another one is lost."""
+    def _is_same_file(self) -> bool:
+        """Whether the open file is still the one at its path; rows written to any other would be lost."""
         try:
             return not self._is_open or os.path.samestat(self._file, self.path.stat())
         except OSError:
             return False
 
     def _reopen(self) -> None:
-        """The disk may have been freed, or made writable, meanwhile."""
+        """Open again, in case the disk has become writable."""
         self.close()
         self._open()
 
@@ -215,7 +223,7 @@ class Journal:
             self._is_writable = os.access(self.folder, os.W_OK) and self._open_for_writing()
             if not self._is_writable:
                 self._open_for_reading()
-            if self._is_empty():  # a disk that is full let the file be made, and not filled: there is no state yet
+            if self._is_empty():  # a full disk let the file be created but not filled: no state yet
                 self._stack.close()
                 return
             self._check_identity()
@@ -226,10 +234,10 @@ class Journal:
         self._is_open = True
 
     def _open_for_writing(self) -> bool:
-        """False where the disk, the file system or its permissions do not let this process write."""
+        """Return False if the disk, the file system or its permissions do not let this process write."""
         try:
             self._writer = self._connect(self.path)
-            self._write_ahead()
+            self._enable_write_ahead_log()
             self._writer.execute("PRAGMA synchronous = FULL")
             self._writer.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
             self._writer.execute(f"PRAGMA journal_size_limit = {_WAL_PAGES * 4096}")
@@ -245,8 +253,8 @@ class Journal:
         self._watcher = self._connect(self.path)
         return True
 
-    def _write_ahead(self) -> None:
-        """Where another process is just making the file, SQLite does not wait: it says at once that it is locked."""
+    def _enable_write_ahead_log(self) -> None:
+        """Retry, because SQLite does not wait here for another process that is just creating the file."""
         deadline = time.monotonic() + BUSY_SECONDS
         while True:
             try:
@@ -258,7 +266,7 @@ class Journal:
                 time.sleep(_PAUSE_SECONDS)
 
     def _fill_if_empty(self) -> None:
-        """A process that was killed while it made the file left it empty."""
+        """Create the tables, unless another process has. A process killed while creating the file leaves it empty."""
         if self._identity is None or not self._is_empty():
             return
         for statement in _SCHEMA:
@@ -269,25 +277,25 @@ class Journal:
         return not self._writer.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
 
     def _open_for_reading(self) -> None:
-        """Reads in place where SQLite can; else a copy, into which it can recover what a crash left behind.
+        """Open the file in place if SQLite can; otherwise a copy, in which it can recover what a crash left behind.
 
-        Where nothing was left behind no copy is needed, for which a full disk would have no room.
+        If nothing was left behind, no copy is made: a full disk would have no space for it.
         """
-        uri, log = self.path.resolve().as_uri(), self.folder / f"{FILE}-wal"
+        uri, log = self.path.resolve().as_uri(), self.folder / f"{JOURNAL_FILE}-wal"
         try:
             self._connect_to_read(f"{uri}?mode=ro")
         except sqlite3.OperationalError:
             if log.is_file() and log.stat().st_size:
-                self._connect_to_read(self._copied(log) / FILE)
+                self._connect_to_read(self._copy_with(log) / JOURNAL_FILE)
             else:
                 self._connect_to_read(f"{uri}?immutable=1")
 
-    def _copied(self, log: Path) -> Path:
-        """The folder of a copy: in memory where there is no room for temporary files."""
+    def _copy_with(self, log: Path) -> Path:
+        """Copy the file and its log; return the folder. The copy is in memory if temporary files have no space."""
         for place in (None, _IN_MEMORY):
             try:
                 folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="edgetl-state-", dir=place)))
-                shutil.copyfile(self.path, folder / FILE)
+                shutil.copyfile(self.path, folder / JOURNAL_FILE)
                 shutil.copyfile(log, folder / log.name)
                 return folder
             except OSError as error:
@@ -305,15 +313,15 @@ class Journal:
         return self._stack.enter_context(contextlib.closing(connection))
 
     def _check_identity(self) -> None:
-        known = dict(self._writer.execute("SELECT key, value FROM identity").fetchall())
-        if known.get("format") != _FORMAT:
-            found = known.get("format")
-            raise StorageError(f"{self.path} has format {found!r}; this edgetl reads {_FORMAT}. Update it")
+        stored = dict(self._writer.execute("SELECT key, value FROM identity").fetchall())
+        if stored.get("format") != _FORMAT:
+            found = stored.get("format")
+            raise StorageError(f"{self.path} has format {found!r}; this edgetl reads {_FORMAT}. Update edgetl")
         for key, value in (self._identity or {}).items():
-            if key != "device" and known.get(key) != value:
+            if key != "device" and stored.get(key) != value:
                 raise LearningError(
-                    f"what was taught in {self.folder} belongs to another bundle ({known.get('name')}); give that one, "
-                    f"or carry it over: edgetl merge BUNDLE {self.folder} --state NEW_FOLDER"
+                    f"the state in {self.folder} belongs to another bundle ({stored.get('name')}); use that bundle, "
+                    f"or merge the state into a new one: edgetl merge BUNDLE {self.folder} --state NEW_FOLDER"
                 )
 
     def _column(self, name: str, pictures: Sequence[int]) -> Iterator[Tuple[int, bytes]]:
@@ -325,7 +333,7 @@ class Journal:
 
     def _query(self, query: str, values: Sequence[Any] = ()) -> List[Any]:
         with self._lock, self._guarded():
-            if not self._is_open and not self._open_if_there():
+            if not self._is_open and not self._open_if_present():
                 return []
             return self._writer.execute(query, values).fetchall()
 
@@ -348,7 +356,7 @@ _KEEP = (
     "INSERT INTO kept VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE "
     "SET position = excluded.position, data = excluded.data WHERE excluded.position >= position"
 )
-"""What another process has worked out from more rows stays."""
+"""A result that another process computed from more rows is not replaced."""
 _READ_ONLY = "it is read-only here; choose another --state folder"
 _IN_MEMORY = "/dev/shm"
 _PAUSE_SECONDS = 0.01
@@ -356,7 +364,7 @@ _WAL_PAGES = 512
 _IDS_AT_ONCE = 500
 _COMPRESSION = 1
 _EMBEDDING_LIMIT_BYTES = 1 << 18
-"""The largest embedding that a manifest may name, in float32."""
+"""The largest embedding that a manifest may declare, in float32."""
 
 
 def _unpacked(path: Path, number: int, data: bytes) -> bytes:
@@ -367,19 +375,19 @@ def _unpacked(path: Path, number: int, data: bytes) -> bytes:
 
 
 def _can_be_read(error: sqlite3.Error) -> bool:
-    """Whether what hinders writing lets the journal be read."""
+    """Whether the journal can still be read after this error on opening it for writing."""
     return any(words in str(error) for words in ("readonly", "unable to open", "full", "disk I/O"))
 
 
 def _remedy(error: sqlite3.Error) -> str:
     text = " ".join(str(error).split())
     remedies = {
-        "full": "the disk is full; free some space. What was acknowledged is safe",
-        "disk I/O": "the disk refuses to write; it may be full or broken. What was acknowledged is safe",
+        "full": "the disk is full; free some space. Acknowledged steps are safe",
+        "disk I/O": "the disk cannot be written; it may be full or broken. Acknowledged steps are safe",
         "locked": f"another process has been writing for {BUSY_SECONDS:.0f} seconds; try again",
         "readonly": _READ_ONLY,
-        "unable to open": "it cannot be opened; look at the folder's permissions",
-        "malformed": "the file is damaged; restore it from a copy, or move it away to begin as shipped",
-        "not a database": "the file is damaged; restore it from a copy, or move it away to begin as shipped",
+        "unable to open": "it cannot be opened; check the folder's permissions",
+        "malformed": "the file is damaged; restore it from a copy, or move it away to start as shipped",
+        "not a database": "the file is damaged; restore it from a copy, or move it away to start as shipped",
     }
     return next((remedy for words, remedy in remedies.items() if words in text), text)

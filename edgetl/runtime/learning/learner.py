@@ -1,4 +1,4 @@
-"""Hides how a device learns exactly and reversibly: applications and the CLI's learning verbs call the Learner."""
+"""The Learner: teaches a bundle on the device, exactly and reversibly."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Callable, Iterable, List, Optional, Sequence, Tuple, Type, Union
+from typing import Callable, Iterable, List, Optional, Sequence, Tuple, Type, Union
 
 import numpy as np
 
@@ -20,22 +20,22 @@ from edgetl.runtime.inference.classifier import Classifier
 from edgetl.runtime.inference.preprocess import ImageSource
 from edgetl.runtime.learning import operations
 from edgetl.runtime.learning.exchange import (
-    carry_over,
-    merged_rows,
-    origins_in,
+    convert,
+    merge_drafts,
     pack_frozen,
     pack_learned,
     pack_patch,
-    read_taught,
+    read_contribution,
     shipped_origins,
+    taught_origins,
 )
 from edgetl.runtime.learning.guard import Effect, Guard
 from edgetl.runtime.learning.journal import Draft
-from edgetl.runtime.learning.live_classifier import FollowingClassifier, LayerInEffect
-from edgetl.runtime.learning.observation_log import Observer
-from edgetl.runtime.learning.projection import ACCEPT, ADAPT, PROPOSE, RESET, SPANNED, TEACH, UNDO, Contents
-from edgetl.runtime.learning.results import Entry, Status, Step
-from edgetl.runtime.learning.state import Drafting, State
+from edgetl.runtime.learning.live_classifier import LiveClassifier, LiveLastLayer
+from edgetl.runtime.learning.observation_log import ObservationLog
+from edgetl.runtime.learning.projection import ACCEPT, ADAPT, PROPOSE, RESET, SPANNED, TEACH, Projection
+from edgetl.runtime.learning.results import HistoryEntry, Status, Step
+from edgetl.runtime.learning.state import MakeDrafts, State
 from edgetl.runtime.stream.sources import Source
 
 BundleSource = Union[Bundle, str, "os.PathLike[str]"]
@@ -43,21 +43,29 @@ Folder = Union[str, "os.PathLike[str]"]
 
 
 class Learner:
-    """Teaches a bundle on the device, exactly and reversibly; what was taught lies in a folder of its own.
+    """Teaches a bundle on the device, exactly and reversibly. What was taught is kept in a state folder.
 
-    Every operation is one row of a journal, or one for each picture, and is on the disk before it is
-    acknowledged. What the classifier knows is always the shipped statistics plus what of the journal is in
-    effect: in whatever order, after whatever undoing, equal to the bit. Any number of processes may share a state.
+    Every operation is one row of a journal, or one row for each picture, and is on the disk before it returns. The
+    statistics of the classifier are always those that were shipped plus the pictures in effect: whatever the order,
+    and whatever was undone, they are equal to the bit. Any number of processes may share a state. Thread-safe.
 
-    The last layer is solved again when it is next needed; every classifier of the state follows, here at once, in
-    another process after it was published or a moment later. A class of the bundle that is forgotten no longer
-    competes, while the covariance that all classes share keeps what it learned from it, for its part of the Gram
-    matrix cannot be told apart.
+    The last layer is solved again when it is next needed. Every classifier of the state follows: in this process at
+    once, in another process when the last layer is published, or half a second later.
 
-    `state` is the folder, beside the bundle unless it is given; `threads` as for Classifier; with `thumbnails` small
-    JPEGs are kept too, from which a later backbone can learn again. Unless `observe` is off, what its classifier
-    predicts is summed up for `drift`, without the pictures. Thread-safe.
-    Raises BundleError, LearningError where the state belongs to another bundle, StorageError.
+    A forgotten class of the bundle no longer competes, but still contributes to the covariance that all classes
+    share, because its part of the Gram matrix is not known separately.
+
+    Args:
+        bundle: the bundle to teach, or its path. The file itself does not change.
+        state: the state folder; NAME.state beside the bundle by default.
+        threads: as in Classifier.
+        thumbnails: store small JPEGs too, from which a later backbone can learn again.
+        observe: sum up what the classifier predicts, for `drift`; the pictures are not kept.
+
+    Raises:
+        BundleError: the bundle cannot be used, or has no statistics.
+        LearningError: the state belongs to another bundle.
+        StorageError: the state cannot be read.
     """
 
     def __init__(
@@ -72,8 +80,8 @@ class Learner:
         self._threads = threads
         self._thumbnails = thumbnails
         self._state = State(self._bundle, state)
-        self._layer = LayerInEffect(self._state)
-        self._observer = Observer(self.folder, self._bundle.digest, self._bundle.manifest.embedding["size"])
+        self._live_last_layer = LiveLastLayer(self._state)
+        self._observations = ObservationLog(self.folder, self._bundle.digest, self._bundle.manifest.embedding["size"])
         self._observes = observe
         self._classifier: Optional[Classifier] = None
         self._guard: Optional[Guard] = None
@@ -90,27 +98,31 @@ class Learner:
         self.close()
 
     def close(self) -> None:
-        """Ends the use of the journal. What was acknowledged is on the disk whether or not this is called."""
+        """Close the journal. Steps that have returned are on the disk, whether or not this is called."""
         with self._state.lock:
-            self._layer.publish_if_solved()
-            self._observer.close()
+            self._live_last_layer.publish_if_solved()
+            self._observations.close()
             self._state.journal.close()
 
     @property
     def labels(self) -> Tuple[str, ...]:
         """The classes in effect: the shipped ones first, then those taught, the oldest first."""
-        return self._state.contents().labels
+        return self._state.projection().labels
 
     @property
     def folder(self) -> Path:
-        """Where the state lies."""
+        """The state folder."""
         return self._state.journal.folder
 
     def teach(self, image: ImageSource, label: str, guard: Optional[float] = None) -> Step:
-        """Learns that an image shows a class, which may be a new one.
+        """Learn that an image shows a class, which may be a new one.
 
-        With `guard`, a step that costs the known classes more than so many points is refused; see `teach_many`.
-        Raises ImageError, LearningError on a label that cannot be one, StorageError.
+        With `guard`, a step that costs the known classes more points of accuracy is refused; see `teach_many`.
+
+        Raises:
+            ImageError: the image cannot be read.
+            LearningError: the label is invalid.
+            StorageError: the disk refuses.
         """
         return self.teach_many([image], label, guard=guard)
 
@@ -121,18 +133,25 @@ class Learner:
         guard: Optional[float] = None,
         on_unreadable: Optional[Callable[[ImageError], None]] = None,
     ) -> Step:
-        """Learns several images of one class in one step, which one `undo` takes back; a `Source` gives one a name.
+        """Learn several images of one class in one step, which one `undo` reverses.
 
-        With `guard`, the step is first tried on the guard set, together with the pictures of this class that wait
-        from before; where it would cost the known classes more than `guard` points of accuracy, it is not
-        `accepted`, and its pictures wait. An image that cannot be read raises ImageError, and nothing is learned,
-        unless `on_unreadable` takes the error.
+        Args:
+            images: the images; a `Source` also gives its image a name.
+            label: the class, which may be a new one.
+            guard: the points of accuracy, 0 to 100, that the step may cost the known classes on the guard set. The
+                pending pictures of this class are taught with the new ones. A step that costs more is not `accepted`,
+                and its pictures are pending.
+            on_unreadable: called with the error of each image that cannot be read. Without it, the first such error
+                is raised, and nothing is learned.
+
+        Raises:
+            ImageError, LearningError, StorageError: as in `teach`; LearningError also if there is no image.
         """
-        label = self._class_meant(label)
+        label = self._resolve_label(label)
         drafts = []
         for image in images:
             try:
-                drafts.append(self._draw_up(image, label))
+                drafts.append(self._draft_teaching(image, label))
             except ImageError as error:
                 if on_unreadable is None:
                     raise
@@ -140,254 +159,265 @@ class Learner:
         return self._teach(drafts, label, guard)
 
     def teach_embeddings(self, raw: np.ndarray, label: str, guard: Optional[float] = None) -> Step:
-        """Learns raw embeddings (d,) or (n, d), as `Classifier.embed` gives them, in one step."""
-        label = self._class_meant(label)
-        drafts = [Draft(TEACH, label, embedding=data) for data in self._state.knowledge.encode(raw)]
+        """Learn raw embeddings (d,) or (n, d), as returned by `Classifier.embed`, in one step."""
+        label = self._resolve_label(label)
+        drafts = [Draft(TEACH, label, embedding=data) for data in self._state.live_statistics.encode(raw)]
         return self._teach(drafts, label, guard)
 
     def correct(self, picture: int, label: str, guard: Optional[float] = None) -> Step:
-        """Gives a picture that was taught here another label. Refused by `guard`, the picture keeps its label."""
-        label = self._class_meant(label)
-        return self._record(lambda contents: operations.correction(contents, picture, label), guard)
+        """Give a picture that was taught here another label. If `guard` refuses, the picture keeps its label."""
+        label = self._resolve_label(label)
+        return self._record(lambda projection: operations.correct(projection, picture, label), guard)
 
     def forget(self, picture: int, guard: Optional[float] = None) -> Step:
-        """Takes a picture that was taught here out again, exactly. Refused by `guard`, it stays."""
-        return self._record(lambda contents: operations.removal(contents, picture), guard)
+        """Remove a picture that was taught here, exactly. If `guard` refuses, the picture stays."""
+        return self._record(lambda projection: operations.forget(projection, picture), guard)
 
     def forget_class(self, label: str, guard: Optional[float] = None) -> Step:
-        """Takes a whole class out. Pictures taught here leave no trace; see the class about shipped ones.
+        """Remove a whole class. Pictures taught here leave no trace; for shipped pictures, see the class docstring.
 
-        `guard` looks at the other classes: a class that is forgotten loses nothing.
+        `guard` applies to the other classes only.
         """
-        label = self._class_meant(label)
-        return self._record(lambda contents: operations.class_removal(contents, label), guard)
+        label = self._resolve_label(label)
+        return self._record(lambda projection: operations.forget_class(projection, label), guard)
 
     def rename(self, old: str, new: str) -> Step:
-        """Gives a class another name that no class has yet."""
-        old, new = self._class_meant(old), operations.spelled(new)
-        return self._record(lambda contents: operations.renaming(contents, old, new))
+        """Give a class another name, which no other class may have."""
+        old, new = self._resolve_label(old), operations.normalized_label(new)
+        return self._record(lambda projection: operations.rename(projection, old, new))
 
     def undo(self) -> Step:
-        """Takes the latest step back that is still in effect, as if it had never been; `reset` counts as one too.
+        """Reverse the latest step in effect, as if it had never been; a `reset` is a step too.
 
-        Called again it takes the step before that. What was undone stays in the history, and out of effect.
+        A second call reverses the step before. Undone steps stay in the history.
         """
-        return self._record(operations.undoing)
+        return self._record(operations.undo)
 
     def reset(self) -> Step:
-        """Goes back to what was shipped. The history stays, and `undo` brings everything back."""
-        return self._record(lambda contents: [Draft(RESET)])
+        """Return to what was shipped. The history stays, and `undo` restores everything."""
+        return self._record(lambda projection: [Draft(RESET)])
 
     def adapt(self, guard: Optional[float] = None, leave_old: bool = False) -> Step:
-        """Lets the classes taught here hold under old and new conditions alike, where that serves these pictures.
+        """Make the classes taught here hold under old and new conditions alike, if the taught pictures gain from it.
 
-        For conditions that have changed: teach some pictures of each class as they look now, then adapt. What differs
-        between these and what was shipped then counts as a difference that tells no classes apart. Only where giving
-        the old conditions up serves far better (with `leave_old`: better), what was shipped weighs less instead, if
-        there are four pictures of each class or more. That is chosen by leave-one-out
-        on the pictures in effect, the newest 600 of them; where it is in effect already, nothing is recorded, and the
-        step has no id. The statistics stay as they are, to the bit: only the solver sees them differently, so `undo`
-        and `reset` bring everything back. An adaptation is about the place of this device: it stays here, and goes
-        with neither `merge` nor a patch.
+        For conditions that have changed: teach some pictures of each class as they look now, then adapt. The
+        difference between these pictures and the shipped ones then no longer separates classes. The shipped pictures
+        weigh less instead only if that is far better (with `leave_old`: better), and if there are at least four taught
+        pictures per class. The choice is made by leave-one-out on the newest 600 pictures in effect. If it equals
+        what is in effect, nothing is recorded, and the step's id is 0.
 
-        With `guard`, it is refused where it would cost the known classes too much as they were shipped.
-        Raises LearningError where nothing was taught of a shipped class.
+        The statistics do not change, only how the solver sees them, so `undo` and `reset` restore everything. An
+        adaptation belongs to the place of this device: neither `merge` nor a patch transfers it.
+
+        With `guard`, it is refused if it costs the known classes too much under the shipped conditions.
+
+        Raises:
+            LearningError: no shipped class was taught.
         """
         with self._state.lock:
-            contents = self._state.contents()
-            found = self._state.knowledge.adapt(contents, leave_old)
-            if not found.helps:
-                return Step(0, ADAPT, None, (), adaptation=found)
-            chosen = {**found.halvings, **dict.fromkeys(found.spanned, SPANNED)}
+            projection = self._state.projection()
+            adaptation = self._state.live_statistics.adapt(projection, leave_old)
+            if not adaptation.helps:
+                return Step(0, ADAPT, None, (), adaptation=adaptation)
+            chosen = {**adaptation.halvings, **dict.fromkeys(adaptation.spanned, SPANNED)}
             drafts = [
                 Draft(ADAPT, label, subject=subject)
                 for label, subject in chosen.items()
-                if subject != contents.adaptations.get(label, 0)
+                if subject != projection.adaptations.get(label, 0)
             ]
-            return self._record(lambda contents: drafts, guard, adaptation=found)
+            return replace(self._record(lambda projection: drafts, guard), adaptation=adaptation)
 
-    def history(self) -> List[Entry]:
-        """Every row of the journal, the oldest first."""
+    def history(self) -> List[HistoryEntry]:
+        """Return every row of the journal, the oldest first."""
         with self._state.lock:
-            contents, notes = self._state.contents(), self._state.journal.notes()
-            return [Entry.of(row, contents, notes) for row in contents.rows if row.id in notes]
+            projection, notes = self._state.projection(), self._state.journal.notes()
+            return [HistoryEntry.of(row, projection, notes) for row in projection.rows if row.id in notes]
 
     def status(self) -> Status:
-        """Where the state stands."""
+        """Return the status of the state."""
         with self._state.lock:
-            contents = self._state.contents()
-            statistics = self._state.knowledge.statistics(contents)
-            taught = Counter(contents.pictures.values())
+            projection = self._state.projection()
+            statistics = self._state.live_statistics.statistics(projection)
+            taught = Counter(projection.pictures.values())
             counts = dict(zip(statistics.labels, statistics.counts.tolist()))
             return Status(
                 bundle=self._bundle.manifest.name,
                 state=str(self.folder),
-                labels=contents.labels,
+                labels=projection.labels,
                 pictures={
                     label: {"shipped": counts[label] - taught[label], "taught": taught[label]}
-                    for label in contents.labels
+                    for label in projection.labels
                 },
-                pending=len(contents.pending),
-                forgotten_classes=tuple(old for old, new in contents.shipped.items() if new is None),
-                steps=sum(row.id == row.step for row in contents.rows),
+                pending=len(projection.pending),
+                forgotten_classes=tuple(old for old, new in projection.shipped.items() if new is None),
+                steps=sum(row.id == row.step for row in projection.rows),
                 size_bytes=self._state.journal.size_bytes(),
                 writable=self._state.journal.writable,
-                halvings=contents.halvings,
-                spanned=contents.spanned,
+                halvings=projection.halvings,
+                spanned=projection.spanned,
                 drift=self.drift(),
             )
 
     def drift(self) -> Drift:
-        """Whether what was classified since the latest step, the newest 200 pictures, still looks as was learned.
+        """Return whether the pictures classified since the latest step still look like those that were learned from.
 
-        It needs no model run: the classifiers of this state sum up what they predict, and store it now and then where
-        the state's folder exists. How known pictures look is learned from the guard set.
+        This runs no model. The classifiers of this state sum up what they predict, over the newest 200 pictures, and
+        store the sums every half minute if the state folder exists. The usual values come from the guard set.
         """
         with self._state.lock:
-            contents = self._state.contents()
-            window = self._observer.window(contents.position)
+            projection = self._state.projection()
+            window = self._observations.window(projection.position)
             if window is None or window.pictures < MIN_PICTURES:
                 return Drift(UNKNOWN, window.pictures if window is not None else 0, {})
-            as_shipped = contents.before(0)
-            usual = self._guard_set().usual(as_shipped)
-            return self._state.knowledge.drift(window, contents, usual)
+            baseline = self._guard_set().baseline(projection.before(0))
+            return self._state.live_statistics.drift(window, projection, baseline)
 
     def effect(self, step: Optional[int] = None) -> Optional[Effect]:
-        """What a step, the latest unless it is given, did to the known classes; None without a guard set."""
+        """Estimate the effect of a step, by default the latest, on the known classes; None without a guard set.
+
+        Raises:
+            LearningError: no step has this id.
+        """
         with self._state.lock:
-            contents = self._state.contents()
-            steps = [row.id for row in contents.rows if row.id == row.step]
+            projection = self._state.projection()
+            steps = [row.id for row in projection.rows if row.id == row.step]
             chosen = step if step is not None else max(steps, default=0)
             if chosen not in steps:
-                raise LearningError(f"there is no step {chosen}; see the ids of all: edgetl history")
+                raise LearningError(f"unknown step {chosen}. List the steps: edgetl history")
             if not self._guard_set().exists:
                 return None
-            after = contents.after(chosen)
-            effect = self._guard_set().compare(contents.before(chosen), after)
-            return replace(effect, taught=self._guard_set().judge_taught(after))
+            after = projection.after(chosen)
+            effect = self._guard_set().compare(projection.before(chosen), after)
+            return replace(effect, taught=self._guard_set().taught_accuracy(after))
 
     def statistics(self) -> Statistics:
-        """A copy of the statistics in effect."""
+        """Return a copy of the statistics in effect."""
         with self._state.lock:
-            return self._state.knowledge.statistics(self._state.contents()).copy()
+            return self._state.live_statistics.statistics(self._state.projection()).copy()
 
     def last_layer(self) -> LastLayer:
-        """The last layer in effect: solved here, or by another process that came first."""
-        return self._layer.current()
+        """Return the last layer in effect; it is solved now unless this or another process has solved it."""
+        return self._live_last_layer.current()
 
     def publish(self) -> None:
-        """Solves the last layer and stores it, so that other processes need not; `close` does if it is solved.
+        """Solve the last layer and store it, so that other processes need not; `close` stores it if it is solved.
 
-        Without it, their classifiers solve it for themselves, after `PATIENCE_SECONDS`.
+        Otherwise their classifiers solve it after `live_classifier.PATIENCE_SECONDS`.
         """
-        self._layer.publish()
+        self._live_last_layer.publish()
 
     def classifier(self) -> Classifier:
-        """A classifier that knows what was taught up to each prediction, here or in another process."""
+        """Return a classifier that follows what is taught, by this or another process, up to each prediction."""
         with self._state.lock:
             if self._classifier is None:
-                self._classifier = FollowingClassifier(
-                    self._state, self._layer, self._threads, self._observer if self._observes else None
+                self._classifier = LiveClassifier(
+                    self._state, self._live_last_layer, self._threads, self._observations if self._observes else None
                 )
             return self._classifier
 
     def merge(self, *sources: Folder, guard: Optional[float] = None) -> Step:
-        """Takes in what was taught elsewhere: states of other devices, or patches that they exported.
+        """Add what was taught on other devices, from their state folders or from patches that they exported.
 
-        The result is as if this device had been taught everything: pictures count once however often, and by
-        whatever way, they come; those already here keep the label that they have here; what all devices were
-        shipped with counts once. Pictures of another backbone are learned again from their thumbnails. Refused by
-        `guard`, nothing is taken in.
+        The result is as if everything had been taught on this device. A picture counts once, however often and by
+        whatever route it arrives; one that is already here keeps its label; the shipped statistics count once.
+        Pictures of another backbone are embedded again from their thumbnails. If `guard` refuses, nothing is added.
+
+        Raises:
+            LearningError: no source is given, a source has no state, or a patch is for another backbone.
+            BundleError: a patch cannot be read.
+            StorageError: a state cannot be read, or the disk refuses.
         """
-        taught = [read_taught(source) for source in sources]
-        if not taught:
+        if not sources:
             raise LearningError("there is nothing to merge; give the state folders of other devices, or patches")
-        size = self._state.knowledge.embedding_bytes
-        carried = [carry_over(part, self._state.identity, size, self._embedding_of_thumbnail) for part in taught]
+        size, identity = self._state.live_statistics.embedding_bytes, self._state.identity
+        contributions = [
+            convert(read_contribution(source), identity, size, self._embed_thumbnail) for source in sources
+        ]
 
-        def draft(contents: Contents) -> List[Draft]:
+        def make_drafts(projection: Projection) -> List[Draft]:
             device = self._state.journal.identity()["device"]
             drafts: List[Draft] = []
-            for part in carried:
-                drafts += merged_rows(part, contents.with_rows(operations.supposed_rows(drafts, count(-1, -1))), device)
+            for contribution in contributions:
+                so_far = projection.with_rows(operations.hypothetical_rows(drafts, count(-1, -1)))
+                drafts += merge_drafts(contribution, so_far, device)
             return drafts
 
-        return self._record(draft, guard, not_carried=sum(part.lost for part in carried))
+        not_carried = sum(contribution.lost for contribution in contributions)
+        return replace(self._record(make_drafts, guard), not_carried=not_carried)
 
     def export_patch(self, path: Folder) -> Path:
-        """Writes what was taught as one small file, which `merge` takes in on any device of the same backbone."""
+        """Write what was taught to one small file, which `merge` accepts on any device with the same backbone."""
         with self._state.lock:
             return pack_patch(Path(path), self._bundle, self._state.journal)
 
     def export_bundle(self, path: Folder, frozen: bool = False) -> Path:
-        """Writes a bundle with the same backbone and what was taught: its last layer, statistics and canaries.
+        """Write a bundle with the same backbone, and the last layer, statistics and canaries of what was taught.
 
-        A `frozen` one lacks statistics and guard set: it only classifies. Raises LearningError where an adaptation
-        is in effect and it is to learn on: its statistics would count everything alike again.
+        With `frozen`, it has no statistics and no guard set: it only classifies.
+
+        Raises:
+            LearningError: an adaptation is in effect and the bundle is not frozen. Its statistics would count all
+                pictures alike again.
         """
         with self._state.lock:
-            contents = self._state.contents()
+            projection = self._state.projection()
             if frozen:
                 return pack_frozen(Path(path), self._bundle, self.last_layer())
-            if contents.adapted:
+            if projection.adapted:
                 raise LearningError(
-                    "an adaptation does not go into a bundle; undo it first, or export --format tflite, "
-                    "or a patch, and adapt again where that is merged"
+                    "a bundle that learns cannot contain an adaptation; undo it first, or use: "
+                    "edgetl export --format tflite; or export a patch, and adapt again where it is merged"
                 )
-            statistics, names = self._state.knowledge.statistics(contents), self._state.knowledge.names(contents)
-            origins = shipped_origins(self._bundle) | origins_in(contents, self._state.journal)
+            live_statistics = self._state.live_statistics
+            statistics, names = live_statistics.statistics(projection), live_statistics.names(projection)
+            origins = shipped_origins(self._bundle) | taught_origins(projection, self._state.journal)
             return pack_learned(Path(path), self._bundle, self.last_layer(), statistics, names, origins)
 
-    def _embedding_of_thumbnail(self, thumbnail: bytes) -> bytes:
-        return self._state.knowledge.encode(self.classifier().embed(thumbnail))[0]
+    def _embed_thumbnail(self, thumbnail: bytes) -> bytes:
+        return self._state.live_statistics.encode(self.classifier().embed(thumbnail))[0]
 
-    def _class_meant(self, label: str) -> str:
-        """A class in effect of this very name; else the name as builds spell it, so that none is there twice."""
-        return label if label in self.labels else operations.spelled(label)
+    def _resolve_label(self, label: str) -> str:
+        """A class in effect with exactly this name; otherwise the normalized label, so that no class exists twice."""
+        return label if label in self.labels else operations.normalized_label(label)
+
+    def _draft_teaching(self, image: Union[ImageSource, Source], label: str) -> Draft:
+        return operations.teach_image(image, label, self.classifier(), self._state.live_statistics, self._thumbnails)
 
     def _teach(self, drafts: Sequence[Draft], label: str, guard: Optional[float]) -> Step:
+        """Record the drafts; with `guard`, together with pending pictures of the class, or as pending if refused."""
         if guard is None:
-            return self._record(lambda contents: operations.require_pictures(drafts, label))
+            return self._record(lambda projection: operations.require_pictures(drafts, label))
         with self._state.lock:
-            waiting = [key for key, proposed in self._state.contents().pending.items() if proposed == label]
-            accepted = [*drafts, *(Draft(ACCEPT, label, subject=key) for key in waiting)]
-            step = self._record(lambda contents: operations.require_pictures(accepted, label), guard)
+            pending = [key for key, proposed in self._state.projection().pending.items() if proposed == label]
+            accepted = [*drafts, *(Draft(ACCEPT, label, subject=key) for key in pending)]
+            step = self._record(lambda projection: operations.require_pictures(accepted, label), guard)
             if step.accepted or not drafts:
                 return step
             proposals = [replace(draft, kind=PROPOSE) for draft in drafts]
-            return self._record(lambda contents: proposals, accepted=False, effect=step.effect)
+            return replace(self._record(lambda projection: proposals), accepted=False, effect=step.effect)
 
-    def _record(self, make: Drafting, guard: Optional[float] = None, **told: Any) -> Step:
-        """Appends the rows that `make` makes of what is in effect, unless they cost more points than `guard`."""
+    def _record(self, make_drafts: MakeDrafts, guard: Optional[float] = None) -> Step:
+        """Append one step to the journal, unless it would cost the known classes more than `guard` points."""
         if guard is None:
-            return _step_of(*self._state.append(make), **told)
+            return Step.of(*self._state.append(make_drafts))
         if not 0 <= guard <= 100:
-            raise OptionError(f"guard is {guard}; give the points of accuracy a step may cost, 0 to 100")
+            raise OptionError(f"guard is {guard}; expected the points of accuracy that a step may cost, 0 to 100")
         with self._state.lock:
-            drafts = make(self._state.contents())
-            effect = self._foresee(drafts)
+            drafts = make_drafts(self._state.projection())
+            effect = self._predict_effect(drafts)
             if effect.cost_points > guard:
-                return _step_of(drafts, [0] * len(drafts), **told, accepted=False, effect=effect)
-            return _step_of(*self._state.append(make), **told, effect=effect)
+                return replace(Step.of(drafts, [0] * len(drafts)), accepted=False, effect=effect)
+            return replace(Step.of(*self._state.append(make_drafts)), effect=effect)
 
-    def _foresee(self, drafts: Sequence[Draft]) -> Effect:
-        """What drafts would do."""
-        guard, contents, knowledge = self._guard_set(), self._state.contents(), self._state.knowledge
+    def _predict_effect(self, drafts: Sequence[Draft]) -> Effect:
+        """Estimate the effect of drafts, without recording them."""
+        guard, projection = self._guard_set(), self._state.projection()
         if not guard.exists:
             raise LearningError("this bundle has no guard set; build it with validation photos, or teach without guard")
-        ids = knowledge.suppose([draft.embedding for draft in drafts])
-        return guard.compare(contents, contents.with_rows(operations.supposed_rows(drafts, ids)))
+        ids = self._state.live_statistics.add_hypothetical([draft.embedding for draft in drafts])
+        return guard.compare(projection, projection.with_rows(operations.hypothetical_rows(drafts, ids)))
 
     def _guard_set(self) -> Guard:
         if self._guard is None:
-            self._guard = Guard(self._bundle, self._state.knowledge)
+            self._guard = Guard(self._bundle, self._state.live_statistics)
         return self._guard
-
-    def _draw_up(self, image: Union[ImageSource, Source], label: str) -> Draft:
-        return operations.drawn_up(image, label, self.classifier(), self._state.knowledge, self._thumbnails)
-
-
-def _step_of(drafts: Sequence[Draft], ids: Sequence[int], **told: Any) -> Step:
-    first = drafts[0]
-    about = tuple(picture for picture in map(operations.picture_of, drafts, ids) if picture)
-    return Step(ids[0], first.kind, first.label, about, first.subject if first.kind == UNDO else None, **told)

@@ -1,4 +1,4 @@
-"""Hides how exact statistics follow what is in effect, and how a last layer follows them; the Learner calls it."""
+"""Keeps exact statistics in step with a projection of the journal, and solves last layers from them."""
 
 from __future__ import annotations
 
@@ -29,24 +29,31 @@ from edgetl.learners import (
     to_grid,
 )
 from edgetl.runtime.inference.bundle_entries import read_last_layer
-from edgetl.runtime.learning.projection import Contents
+from edgetl.runtime.learning.projection import Projection
 
-MOST_JUDGED = 600
-"""An adaptation is judged on so many pictures, the newest ones."""
+MAX_ADAPT_PICTURES = 600
+"""The number of pictures, the newest ones, that an adaptation is chosen on."""
 
 ReadEmbeddings = Callable[[Sequence[int]], Mapping[int, bytes]]
-"""Gives the raw embeddings of pictures, by id."""
+"""Returns the raw embeddings of pictures, by id."""
 
-_ASIDE, _BETWEEN = "\x1f", "\x1e"
-"""No label may hold a control character, so these make names in the statistics that no label can meet."""
+_FORGOTTEN, _RENAMING = "\x1f", "\x1e"
+"""Prefixes of names in the statistics. Labels have no control characters, so no label can be equal to such a name."""
 
 
-class Knowledge:
-    """The shipped statistics and whatever of a journal is in effect on top of them, exactly.
+class LiveStatistics:
+    """The shipped statistics plus the pictures in effect, exactly. Not thread-safe.
 
-    A class of the bundle that was forgotten stays in the statistics under a name of its own: its sums alone
-    cannot take it out of the Gram matrix. It no longer competes, but the covariance keeps what it showed.
-    Not thread-safe.
+    A class of the bundle that is forgotten stays in the statistics under a reserved name, because its sum alone is
+    not enough to subtract it from the Gram matrix. It no longer competes, but still contributes to the covariance.
+
+    Args:
+        bundle: gives the shipped statistics and last layer.
+        read_embeddings: reads embeddings from the journal.
+
+    Raises:
+        BundleError: the bundle has no statistics.
+        IntegrityError: an entry of the bundle is invalid.
     """
 
     def __init__(self, bundle: Bundle, read_embeddings: ReadEmbeddings) -> None:
@@ -59,13 +66,15 @@ class Knowledge:
         self._shipped_layer = read_last_layer(bundle)
         self._parameters = bundle.manifest.last_layer["parameters"]
         if not isinstance(self._parameters, dict):
-            raise IntegrityError(f"{bundle.path}: the manifest's parameters of the last layer are no object")
+            raise IntegrityError(f"{bundle.path}: the last layer's parameters in the manifest are not an object")
         self._read_embeddings = read_embeddings
-        self._supposed: Dict[int, bytes] = {}
+        self._hypothetical: Dict[int, bytes] = {}
         self._unused_ids = itertools.count(-1, -1)
         self._statistics: Optional[Statistics] = None
         self._names: Dict[str, str] = {}
-        self._held: Dict[int, str] = {}
+        """By class of the shipped statistics, its present name there."""
+        self._included: Dict[int, str] = {}
+        """By id, the label of each picture that the statistics include."""
 
     @property
     def shipped_layer(self) -> LastLayer:
@@ -74,115 +83,128 @@ class Knowledge:
 
     @property
     def embedding_bytes(self) -> int:
-        """What one raw embedding takes."""
+        """The size of one raw embedding."""
         return int(self._size * self._dtype.itemsize)
 
-    def grid(self, raw: np.ndarray) -> np.ndarray:
-        """Raw embeddings (d,) or (n, d) on the integer grid."""
+    def to_fixed_point(self, raw: np.ndarray) -> np.ndarray:
+        """Convert raw embeddings (d,) or (n, d) to fixed point, int16."""
         return to_grid(raw, self._zero_point)
 
     def rows(self, pictures: Sequence[int]) -> np.ndarray:
-        """The embeddings (n, d) of pictures on the integer grid."""
-        stored = {**self._supposed, **self._read_embeddings([key for key in pictures if key > 0])}
+        """Return the fixed-point embeddings (n, d) int16 of n pictures, by their ids."""
+        stored = {**self._hypothetical, **self._read_embeddings([key for key in pictures if key > 0])}
         raw = np.frombuffer(b"".join(stored[picture] for picture in pictures), self._dtype)
-        return self.grid(raw.reshape(len(pictures), self._size))
+        return self.to_fixed_point(raw.reshape(len(pictures), self._size))
 
     def encode(self, raw: np.ndarray) -> List[bytes]:
-        """The bytes of each of some raw embeddings (d,) or (n, d). Raises LearningError where they do not fit."""
+        """Return the bytes of each raw embedding, from (d,) or (n, d).
+
+        Raises:
+            LearningError: another dtype or shape, NaN or infinity.
+        """
         rows = np.atleast_2d(np.asarray(raw))
         if rows.dtype != self._dtype or rows.ndim != 2 or rows.shape[1] != self._size:
             raise LearningError(
-                f"an embedding must be {self._dtype} ({self._size},) as Classifier.embed gives it, "
+                f"an embedding must be {self._dtype} ({self._size},) as returned by Classifier.embed, "
                 f"received {rows.dtype} {np.asarray(raw).shape}"
             )
         if rows.dtype.kind == "f" and not np.isfinite(rows).all():
-            raise LearningError("an embedding holds NaN or infinity; the model or its file is damaged")
+            raise LearningError("an embedding contains NaN or infinity; the model or its file is damaged")
         return [row.tobytes() for row in rows]
 
-    def suppose(self, embeddings: Sequence[Optional[bytes]]) -> List[int]:
-        """Makes raw embeddings known that are in no journal, to see what they would do; returns ids for them.
+    def add_hypothetical(self, embeddings: Sequence[Optional[bytes]]) -> List[int]:
+        """Add raw embeddings that are in no journal, to predict their effect; return ids for them.
 
-        These are negative, and never given out again, for the statistics may still hold an earlier supposition.
+        These ids are negative, and never used again, because the statistics may still include earlier ones.
         """
         ids = [next(self._unused_ids) for _ in embeddings]
-        self._supposed = {key: data for key, data in self._supposed.items() if key in self._held}
-        self._supposed.update({key: data for key, data in zip(ids, embeddings) if data is not None})
+        self._hypothetical = {key: data for key, data in self._hypothetical.items() if key in self._included}
+        self._hypothetical.update({key: data for key, data in zip(ids, embeddings) if data is not None})
         return ids
 
-    def statistics(self, contents: Contents) -> Statistics:
-        """The statistics of what is in effect; the caller must not change them."""
+    def statistics(self, projection: Projection) -> Statistics:
+        """Return the statistics of what is in effect. The caller must not change them."""
         try:
-            statistics = self._renamed(contents)
-            held, wanted = self._held, contents.pictures
-            self._fold(statistics.remove, {key: held[key] for key in held if wanted.get(key) != held[key]})
-            self._fold(statistics.add, {key: wanted[key] for key in wanted if held.get(key) != wanted[key]})
+            statistics = self._renamed(projection)
+            included, wanted = self._included, projection.pictures
+            removed = {key: included[key] for key in included if wanted.get(key) != included[key]}
+            added = {key: wanted[key] for key in wanted if included.get(key) != wanted[key]}
+            self._apply(statistics.remove, removed)
+            self._apply(statistics.add, added)
         except BaseException:
-            self._statistics = None  # half-way; the next one begins again with what was shipped
+            self._statistics = None  # partly updated: the next call starts again from the shipped statistics
             raise
-        self._held = dict(wanted)
+        self._included = dict(wanted)
         return statistics
 
-    def last_layer(self, contents: Contents) -> LastLayer:
-        """The last layer of what is in effect: the shipped one, or solved anew with its solver and parameters."""
-        if contents.is_as_shipped:
+    def last_layer(self, projection: Projection) -> LastLayer:
+        """Return the last layer of what is in effect: the shipped one, or solved again by the same solver."""
+        if projection.is_as_shipped:
             return self._shipped_layer
-        return self.solve(self.statistics(contents), contents)
+        return self.solve(self.statistics(projection), projection)
 
-    def solve(self, statistics: Statistics, contents: Contents, without: Collection[int] = ()) -> LastLayer:
-        """The last layer of some statistics of what is in effect, for those of its classes that compete.
+    def solve(self, statistics: Statistics, projection: Projection, without: Collection[int] = ()) -> LastLayer:
+        """Solve the last layer from statistics of what is in effect, for those classes in effect that they contain.
 
-        `without` are pictures in effect that these statistics do not hold.
+        `without` are the pictures in effect that these statistics lack.
         """
-        labels = [label for label in contents.labels if label in statistics.labels]
-        condition_weights = self._condition_weights(contents, without)
+        labels = [label for label in projection.labels if label in statistics.labels]
+        condition_weights = self._condition_weights(projection, without)
         return relearn(self._shipped_layer, statistics, self._parameters, labels, condition_weights)
 
-    def adapt(self, contents: Contents, leave_old: bool) -> Adaptation:
-        """How what was shipped should count beside what was taught, by the newest pictures in effect.
+    def adapt(self, projection: Projection, leave_old: bool) -> Adaptation:
+        """Choose how shipped pictures count beside taught ones, on the newest pictures in effect.
 
-        Raises LearningError where nothing was taught of a shipped class.
+        Raises:
+            LearningError: no shipped class was taught.
         """
-        pictures = sorted(contents.pictures)
-        older, newest = pictures[:-MOST_JUDGED], pictures[-MOST_JUDGED:]
-        statistics = self.statistics(contents).copy()
-        statistics.remove(self.rows(older), [contents.pictures[picture] for picture in older])
-        labels = [contents.pictures[picture] for picture in newest]
-        judged = statistics, self.rows(newest), labels, contents.labels
-        in_effect = contents.halvings, contents.spanned
-        return adapt(self._shipped_layer.solver, self._parameters, *judged, *in_effect, leave_old)
-
-    def names(self, contents: Contents) -> Dict[str, str]:
-        """What the statistics call each class of the bundle; one that was forgotten has a name of its own."""
-        if self._statistics is None:
-            self._load()
-        return _names(tuple(self._names), contents)
-
-    def drift(self, window: Window, contents: Contents, usual: Optional[Baseline]) -> Drift:
-        """Whether what was classified of late still looks like what is in effect."""
-        return assess_drift(
-            window, self.statistics(contents), self._parameters, usual, self._condition_weights(contents, ())
+        pictures = sorted(projection.pictures)
+        older, newest = pictures[:-MAX_ADAPT_PICTURES], pictures[-MAX_ADAPT_PICTURES:]
+        statistics = self.statistics(projection).copy()
+        statistics.remove(self.rows(older), [projection.pictures[picture] for picture in older])
+        return adapt(
+            self._shipped_layer.solver,
+            self._parameters,
+            statistics,
+            self.rows(newest),
+            [projection.pictures[picture] for picture in newest],
+            projection.labels,
+            projection.halvings,
+            projection.spanned,
+            leave_old,
         )
 
-    def usual(self, rest: Statistics, contents: Contents, grid: np.ndarray) -> Baseline:
-        """How known pictures look, by embeddings (n, d) on the grid that are in effect, but not in these statistics."""
-        layer = self.solve(rest, contents)
-        return Baseline.of(layer, rest, self._parameters, grid)
+    def names(self, projection: Projection) -> Dict[str, str]:
+        """Return the name in the statistics of each class of the bundle; a forgotten class has a reserved one."""
+        if self._statistics is None:
+            self._load()
+        return _names(tuple(self._names), projection)
 
-    def _condition_weights(self, contents: Contents, without: Collection[int]) -> Optional[ConditionWeights]:
-        adapted = contents.adaptations
+    def drift(self, window: Window, projection: Projection, baseline: Optional[Baseline]) -> Drift:
+        """Return whether recently classified pictures still look like those in effect."""
+        condition_weights = self._condition_weights(projection, ())
+        return assess_drift(window, self.statistics(projection), self._parameters, baseline, condition_weights)
+
+    def baseline(self, rest: Statistics, projection: Projection, rows: np.ndarray) -> Baseline:
+        """Return the usual drift signals of known fixed-point embeddings (n, d) that the statistics `rest` lack."""
+        return Baseline.of(self.solve(rest, projection), rest, self._parameters, rows)
+
+    def _condition_weights(self, projection: Projection, without: Collection[int]) -> Optional[ConditionWeights]:
+        adapted = projection.adaptations
         labels = {
             picture: label
-            for picture, label in contents.pictures.items()
+            for picture, label in projection.pictures.items()
             if label in adapted and picture not in without
         }
         if not labels:
             return None
-        return ConditionWeights.of(self.rows(list(labels)), list(labels.values()), contents.halvings, contents.spanned)
+        rows = self.rows(list(labels))
+        return ConditionWeights.of(rows, list(labels.values()), projection.halvings, projection.spanned)
 
-    def _renamed(self, contents: Contents) -> Statistics:
-        """Statistics whose shipped classes have the names that they have now."""
+    def _renamed(self, projection: Projection) -> Statistics:
+        """The statistics, with each shipped class under its present name."""
         statistics = self._statistics or self._load()
-        names = _names(tuple(self._names), contents)
+        names = _names(tuple(self._names), projection)
         if names != self._names:
             statistics = self._load()
             _rename_all(statistics, names)
@@ -192,20 +214,21 @@ class Knowledge:
     def _load(self) -> Statistics:
         statistics = Statistics.from_bytes(self._shipped)
         if statistics.dimension != self._size or not set(self._labels) <= set(statistics.labels):
-            raise IntegrityError(f"{self._bundle_path}: its statistics are not those of its classes; build it again")
-        self._statistics, self._held = statistics, {}
+            raise IntegrityError(f"{self._bundle_path}: its statistics do not match its classes; build it again")
+        self._statistics, self._included = statistics, {}
         self._names = {label: label for label in statistics.labels}
         return statistics
 
-    def _fold(self, apply: Callable[[np.ndarray, Sequence[str]], None], labels: Mapping[int, str]) -> None:
+    def _apply(self, operation: Callable[[np.ndarray, Sequence[str]], None], labels: Mapping[int, str]) -> None:
+        """Call `Statistics.add` or `remove` with pictures, by id, and their labels."""
         pictures = list(labels)
         for start in range(0, len(pictures), _PICTURES_AT_ONCE):
             chosen = pictures[start : start + _PICTURES_AT_ONCE]
-            apply(self.rows(chosen), [labels[picture] for picture in chosen])
+            operation(self.rows(chosen), [labels[picture] for picture in chosen])
 
 
 def pack_layer(layer: LastLayer) -> bytes:
-    """A last layer as bytes for the device's own use."""
+    """Serialise a last layer for the device's own use."""
     stream = io.BytesIO()
     header = json.dumps({"labels": layer.labels, "solver": layer.solver})
     arrays: Dict[str, Any] = {"header": np.frombuffer(header.encode(), np.uint8), **layer.to_arrays()}
@@ -214,7 +237,11 @@ def pack_layer(layer: LastLayer) -> bytes:
 
 
 def unpack_layer(data: bytes) -> LastLayer:
-    """The inverse of `pack_layer`. Raises IntegrityError on anything else."""
+    """Read a last layer in the form of `pack_layer`.
+
+    Raises:
+        IntegrityError: the data has another form.
+    """
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
@@ -239,28 +266,28 @@ _LOADING_ERRORS = (
     zipfile.BadZipFile,
     zlib.error,
 )
-"""What numpy's reader has been seen to raise on damaged files."""
+"""The errors that numpy's reader raises on damaged files."""
 _PICTURES_AT_ONCE = 1024
 
 
 def _rename_all(statistics: Statistics, names: Mapping[str, str]) -> None:
-    """Renames at once, so that labels may also change places."""
+    """Rename all classes together, so that two classes may also exchange their names."""
     changed = {old: new for old, new in names.items() if old != new}
     for number, old in enumerate(changed):
-        statistics.rename(old, f"{_BETWEEN}{number}")
+        statistics.rename(old, f"{_RENAMING}{number}")
     for number, new in enumerate(changed.values()):
-        statistics.rename(f"{_BETWEEN}{number}", new)
+        statistics.rename(f"{_RENAMING}{number}", new)
 
 
-def _names(classes: Sequence[str], contents: Contents) -> Dict[str, str]:
-    """What each class of the shipped statistics is called now; the forgotten ones get names of their own."""
+def _names(classes: Sequence[str], projection: Projection) -> Dict[str, str]:
+    """The present name of each class of the shipped statistics; a forgotten class gets a reserved name."""
     names: Dict[str, str] = {}
     taken = set(classes)
     for name in classes:
-        label = contents.shipped.get(name, name)
+        label = projection.shipped.get(name, name)
         if label is None:
-            label = f"{_ASIDE}{name}"
+            label = f"{_FORGOTTEN}{name}"
             while label in taken:
-                label = f"{_ASIDE}{label}"
+                label = f"{_FORGOTTEN}{label}"
         names[name] = label
     return names

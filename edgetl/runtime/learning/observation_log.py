@@ -1,4 +1,4 @@
-"""Hides what is remembered of the pictures classified of late, and how it survives; a Learner's classifier feeds it."""
+"""Sums up recent predictions for drift detection, and stores the sums in the state folder."""
 
 from __future__ import annotations
 
@@ -19,59 +19,65 @@ import numpy as np
 from edgetl.learners import GRID, Window
 from edgetl.runtime.inference.classifier import Prediction
 
-FILE = "observed.sqlite"
+OBSERVATIONS_FILE = "observed.sqlite"
+"""The name of the file in a state folder."""
 BLOCK_PICTURES, WINDOW_PICTURES = 20, 200
-"""Pictures are summed up by blocks; the window is the newest blocks of so many pictures."""
+"""The pictures in a block, and in the window, which consists of the newest blocks."""
 INTERVAL_SECONDS = 30.0
-"""Between two writes: what a kill may take with it, and what spares the card."""
+"""The time between two writes: the most that a kill can lose, and long enough to spare an SD card."""
 STILL_COSINE = 0.98
-"""A picture whose embedding is nearer than this to the one before is the same scene, and does not count again."""
+"""A picture whose embedding has a larger cosine with the one before shows the same scene, and is not counted again."""
 
 
 @dataclass
 class Block:
-    """Exact sums over some predictions that one last layer made."""
+    """Exact sums over some predictions by one last layer."""
 
     position: int
-    """The last row of the journal that the layer knew."""
+    """The id of the last row of the journal that the layer included."""
     sums: Dict[str, np.ndarray] = field(default_factory=dict)
-    """By predicted label, (d,) int64, of the embeddings on the grid."""
+    """By predicted label, (d,) int64, the sum of the fixed-point embeddings."""
     counts: CounterOf[str] = field(default_factory=Counter)
     novelty: float = 0.0
     confidence: float = 0.0
 
-    def add(self, grid: np.ndarray, prediction: Prediction) -> None:
-        """Takes in an embedding (d,) on the grid and what was predicted of it."""
-        self.sums[prediction.label] = self.sums.get(prediction.label, 0) + grid.astype(np.int64)
+    def add(self, embedding: np.ndarray, prediction: Prediction) -> None:
+        """Add a fixed-point embedding (d,) and its prediction."""
+        self.sums[prediction.label] = self.sums.get(prediction.label, 0) + embedding.astype(np.int64)
         self.counts[prediction.label] += 1
         self.novelty += prediction.novelty
         self.confidence += prediction.probability
 
     @property
     def pictures(self) -> int:
-        """How many predictions these are."""
+        """The number of predictions."""
         return sum(self.counts.values())
 
 
-class Observer:
-    """Sums up what a classifier predicts, in microseconds; a thread of its own stores it now and then.
+class ObservationLog:
+    """Sums up predictions, which takes microseconds each; a thread stores the sums every `INTERVAL_SECONDS`.
 
-    It stores where the state's folder is there already, and never disturbs whoever predicts: what the disk does not
-    take is forgotten. The file holds nothing that cannot be learned again, so a damaged one is begun anew.
-    Thread-safe; any number of processes may observe for one state.
+    Nothing is stored unless the state folder exists, and an error of the disk never disturbs prediction: the oldest
+    blocks that cannot be stored are dropped. A damaged file is deleted and started again. Thread-safe; any number of
+    processes may write to the same state.
+
+    Args:
+        folder: the state folder.
+        bundle: the bundle's digest.
+        embedding_size: numbers in an embedding.
     """
 
     def __init__(self, folder: Path, bundle: str, embedding_size: int) -> None:
-        self._path, self._bundle, self._size = folder / FILE, bundle, embedding_size
+        self._path, self._bundle, self._size = folder / OBSERVATIONS_FILE, bundle, embedding_size
         self._lock, self._writing = threading.Lock(), threading.Lock()
-        self._waiting: Deque[Block] = deque(maxlen=_WAITING_BLOCKS)
+        self._unstored: Deque[Block] = deque(maxlen=_MAX_UNSTORED)
         self._block: Optional[Block] = None
         self._last: Optional[np.ndarray] = None
         self._closed = threading.Event()
 
-    def observe(self, grid: np.ndarray, prediction: Prediction, position: int) -> None:
-        """Takes in an embedding (d,) on the grid and what a layer that knew the journal up to `position` said."""
-        row = grid.astype(np.float32)
+    def observe(self, embedding: np.ndarray, prediction: Prediction, position: int) -> None:
+        """Add a fixed-point embedding (d,) and its prediction by a layer that includes the journal up to `position`."""
+        row = embedding.astype(np.float32)
         with self._lock:
             if self._last is None:
                 self._start()
@@ -81,38 +87,41 @@ class Observer:
             block = self._block
             if block is None or block.position != position or block.pictures >= BLOCK_PICTURES:
                 block = self._block = Block(position)
-                self._waiting.append(block)
-            block.add(grid, prediction)
+                self._unstored.append(block)
+            block.add(embedding, prediction)
 
     def window(self, position: int) -> Optional[Window]:
-        """What was predicted by layers that knew the journal up to `position`, here and elsewhere; None of nothing."""
+        """The newest predictions, of all processes, by layers that include the journal up to `position`.
+
+        None if there are no such predictions.
+        """
         with self._writing:
             stored = self._stored(position)
             with self._lock:
-                unstored = [copy.deepcopy(block) for block in self._waiting if block.position == position]
+                unstored = [copy.deepcopy(block) for block in self._unstored if block.position == position]
         return _window_of([*stored, *unstored])
 
     def flush(self, only_full: bool = False) -> None:
-        """Stores what waits; where the disk refuses, the newest of it waits on."""
+        """Store the blocks, or only the full ones; if the disk refuses, they stay in memory."""
         with self._writing, contextlib.suppress(OSError):
             with self._lock:
-                blocks = [block for block in self._waiting if block is not self._block or not only_full]
+                blocks = [block for block in self._unstored if block is not self._block or not only_full]
                 if not only_full:
                     self._block = None
             if blocks and self._path.parent.is_dir() and self._store(blocks):
                 with self._lock:
-                    kept = [block for block in self._waiting if all(block is not other for other in blocks)]
-                    self._waiting = deque(kept, maxlen=_WAITING_BLOCKS)
+                    left = [block for block in self._unstored if all(block is not other for other in blocks)]
+                    self._unstored = deque(left, maxlen=_MAX_UNSTORED)
 
     def close(self) -> None:
-        """Stores what waits, and ends the thread."""
+        """Store all blocks and end the thread."""
         self._closed.set()
         self.flush()
 
     def _start(self) -> None:
-        threading.Thread(target=self._store_now_and_then, daemon=True).start()
+        threading.Thread(target=self._store_periodically, daemon=True).start()
 
-    def _store_now_and_then(self) -> None:
+    def _store_periodically(self) -> None:
         while not self._closed.wait(INTERVAL_SECONDS):
             self.flush(only_full=True)
 
@@ -133,7 +142,8 @@ class Observer:
         if not self._path.is_file():
             return []
         try:
-            uri = f"{self._path.resolve().as_uri()}?mode=rw"  # not ro: that could not roll back what a kill cut short
+            # Not mode=ro: SQLite could not roll back a write that a kill interrupted.
+            uri = f"{self._path.resolve().as_uri()}?mode=rw"
             with contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
                 rows = connection.execute(_READ, (self._bundle, position, WINDOW_PICTURES)).fetchall()
             blocks = [_block_of(position, *row) for row in reversed(rows)]
@@ -150,7 +160,7 @@ _APPEND = "INSERT INTO block (bundle, position, sums, counts, novelty, confidenc
 _PRUNE = "DELETE FROM block WHERE id <= (SELECT max(id) FROM block) - ?"
 _READ = "SELECT sums, counts, novelty, confidence FROM block WHERE bundle = ? AND position = ? ORDER BY id DESC LIMIT ?"
 _BUSY_SECONDS = 5.0
-_WAITING_BLOCKS = WINDOW_PICTURES // BLOCK_PICTURES
+_MAX_UNSTORED = WINDOW_PICTURES // BLOCK_PICTURES
 _DAMAGED = ("malformed", "not a database")
 
 
@@ -167,7 +177,7 @@ def _block_of(position: int, sums: bytes, counts: str, novelty: float, confidenc
 
 
 def _window_of(blocks: List[Block]) -> Optional[Window]:
-    """The newest blocks as one window."""
+    """Combine the newest blocks, of at least WINDOW_PICTURES if there are as many."""
     newest: List[Block] = []
     for block in reversed(blocks):
         if sum(other.pictures for other in newest) < WINDOW_PICTURES:

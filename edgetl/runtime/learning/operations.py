@@ -1,11 +1,11 @@
-"""Hides what a step may ask for, and how its rows come about; the Learner calls it."""
+"""Checks each learning operation against what is in effect, and drafts the journal rows that record it."""
 
 from __future__ import annotations
 
 import io
 import os
 import unicodedata
-from typing import Iterable, List, Optional, Sequence, Tuple, Union
+from typing import Iterable, List, Sequence, Tuple, Union
 
 import numpy as np
 from PIL import Image
@@ -15,127 +15,154 @@ from edgetl.errors import LearningError
 from edgetl.runtime.inference.classifier import Classifier
 from edgetl.runtime.inference.preprocess import ImageSource, decode
 from edgetl.runtime.learning.journal import Draft
-from edgetl.runtime.learning.live_statistics import Knowledge
+from edgetl.runtime.learning.live_statistics import LiveStatistics
 from edgetl.runtime.learning.projection import (
-    ACCEPT,
     CORRECT,
     FORGET,
     FORGET_CLASS,
-    PROPOSE,
     RENAME,
     TEACH,
     UNDO,
-    Contents,
+    Projection,
     Row,
 )
 from edgetl.runtime.stream.sources import Source
 
 THUMBNAIL_SIDE = 320
-"""The longer side of a stored thumbnail, in pixels: enough for the frame of a later backbone."""
+"""The longer side of a stored thumbnail, in pixels: large enough for the input of a later backbone."""
 
 
-def drawn_up(
-    image: Union[ImageSource, Source], label: str, classifier: Classifier, knowledge: Knowledge, with_thumbnail: bool
+def teach_image(
+    image: Union[ImageSource, Source],
+    label: str,
+    classifier: Classifier,
+    live_statistics: LiveStatistics,
+    with_thumbnail: bool,
 ) -> Draft:
-    """A picture to teach; it is decoded once for its embedding and its thumbnail. Raises ImageError."""
+    """Draft the teaching of one image, which is decoded once for its embedding and its thumbnail.
+
+    Raises:
+        ImageError: the image cannot be read.
+    """
     source = os.fspath(image) if isinstance(image, (str, os.PathLike)) else None
     if isinstance(image, Source):
-        frame = classifier.manifest.preprocess
-        hint = (THUMBNAIL_SIDE, THUMBNAIL_SIDE) if with_thumbnail else (frame["height"], frame["width"])
-        source, image = image.name, decode(image.image, hint, image.name)
+        preprocess = classifier.manifest.preprocess
+        frame_size = (preprocess["height"], preprocess["width"])
+        size_hint = (THUMBNAIL_SIDE, THUMBNAIL_SIDE) if with_thumbnail else frame_size
+        source, image = image.name, decode(image.image, size_hint, image.name)
     thumbnail = None
     if with_thumbnail:
         image = decode(image, size_hint=(THUMBNAIL_SIDE, THUMBNAIL_SIDE))
         thumbnail = _thumbnail(image)
-    (data,) = knowledge.encode(classifier.embed(image))
-    return Draft(TEACH, label, source=source, embedding=data, thumbnail=thumbnail)
+    (embedding,) = live_statistics.encode(classifier.embed(image))
+    return Draft(TEACH, label, source=source, embedding=embedding, thumbnail=thumbnail)
 
 
-def correction(contents: Contents, picture: int, label: str) -> List[Draft]:
-    """Gives a picture another label."""
-    picture, known = _known_picture(contents, picture)
-    if known == label:
-        raise LearningError(f"picture {picture} is a '{label}' already; give another label")
+def correct(projection: Projection, picture: int, label: str) -> List[Draft]:
+    """Draft another label for a picture.
+
+    Raises:
+        LearningError: the picture is unknown, or already has this label.
+    """
+    picture, present_label = _known_picture(projection, picture)
+    if present_label == label:
+        raise LearningError(f"picture {picture} already has the label '{label}'; give another label")
     return [Draft(CORRECT, label, subject=picture)]
 
 
-def removal(contents: Contents, picture: int) -> List[Draft]:
-    """Takes a picture out."""
-    picture, known = _known_picture(contents, picture)
-    return [Draft(FORGET, known, subject=picture)]
+def forget(projection: Projection, picture: int) -> List[Draft]:
+    """Draft the removal of a picture.
+
+    Raises:
+        LearningError: the picture is unknown.
+    """
+    picture, present_label = _known_picture(projection, picture)
+    return [Draft(FORGET, present_label, subject=picture)]
 
 
-def class_removal(contents: Contents, label: str) -> List[Draft]:
-    """Takes a class out that is not the only one."""
-    _require_class(contents, label)
-    if len(contents.labels) == 1:
-        raise LearningError(f"'{label}' is the only class; teach another one first")
+def forget_class(projection: Projection, label: str) -> List[Draft]:
+    """Draft the removal of a class.
+
+    Raises:
+        LearningError: the class is unknown, or it is the only one.
+    """
+    _require_class(projection, label)
+    if len(projection.labels) == 1:
+        raise LearningError(f"'{label}' is the only class; teach another class first")
     return [Draft(FORGET_CLASS, label)]
 
 
-def renaming(contents: Contents, old: str, new: str) -> List[Draft]:
-    """Gives a class a name that no class has yet."""
-    _require_class(contents, old)
-    if new in contents.labels:
-        raise LearningError(f"there already is a class '{new}'; correct the pictures of '{old}' instead")
+def rename(projection: Projection, old: str, new: str) -> List[Draft]:
+    """Draft another name for a class.
+
+    Raises:
+        LearningError: the class is unknown, or a class already has the new name.
+    """
+    _require_class(projection, old)
+    if new in projection.labels:
+        raise LearningError(f"class '{new}' already exists; to merge the two, correct the pictures of '{old}'")
     return [Draft(RENAME, new, former=old)]
 
 
-def undoing(contents: Contents) -> List[Draft]:
-    """Takes the latest step back."""
-    last = contents.last_step
+def undo(projection: Projection) -> List[Draft]:
+    """Draft the reversal of the latest step in effect.
+
+    Raises:
+        LearningError: no step is in effect.
+    """
+    last = projection.last_step
     if last is None:
         raise LearningError("there is nothing to undo: the state is as shipped")
     return [Draft(UNDO, subject=last.id)]
 
 
-def spelled(label: str) -> str:
-    """The label as a build spells those of folders, whichever keyboard or file system it comes from.
+def normalized_label(label: str) -> str:
+    """The label in Unicode form NFC without surrounding spaces, as a build writes the names of folders.
 
-    Raises LearningError where no class can have this name.
+    So the same word is the same class, whichever keyboard or file system it comes from.
+
+    Raises:
+        LearningError: it cannot be a label.
     """
-    composed = unicodedata.normalize("NFC", label).strip() if isinstance(label, str) else label
-    if not is_label(composed):
-        raise LearningError(f"a label is {label!r}; give a text of 1 to 200 characters without control characters")
-    return composed
+    normalized = unicodedata.normalize("NFC", label).strip() if isinstance(label, str) else label
+    if not is_label(normalized):
+        raise LearningError(f"invalid label {label!r}: expected 1 to 200 characters without control characters")
+    return normalized
 
 
 def require_pictures(drafts: Sequence[Draft], label: str) -> Sequence[Draft]:
-    """The drafts; raises LearningError where there are none."""
+    """Return the drafts.
+
+    Raises:
+        LearningError: the sequence is empty.
+    """
     if not drafts:
-        raise LearningError(f"there is no picture to teach '{label}' with; give at least one that can be read")
+        raise LearningError(f"no picture to teach '{label}' with; give at least one readable image")
     return drafts
 
 
-def supposed_rows(drafts: Iterable[Draft], ids: Iterable[int]) -> List[Row]:
-    """Rows as drafts would make them; ids below 0 are in no journal."""
+def hypothetical_rows(drafts: Iterable[Draft], ids: Iterable[int]) -> List[Row]:
+    """The rows that these drafts would become. Ids below 0 occur in no journal."""
     return [Row(key, -1, d.kind, d.label, d.subject, d.former, d.origin) for d, key in zip(drafts, ids)]
-
-
-def picture_of(draft: Draft, id: int) -> Optional[int]:
-    """The picture that a draft with this id is about; None where it is about none."""
-    if draft.kind in (TEACH, PROPOSE):
-        return id
-    return draft.subject if draft.kind in (ACCEPT, CORRECT, FORGET) else None
 
 
 _THUMBNAIL_QUALITY = 85
 
 
-def _known_picture(contents: Contents, picture: int) -> Tuple[int, str]:
-    """The id as SQLite takes it, where NumPy's integers would be stored as bytes; and the picture's label."""
-    label = contents.label_of(picture) if isinstance(picture, (int, np.integer)) else None
+def _known_picture(projection: Projection, picture: int) -> Tuple[int, str]:
+    """The id as a Python int, because SQLite would store a NumPy integer as bytes; and the picture's label."""
+    label = projection.label_of(picture) if isinstance(picture, (int, np.integer)) else None
     if label is None:
         raise LearningError(
-            f"there is no picture {picture} among those taught here; see their ids: edgetl history. "
-            "Those that the bundle was built from have none: teach better ones, or forget a whole class"
+            f"unknown picture {picture}: no picture with this id was taught here. List the ids: edgetl history. "
+            "Pictures that the bundle was built from have no id: teach better ones, or forget the whole class"
         )
     return int(picture), label
 
 
-def _require_class(contents: Contents, label: str) -> None:
-    if label not in contents.labels:
-        raise LearningError(f"there is no class '{label}'; choose {', '.join(contents.labels)}")
+def _require_class(projection: Projection, label: str) -> None:
+    if label not in projection.labels:
+        raise LearningError(f"unknown class '{label}'; choose {', '.join(projection.labels)}")
 
 
 def _thumbnail(image: Image.Image) -> bytes:

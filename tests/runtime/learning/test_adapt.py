@@ -125,7 +125,7 @@ def test_a_class_whose_pictures_are_all_forgotten_has_its_full_weight_again(lear
     for entry in learner.history():
         if entry.kind == "teach":
             learner.forget(entry.id)
-    shipped = learner._state.knowledge.shipped_layer
+    shipped = learner._state.live_statistics.shipped_layer
     assert learner.classifier().predict(frame("red", 99)).label == "red"
     assert np.allclose(learner.last_layer().weights, shipped.weights)
 
@@ -156,7 +156,7 @@ def test_a_bundle_that_learns_cannot_hold_it_and_one_that_only_classifies_does(
 ) -> None:
     teach_swapped(learner)
     learner.adapt()
-    with pytest.raises(LearningError, match="an adaptation does not go into a bundle"):
+    with pytest.raises(LearningError, match="cannot contain an adaptation"):
         learner.export_bundle(tmp_path / "learning.edgetl")
     frozen = learner.export_bundle(tmp_path / "frozen.edgetl", frozen=True)
     assert "statistics.bin" not in open_bundle(frozen)

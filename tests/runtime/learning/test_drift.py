@@ -17,7 +17,7 @@ from edgetl.bundle import open_bundle, pack
 from edgetl.learners.drift import CHANGED, STABLE, UNKNOWN
 from edgetl.runtime import Learner
 from edgetl.runtime.inference.classifier import Prediction
-from edgetl.runtime.learning.observation_log import FILE, WINDOW_PICTURES, Observer
+from edgetl.runtime.learning.observation_log import OBSERVATIONS_FILE, WINDOW_PICTURES, ObservationLog
 from tests.models import COLOURS, colour_frame
 from tests.runtime.learning.states import frame
 
@@ -88,7 +88,7 @@ def test_it_begins_anew_with_each_learning_step(learner: Learner) -> None:
 
 def test_the_window_holds_the_newest_pictures(learner: Learner) -> None:
     classify(learner, WINDOW_PICTURES + 50, change=inverted)
-    learner._observer.flush()
+    learner._observations.flush()
     classify(learner, WINDOW_PICTURES, seed=5000)
     assert WINDOW_PICTURES <= learner.drift().pictures < WINDOW_PICTURES + 20
     assert learner.drift().verdict == STABLE
@@ -115,7 +115,7 @@ def test_what_is_not_to_be_observed_leaves_no_trace(teachable: Path, state: Path
     with Learner(teachable, state=state, threads=1, observe=False) as learner:
         classify(learner)
         assert learner.drift().pictures == 0
-    assert not (state / FILE).exists()
+    assert not (state / OBSERVATIONS_FILE).exists()
 
 
 def test_it_makes_no_state_and_yet_tells(teachable: Path, tmp_path: Path) -> None:
@@ -138,8 +138,8 @@ def test_without_a_guard_set_novelty_is_held_against_its_calibration(teachable: 
 
 def test_blocks_of_an_earlier_kind_do_not_count(learner: Learner, state: Path) -> None:
     classify(learner)
-    learner._observer.flush()
-    with sqlite3.connect(state / FILE) as connection:
+    learner._observations.flush()
+    with sqlite3.connect(state / OBSERVATIONS_FILE) as connection:
         connection.execute("UPDATE block SET sums = ? WHERE id = 1", [zlib.compress(bytes(8 * 5))])
     connection.close()
     assert learner.drift().pictures == 10
@@ -147,26 +147,26 @@ def test_blocks_of_an_earlier_kind_do_not_count(learner: Learner, state: Path) -
 
 @pytest.mark.parametrize("content", [b"not a database at all" * 99, b"SQLite format 3\0" + bytes(5000), b""])
 def test_a_damaged_file_is_begun_anew(learner: Learner, state: Path, content: bytes) -> None:
-    (state / FILE).write_bytes(content)
+    (state / OBSERVATIONS_FILE).write_bytes(content)
     classify(learner)
     assert learner.drift().pictures == 30
-    learner._observer.flush()
-    learner._observer.flush()
+    learner._observations.flush()
+    learner._observations.flush()
     assert learner.drift().pictures == 30
-    with sqlite3.connect(state / FILE) as connection:
+    with sqlite3.connect(state / OBSERVATIONS_FILE) as connection:
         connection.execute("UPDATE block SET sums = X'00'")
     connection.close()
     assert learner.drift().pictures == 0
 
 
 def test_a_disk_that_refuses_does_not_disturb_classifying(learner: Learner, state: Path) -> None:
-    (state / FILE).mkdir()
+    (state / OBSERVATIONS_FILE).mkdir()
     classify(learner)
-    learner._observer.flush()
+    learner._observations.flush()
     assert learner.drift().pictures == 30
-    shutil.rmtree(state / FILE)
-    learner._observer.flush()
-    assert (state / FILE).is_file()
+    shutil.rmtree(state / OBSERVATIONS_FILE)
+    learner._observations.flush()
+    assert (state / OBSERVATIONS_FILE).is_file()
     assert learner.drift().pictures == 30
 
 
@@ -178,24 +178,24 @@ def test_a_kill_while_it_is_stored_leaves_it_readable(state: Path) -> None:
         sleep(0.02 + 0.003 * number)
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-        window = Observer(state, "digest", DIMENSION).window(0)
+        window = ObservationLog(state, "digest", DIMENSION).window(0)
     assert window is not None
     assert window.pictures > 0
 
 
 def _observe_for_ever(state: Path) -> None:
-    observer, chance = Observer(state, "digest", DIMENSION), np.random.default_rng()
+    observations, chance = ObservationLog(state, "digest", DIMENSION), np.random.default_rng()
     while True:
-        observer.observe(chance.integers(-1000, 1000, DIMENSION).astype(np.int16), _prediction(), 0)
-        observer.flush()
+        observations.observe(chance.integers(-1000, 1000, DIMENSION).astype(np.int16), _prediction(), 0)
+        observations.flush()
 
 
 def test_observing_takes_microseconds(state: Path) -> None:
-    observer, rows = Observer(state, "digest", 1280), np.random.default_rng(0).integers(0, 300, (400, 1280))
+    observations, rows = ObservationLog(state, "digest", 1280), np.random.default_rng(0).integers(0, 300, (400, 1280))
     prediction, seconds = _prediction(), []
     for row in rows.astype(np.int16):
         started = perf_counter()
-        observer.observe(row, prediction, 0)
+        observations.observe(row, prediction, 0)
         seconds.append(perf_counter() - started)
     assert np.median(seconds) < 5e-5
 

@@ -195,9 +195,12 @@ def test_a_thumbnail_keeps_what_the_picture_showed(teachable: Path, tmp_path: Pa
     ("document", "complaint"),
     [
         (b"[]", "not a patch that edgetl can read"),
-        (b'{"identity": {}, "shipped": {}, "pictures": [{"origin": "", "label": 3, "embedding": ""}]}', "labels that"),
+        (
+            b'{"identity": {}, "shipped": {}, "pictures": [{"origin": "", "label": 3, "embedding": ""}]}',
+            "invalid labels",
+        ),
         (b'{"identity": {}, "shipped": {"red": "\\n"}, "pictures": []}', "not a patch"),
-        (None, "is no patch"),
+        (None, "is not a patch; give"),
     ],
 )
 def test_a_hostile_patch_is_refused_in_one_line(device, teachable: Path, tmp_path: Path, document, complaint) -> None:
@@ -213,8 +216,8 @@ def test_a_hostile_patch_is_refused_in_one_line(device, teachable: Path, tmp_pat
     [
         ("UPDATE journal SET embedding = X'789c4bc4000000ffff'", "embeddings of another size"),
         ("UPDATE journal SET embedding = 'none at all'", "is damaged"),
-        ("UPDATE journal SET label = char(10)", "labels that cannot be any"),
-        ("UPDATE identity SET value = '7' WHERE key = 'labels'", "which classes it began with"),
+        ("UPDATE journal SET label = char(10)", "invalid labels"),
+        ("UPDATE identity SET value = '7' WHERE key = 'labels'", "does not list its bundle's classes"),
         ("DROP TABLE journal", "no such table"),
     ],
 )
@@ -233,8 +236,8 @@ def test_a_hostile_state_is_refused_in_one_line(device, change: str, complaint: 
     ("entry", "content", "complaint"),
     [
         ("statistics.bin", b"", "not statistics"),
-        ("statistics.bin", Statistics(16).to_bytes(), "not those of its classes"),
-        ("guard/labels.json", b"[1, 2]", "guard set is not of its embeddings"),
+        ("statistics.bin", Statistics(16).to_bytes(), "do not match its classes"),
+        ("guard/labels.json", b"[1, 2]", "guard set does not match its embeddings"),
         ("guard/labels.json", json.dumps(["pink"] * 18).encode(), "'pink', which was never taught"),
         ("guard/embeddings.npy", b"PK\3\4", "no array of int8"),
     ],

@@ -77,7 +77,7 @@ def test_the_effect_of_any_step_can_be_asked_for_later(learner: Learner) -> None
     learner.undo()
     learner.undo()
     assert learner.effect().cost_points < 0
-    with pytest.raises(LearningError, match="there is no step 999"):
+    with pytest.raises(LearningError, match="unknown step 999"):
         learner.effect(999)
 
 
@@ -98,7 +98,7 @@ def test_the_guard_pictures_are_judged_by_a_layer_that_never_saw_them(learner: L
             labels.append(label)
             rest.remove(grid, label)
     rest.add(to_grid(raw, zero_point), "noise")
-    layer = learner._state.knowledge.solve(rest, learner._state.contents().after(step.id))
+    layer = learner._state.live_statistics.solve(rest, learner._state.projection().after(step.id))
     right = [layer.labels[int(layer.scores(grid).argmax())] == label for grid, label in zip(guarded, labels)]
     wanted = {label: np.mean([hit for hit, other in zip(right, labels) if other == label]) for label in COLOURS}
     assert step.effect is not None

@@ -24,7 +24,7 @@ from benchmarks.synthetic import pack_synthetic
 from edgetl.bundle import open_bundle
 from edgetl.errors import EdgetlError, LearningError, StorageError
 from edgetl.runtime import Learner
-from edgetl.runtime.learning.journal import FILE, Journal
+from edgetl.runtime.learning.journal import JOURNAL_FILE, Journal
 from tests.runtime.learning.states import embeddings, frame, shipped_statistics, trained_once
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -81,7 +81,7 @@ class _log_left_behind:  # noqa: N801
             for row in embeddings(10, seed=1):
                 learner.teach_embeddings(row, "yellow")
             shutil.copytree(self.state, copy)
-        return copy, copy / f"{FILE}-wal"
+        return copy, copy / f"{JOURNAL_FILE}-wal"
 
     def __exit__(self, *error: object) -> None:
         pass
@@ -221,7 +221,7 @@ def test_a_state_on_a_file_system_that_takes_nothing_is_read(
     if crashed:
         with _log_left_behind(teachable, taught) as (state, _):
             count = 20
-        (state / f"{FILE}-shm").unlink()
+        (state / f"{JOURNAL_FILE}-shm").unlink()
     if subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode:
         pytest.skip("this user may not make mount namespaces")
     script = f'{MOUNTS[complaint].format(state=state)} && exec {sys.executable} -c "$0" "$@"'
@@ -252,7 +252,7 @@ def test_nothing_is_acknowledged_that_would_go_to_a_state_taken_away(
 def test_a_state_that_a_full_disk_let_be_begun_only_is_none_yet(
     teachable: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / FILE).touch()
+    (tmp_path / JOURNAL_FILE).touch()
     with monkeypatch.context() as patched:
         patched.setattr(os, "access", lambda path, mode: mode != os.W_OK)
         with Learner(teachable, state=tmp_path, threads=1) as learner:
@@ -291,7 +291,7 @@ def test_the_order_is_that_of_the_steps_whatever_the_clock_says(
 
 @pytest.mark.parametrize("content", [b"not a database at all" * 99, b"SQLite format 3\0" + bytes(5000)])
 def test_a_file_that_is_no_journal_is_named_in_one_line(teachable: Path, tmp_path: Path, content: bytes) -> None:
-    (tmp_path / FILE).write_bytes(content)
+    (tmp_path / JOURNAL_FILE).write_bytes(content)
     with pytest.raises(StorageError, match=r"journal\.sqlite: the file is damaged; restore it"):
         Learner(teachable, state=tmp_path).history()
 
@@ -299,7 +299,7 @@ def test_a_file_that_is_no_journal_is_named_in_one_line(teachable: Path, tmp_pat
 def test_a_damaged_last_layer_is_solved_again(taught: Path, teachable: Path) -> None:
     with Learner(teachable, state=taught, threads=1) as learner:
         wanted = learner.last_layer().weights
-    with sqlite3.connect(taught / FILE) as connection:
+    with sqlite3.connect(taught / JOURNAL_FILE) as connection:
         connection.execute("UPDATE kept SET data = substr(data, 1, 100)")
     with Learner(teachable, state=taught, threads=1) as learner:
         assert np.array_equal(learner.last_layer().weights, wanted)
@@ -331,7 +331,7 @@ def test_looking_at_a_state_that_is_not_there_makes_none(teachable: Path, tmp_pa
 
 
 def test_a_learner_does_not_fail_for_a_newer_format(taught: Path, teachable: Path) -> None:
-    with sqlite3.connect(taught / FILE) as connection:
+    with sqlite3.connect(taught / JOURNAL_FILE) as connection:
         connection.execute("UPDATE identity SET value = '2' WHERE key = 'format'")
     with pytest.raises(EdgetlError, match="this edgetl reads 1"):
         Learner(teachable, state=taught)
