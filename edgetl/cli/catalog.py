@@ -13,7 +13,6 @@ import click
 from edgetl.cli import print_json
 from edgetl.cli.console import print_table
 from edgetl.cli.device_options import device_options, reach, require_here
-from edgetl.errors import OptionError
 from edgetl.runtime.system import cache_folder
 
 
@@ -108,13 +107,10 @@ def doctor(where: Optional[str], as_json: bool, **options: Any) -> None:
 
 
 def _examine(where: str, as_json: bool, options: dict[str, Any]) -> None:
-    from edgetl.deployment.provisioning.diagnosis import examine
-    from edgetl.deployment.transport.ssh import SshTransport
+    from edgetl.deployment.provisioning import diagnose
 
     with reach(where, **options) as transport:
-        if not isinstance(transport, SshTransport):
-            raise OptionError(f"{where} is a folder of this machine; for the machine: edgetl doctor")
-        found = examine(transport)
+        found = diagnose(transport)
     if as_json:
         return print_json(found.to_dict())
     print_table(["", where, "to mend it"], [[entry.name, entry.found, entry.advice] for entry in found.findings])

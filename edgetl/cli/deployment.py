@@ -6,20 +6,21 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Callable, Optional
+from typing import IO, TYPE_CHECKING, Any, Callable, Optional, Union
 
 import click
 
 from edgetl.cli import print_json
-from edgetl.cli.console import ProgressCallback, print_table, show_progress
-from edgetl.cli.device_options import device_options, reach
+from edgetl.cli.console import print_table, show_progress
+from edgetl.cli.device_options import device_options, password_prompt, reach
 from edgetl.cli.fleet_options import require_fleet, require_no_single_device, roll_out, rollout_options
 from edgetl.cli.signals import GracefulStop
-from edgetl.errors import EdgetlError, OptionError
+from edgetl.errors import OptionError
 from edgetl.runtime.system import config_folder
 
 if TYPE_CHECKING:
-    from edgetl.deployment import Deployed, Outcome, Transport
+    from edgetl.deployment import Deployed, DeployOutcome, DeviceListing, InstalledService
+    from edgetl.runtime.device.installation import Installed, RolledBack
 
 FAILED = 1
 """Exit code where one of several devices did not answer."""
@@ -56,14 +57,15 @@ def deploy(
     a fleet: to the group canary first, then to all others in waves, until too many fail.
     """
     from edgetl.bundle import open_bundle
-    from edgetl.deployment import Rollout, deploy_each, install_service
+    from edgetl.deployment import RolloutOptions, deploy_each, install_service
     from edgetl.deployment import deploy as deploy_bundle
+    from edgetl.deployment.provisioning import prepare as prepare_device
 
     open_bundle(bundle)  # one that is not whole is told of before a device is reached, or given anything
     if inventory is not None:
         require_no_single_device(where=where, serves=serves, root=options.pop("root"), python=options.pop("python"))
-        rollout = Rollout(inventory, limit, waves, max_fail_percentage, check, fresh, allow_downgrade, whole, **options)
-        return roll_out(bundle, rollout, as_json)
+        fleet = (inventory, limit, waves, max_fail_percentage, check)
+        return roll_out(bundle, RolloutOptions(*fleet, fresh, allow_downgrade, whole, **options), as_json)
     require_fleet(limit=limit, waves=waves, max_fail_percentage=max_fail_percentage is not None, check=check)
     if not where:
         raise OptionError("name a device, as [USER@]HOST[:PORT], or a fleet: --inventory hosts.ini")
@@ -72,7 +74,7 @@ def deploy(
         def deploy_to(one: str) -> Deployed:
             with reach(one, len(where) == 1, **options) as transport:
                 if transport.is_bare:
-                    _prepare(transport, progress)
+                    prepare_device(transport, progress)
                 done = deploy_bundle(bundle, transport, fresh, allow_downgrade, whole, progress)
                 return replace(done, service=install_service(transport)) if serves else done
 
@@ -83,9 +85,9 @@ def deploy(
     if as_json:
         print_json([outcome.to_dict() for outcome in outcomes] if outcomes else done.to_dict())
     elif outcomes:
-        _tell_outcomes(outcomes)
+        _print_outcomes(outcomes)
     else:
-        _tell_deployed(done)
+        _print_deployed(done)
     if any(outcome.fault for outcome in outcomes):
         raise SystemExit(FAILED)
 
@@ -107,12 +109,12 @@ def trim(bundle: Path, status: IO[bytes], output: Path, as_json: bool) -> None:
     """
     from edgetl.deployment import trim as trim_bundle
 
-    lacking = trim_bundle(bundle, status.read(), output)
+    payload = trim_bundle(bundle, status.read(), output)
     if as_json:
-        return print_json(lacking.to_dict())
-    click.echo(f"{output}: {lacking.size_bytes / 1e3:,.0f} of {bundle.stat().st_size / 1e3:,.0f} kB; on the device:")
-    difference = f" --difference={lacking.difference.name}" if lacking.difference else ""
-    click.echo(f"python -m edgetl.runtime install {lacking.bundle.name}{difference}")
+        return print_json(payload.to_dict())
+    click.echo(f"{output}: {payload.size_bytes / 1e3:,.0f} of {bundle.stat().st_size / 1e3:,.0f} kB; on the device:")
+    difference = f" --difference={payload.difference.name}" if payload.difference else ""
+    click.echo(f"python -m edgetl.runtime install {payload.bundle.name}{difference}")
 
 
 @click.command()
@@ -121,47 +123,39 @@ def trim(bundle: Path, status: IO[bytes], output: Path, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of lines.")
 def prepare(where: str, as_json: bool, **options: Any) -> None:
     """Give a device edgetl, in an environment of its own; it needs Python 3.9, but neither internet nor pip."""
+    from edgetl.deployment.provisioning import prepare as prepare_device
+
     with reach(where, **options) as transport, show_progress() as progress:
-        done = _prepare(transport, progress)
+        done = prepare_device(transport, progress)
     if as_json:
-        return print_json(done)
-    machine = done["machine"]
-    python = ".".join(map(str, machine["python"]))
-    state = f"has edgetl now, {done['sent_bytes'] / 1e6:.0f} MB were sent" if done["changed"] else "has this edgetl"
-    click.echo(f"{where}: {machine['board'] or machine['architecture']}, Python {python}, {state}")
+        return print_json(done.to_dict())
+    python = ".".join(map(str, done.machine.python))
+    state = f"edgetl was installed, {done.sent_bytes / 1e6:.0f} MB sent" if done.changed else "this edgetl is installed"
+    click.echo(f"{where}: {done.machine.board or done.machine.architecture}, Python {python}, {state}")
 
 
-def _prepare(transport: Transport, progress: ProgressCallback) -> dict[str, Any]:
-    from edgetl.deployment.provisioning.environment import prepare as prepare_device
-    from edgetl.deployment.transport.ssh import SshTransport
-
-    if not isinstance(transport, SshTransport):
-        raise OptionError(f"{transport.where} is a folder of this machine, which has edgetl; deploy to it")
-    return prepare_device(transport, progress)
-
-
-def _tell_deployed(done: Deployed) -> None:
-    installed, replay = done.installed, done.installed["replay"]
-    state = "runs now" if installed["changed"] else "ran already"
-    click.echo(f"{done.where}: {installed['name']} {installed['digest'][:12]} {state}: {installed['bundle']}")
+def _print_deployed(done: Deployed) -> None:
+    installed, replay = done.installed, done.installed.replay
+    state = "runs now" if installed.changed else "was already running"
+    click.echo(f"{done.where}: {installed.name} {installed.digest[:12]} {state}: {installed.bundle}")
     click.echo(
-        f"{replay['canaries']} canaries answered as on the host (similarity {replay['cosine']:.4f}), "
-        f"{replay['latency_ms']:.1f} ms each, on {replay['interpreter']} ({replay['accelerator']})"
+        f"{replay.canaries} canaries answered as on the host (similarity {replay.cosine:.4f}), "
+        f"{replay.latency_ms:.1f} ms each, on {replay.interpreter} ({replay.accelerator})"
     )
     click.echo(f"sent {done.sent_bytes / 1e3:,.0f} of {done.bundle_bytes / 1e3:,.0f} kB, {done.seconds:.1f} s")
-    _tell_carried(installed, "there")
+    _print_carried(installed, "there")
     if done.service:
-        _tell_service(done.service)
+        _print_service(done.service)
 
 
-def _tell_carried(done: dict[str, Any], when: str) -> None:
-    if done["carried"] or done["not_carried"]:
-        lost = f"; {done['not_carried']} without thumbnail stayed behind" if done["not_carried"] else ""
-        count = f"{done['carried']} picture{'s' if done['carried'] != 1 else ''}"
-        click.echo(f"{count} taught {when} moved along{lost}")
+def _print_carried(done: Union[Installed, RolledBack], when: str) -> None:
+    if done.carried or done.not_carried:
+        lost = f"; {done.not_carried} without a thumbnail stayed with the old bundle" if done.not_carried else ""
+        pictures = f"{done.carried} picture{'s' if done.carried != 1 else ''}"
+        click.echo(f"{pictures} taught {when} moved to this bundle{lost}")
 
 
-def _tell_outcomes(outcomes: Sequence[Outcome]) -> None:
+def _print_outcomes(outcomes: Sequence[DeployOutcome]) -> None:
     from edgetl.deployment import slowest
 
     print_table(["device", "runs", "sent kB", "seconds", "fault"], [_outcome_row(outcome) for outcome in outcomes])
@@ -171,11 +165,11 @@ def _tell_outcomes(outcomes: Sequence[Outcome]) -> None:
         click.echo(f"the slowest was {last.where}, {last.seconds:.1f} s")
 
 
-def _outcome_row(outcome: Outcome) -> list[str]:
+def _outcome_row(outcome: DeployOutcome) -> list[str]:
     done = outcome.deployed
     if done is None:
         return [outcome.where, "", "", "", outcome.fault]
-    return [outcome.where, done.installed["digest"][:12], f"{done.sent_bytes / 1e3:,.0f}", f"{done.seconds:.1f}", ""]
+    return [outcome.where, done.installed.digest[:12], f"{done.sent_bytes / 1e3:,.0f}", f"{done.seconds:.1f}", ""]
 
 
 @click.command()
@@ -195,26 +189,22 @@ def service(where: str, run_options: Optional[str], remove: bool, as_json: bool,
     It starts again where it fails or hangs, and takes a bundle that is deployed later; one that it does not start with,
     or that fails within the probation, makes room for the one before. For root it is a service of the system.
     """
-    from edgetl.deployment import install_service
+    from edgetl.deployment import InstalledService
+    from edgetl.deployment import service as change_service
 
-    if remove and run_options is not None:
-        raise OptionError("--remove takes no --run-options")
     with reach(where, **options) as transport:
-        if remove:
-            done = {"where": where, **transport.tell("service", "--remove")}
-        else:
-            done = install_service(transport, run_options)
+        done = change_service(transport, run_options, remove)
     if as_json:
-        return print_json(done)
-    if remove:
-        click.echo(f"{where}: {done['name']} {'was removed' if done['removed'] else 'was not there'}")
+        return print_json(done.to_dict())
+    if isinstance(done, InstalledService):
+        _print_service(done)
     else:
-        _tell_service(done)
+        click.echo(f"{where}: {done.name} {'was removed' if done.removed else 'was not installed'}")
 
 
-def _tell_service(done: dict[str, Any]) -> None:
-    click.echo(f"{done['where']}: {done['name']} is {done['state']}: edgetl run {done['run_options']}")
-    if not done["starts_at_boot"]:
+def _print_service(done: InstalledService) -> None:
+    click.echo(f"{done.where}: {done.name} is {done.state}: edgetl run {done.run_options}")
+    if not done.starts_at_boot:
         click.echo("it ends with the user's last login; on the device: sudo loginctl enable-linger $USER")
 
 
@@ -226,20 +216,19 @@ def _tell_service(done: dict[str, Any]) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of lines; following, one a line.")
 def logs(where: str, lines: int, follow: bool, as_json: bool, **options: Any) -> None:
     """Tell what a device's service has said, the latest last."""
+    from edgetl.deployment import logs as read_logs
+
     if follow:
-        return _follow(where, lines, as_json, options)
+        with GracefulStop(), reach(where, **options) as transport:
+            for line in read_logs(transport, lines, follow=True):
+                print_json({"where": where, "line": line}) if as_json else click.echo(line)
+        return
     with reach(where, **options) as transport:
-        said = transport.tell("logs", f"--lines={lines}")["lines"]
+        found = list(read_logs(transport, lines))
     if as_json:
-        return print_json({"where": where, "lines": said})
-    for line in said:
+        return print_json({"where": where, "lines": found})
+    for line in found:
         click.echo(line)
-
-
-def _follow(where: str, lines: int, as_json: bool, options: dict[str, Any]) -> None:
-    with GracefulStop(), reach(where, **options) as transport:
-        for line in transport.follow("logs", f"--lines={lines}", "--follow"):
-            print_json({"where": where, "line": line}) if as_json else click.echo(line)
 
 
 @click.command()
@@ -248,14 +237,16 @@ def _follow(where: str, lines: int, as_json: bool, options: dict[str, Any]) -> N
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a line.")
 def rollback(where: str, as_json: bool, **options: Any) -> None:
     """Let a device go back to the bundle that it ran before, with what that had been taught, and what was since."""
+    from edgetl.deployment import rollback as roll_back
+
     with reach(where, **options) as transport:
-        done = transport.tell("rollback")
+        done = roll_back(transport)
     if as_json:
-        return print_json({"where": where, **done})
-    click.echo(f"{where}: back to {done['digest'][:12]}: {done['bundle']}")
-    _tell_carried(done, "since")
-    if done["fault"]:
-        click.echo(f"what was taught since stayed with the bundle that is left: {done['fault']}", err=True)
+        return print_json({"where": where, **done.to_dict()})
+    click.echo(f"{where}: back to {done.digest[:12]}: {done.bundle}")
+    _print_carried(done, "since")
+    if done.fault:
+        click.echo(f"what was taught since stayed with the later bundle: {done.fault}", err=True)
 
 
 @click.command()
@@ -270,8 +261,8 @@ def pull(where: str, output: Path, as_json: bool, **options: Any) -> None:
     with reach(where, **options) as transport:
         done = pull_state(transport, output)
     if as_json:
-        return print_json(done)
-    click.echo(f"{output}: {done['pictures']} pictures, {done['thumbnails']} with thumbnail, from {where}")
+        return print_json(done.to_dict())
+    click.echo(f"{output}: {done.pictures} pictures, {done.thumbnails} with a thumbnail, from {where}")
 
 
 @click.command()
@@ -280,13 +271,15 @@ def pull(where: str, output: Path, as_json: bool, **options: Any) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list instead of a table.")
 def devices(where: Sequence[str], as_json: bool, **options: Any) -> None:
     """Tell what devices run, hold and are; one that does not answer is named, and the others are told."""
-    found = [_inventory(one, options) for one in where]
+    from edgetl.deployment import devices as list_devices
+
+    found = list_devices(where, ask_password=password_prompt(), **options)
     if as_json:
-        print_json(found)
+        print_json([device.to_dict() for device in found])
     else:
         header = ["device", "runs", "digest", "target", "previous", "board", "interpreter", "fault"]
-        print_table(header, [_row(one) for one in found])
-    if any("fault" in one for one in found):
+        print_table(header, [_row(device) for device in found])
+    if any(device.fault for device in found):
         raise SystemExit(FAILED)
 
 
@@ -352,18 +345,14 @@ def _list_keys(name: Optional[str], where: Optional[str], options: dict[str, Any
 
 def _trust_key(name: Optional[str], where: Optional[str], options: dict[str, Any]) -> dict[str, Any]:
     from edgetl.bundle.signing import read_public_key
+    from edgetl.deployment import trust_key
 
     if name is None or where is None:
         raise OptionError("give the key and the device: edgetl keys trust NAME HOST")
     path = _key_path(name, ".pub")
     read_public_key(path)
     with reach(where, **options) as transport:
-        sent = transport.send(path, transport.tell("status")["root"])
-        try:
-            trusted = transport.tell("trust", sent)
-        finally:
-            transport.remove(sent)
-    return {"where": where, **trusted}
+        return {"where": where, "trusted_keys": list(trust_key(transport, path))}
 
 
 _KEY_ACTIONS: dict[str, Callable[[Optional[str], Optional[str], dict[str, Any]], Any]] = {
@@ -382,25 +371,18 @@ def _key_path(name: str, suffix: str) -> Path:
     return Path(name) if "/" in name or name.endswith(suffix) else _key_folder() / f"{name}{suffix}"
 
 
-def _inventory(where: str, options: dict[str, Any]) -> dict[str, Any]:
-    try:
-        with reach(where, **options) as transport:
-            return {"where": where, **transport.tell("status")}
-    except EdgetlError as error:
-        return {"where": where, "fault": str(error)}
-
-
-def _row(inventory: dict[str, Any]) -> list[str]:
-    if "fault" in inventory:
-        return [inventory["where"], *[""] * 6, inventory["fault"]]
-    running, machine = inventory["running"] or {}, inventory["machine"]
+def _row(device: DeviceListing) -> list[str]:
+    found = device.inventory
+    if found is None:
+        return [device.where, *[""] * 6, device.fault]
+    running = found.running
     return [
-        inventory["where"],
-        running.get("name", "nothing"),
-        running.get("digest", "")[:12],
-        inventory["settings"]["target"] or running.get("target", ""),
-        (inventory["previous"] or "")[:12],
-        machine["board"] or machine["architecture"],
-        machine["interpreter"] or "none",
-        running.get("fault", ""),
+        device.where,
+        running.name if running else "nothing",
+        running.digest[:12] if running else "",
+        found.target,
+        (found.previous or "")[:12],
+        found.board,
+        found.machine.interpreter or "none",
+        running.fault if running else "",
     ]

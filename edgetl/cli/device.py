@@ -160,9 +160,9 @@ def _measure_there(
     require_no_state(state)
     with reach(where, **options) as transport:
         measured = measure(transport, seconds, threads)
-    if measured["note"]:
-        _warn(f"{where}: {measured['note']}")
-    return measured
+    if measured.note:
+        _warn(f"{where}: {measured.note}")
+    return {"where": where, **measured.to_dict()}
 
 
 def _measure(bundle: Path, seconds: float, threads: Optional[int], state: Optional[Path]) -> dict[str, Any]:

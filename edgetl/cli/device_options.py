@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable
+from typing import TYPE_CHECKING, Any, Callable, Optional
 
 import click
 
@@ -33,10 +33,15 @@ def device_options(command: Command) -> Command:
 
 
 def reach(where: str, alone: bool = True, **options: Any) -> Transport:
-    """The way to a device; where it is the only one at a time, a person may be asked for a password."""
+    """Connect to a device. If it is the only one at a time, the user may be asked for a password."""
     from edgetl.deployment import connect
 
-    return connect(where, ask_password=getpass.getpass if alone and sys.stdin.isatty() else None, **options)
+    return connect(where, ask_password=password_prompt() if alone else None, **options)
+
+
+def password_prompt() -> Optional[Callable[[str], str]]:
+    """A function that asks the user for a password; None if standard input is not a terminal."""
+    return getpass.getpass if sys.stdin.isatty() else None
 
 
 def is_bundle(where: str) -> bool:

@@ -14,7 +14,7 @@ from edgetl.cli.console import print_table, show_progress
 from edgetl.errors import OptionError
 
 if TYPE_CHECKING:
-    from edgetl.deployment import Reached, Rollout
+    from edgetl.deployment import RolloutOptions, RolloutOutcome
 
 STOPPED = 1
 """Exit code where a device failed or was not reached."""
@@ -63,7 +63,7 @@ def require_no_single_device(**given: Any) -> None:
         )
 
 
-def roll_out(bundle: Path, rollout: Rollout, as_json: bool) -> None:
+def roll_out(bundle: Path, rollout: RolloutOptions, as_json: bool) -> None:
     """Roll a bundle out, tell what became of each device, and end with STOPPED unless all is well."""
     from edgetl.deployment import roll_out as roll_out_bundle
 
@@ -73,11 +73,11 @@ def roll_out(bundle: Path, rollout: Rollout, as_json: bool) -> None:
         print_json([one.to_dict() for one in reached])
     else:
         _tell(reached)
-    if not all(one.is_well for one in reached):
+    if not all(one.is_ok for one in reached):
         raise SystemExit(STOPPED)
 
 
-def _tell(reached: Sequence[Reached]) -> None:
+def _tell(reached: Sequence[RolloutOutcome]) -> None:
     from edgetl.deployment.ansible import NOT_REACHED
 
     print_table(["device", "state", "sent kB", "fault"], [_row(one) for one in reached])
@@ -86,5 +86,5 @@ def _tell(reached: Sequence[Reached]) -> None:
     click.echo(", ".join(f"{count} {state}" for state, count in counts.items()) + stopped)
 
 
-def _row(one: Reached) -> list[str]:
+def _row(one: RolloutOutcome) -> list[str]:
     return [one.host, one.state, f"{one.sent_bytes / 1e3:,.0f}" if one.sent_bytes else "", one.fault]

@@ -15,6 +15,7 @@ from edgetl.cli.device_options import BUNDLE_OR_DEVICE, device_options, is_bundl
 from edgetl.errors import OptionError
 
 if TYPE_CHECKING:
+    from edgetl.deployment import DeviceInventory
     from edgetl.learners import Adaptation
     from edgetl.runtime import Classifier, Learner
     from edgetl.runtime.learning import Step
@@ -132,7 +133,7 @@ def teach(
 
         require_no_state(state)
         with reach(where, **options) as transport, show_progress() as progress:
-            told = teach_there(transport, label, pictures, guard, thumbnails, threads, progress)
+            told = teach_there(transport, label, pictures, guard, thumbnails, threads, progress).to_dict()
     for line in told["unreadable"]:
         click.echo(line, err=True)
     _tell(told, as_json, _taught_line(told))
@@ -248,30 +249,30 @@ def status(where: str, state: Optional[Path], as_json: bool, **options: Any) -> 
             found = learner.status().to_dict()
         return print_json(found) if as_json else _tell_status(found)
     require_no_state(state)
+    from edgetl.deployment import status as device_status
+
     with reach(where, **options) as transport:
-        device = transport.tell("status")
-        can_tell = device["running"] is not None and "fault" not in device["running"]
-        learned = transport.tell("learned") if can_tell else None
+        device = device_status(transport)
     if as_json:
-        return print_json({"where": where, **device, "learned": learned})
-    _tell_device(where, device)
-    if learned:
-        _tell_status(learned)
+        return print_json(device.to_dict())
+    _print_device(where, device.inventory)
+    if device.learned:
+        _tell_status(device.learned.to_dict())
 
 
-def _tell_device(where: str, device: dict[str, Any]) -> None:
-    running, machine, service = device["running"], device["machine"], device["service"]
-    runs = f"{running.get('name', 'a damaged bundle')} {running['digest'][:12]} runs" if running else "nothing runs"
-    click.echo(f"{where}: {runs} on {machine['board'] or machine['architecture']}, {machine['interpreter']}")
-    if running and "fault" in running:
-        click.echo(f"{running['fault']}; deploy it again")
+def _print_device(where: str, device: DeviceInventory) -> None:
+    running, service = device.running, device.service
+    runs = f"{running.name or 'a damaged bundle'} {running.digest[:12]} runs" if running else "nothing runs"
+    click.echo(f"{where}: {runs} on {device.board}, {device.machine.interpreter or 'without a TFLite interpreter'}")
+    if running and running.fault:
+        click.echo(f"{running.fault}; deploy it again")
     if service:
-        again = f", {service['restarts']} restarts" if service.get("restarts") else ""
-        click.echo(f"service: {service['state']}{again}")
-    if device["probation_seconds_left"]:
-        click.echo(f"on probation for {device['probation_seconds_left']:.0f} s more")
-    if device["previous"]:
-        click.echo(f"before it ran {device['previous'][:12]}; back to that: edgetl rollback {where}")
+        restarts = f", {service.restarts} restarts" if service.restarts else ""
+        click.echo(f"service: {service.state}{restarts}")
+    if device.probation_seconds_left:
+        click.echo(f"on probation for another {device.probation_seconds_left:.0f} s")
+    if device.previous:
+        click.echo(f"previous bundle: {device.previous[:12]}; return to it: edgetl rollback {where}")
 
 
 def _tell_status(found: Mapping[str, Any]) -> None:

@@ -1,33 +1,71 @@
-"""The way from the host to devices: bundles are sent, proven there, switched to and rolled back."""
+"""Deploys bundles from the host to devices: sends, verifies, switches, rolls back; teaches and measures there."""
 
 from __future__ import annotations
 
-from edgetl.deployment.ansible import Reached, Rollout, roll_out
+from edgetl.deployment.ansible import RolloutOptions, RolloutOutcome, roll_out
+from edgetl.deployment.answers import (
+    DeviceInventory,
+    DeviceMachine,
+    HeldBundle,
+    InstalledService,
+    RemovedService,
+    ServiceStatus,
+    TaughtStep,
+)
 from edgetl.deployment.delivery import Deployed, deploy
-from edgetl.deployment.fleet import Outcome, deploy_each, slowest
-from edgetl.deployment.lessons import teach
-from edgetl.deployment.measurement import bench
-from edgetl.deployment.payload import Lacking, trim
-from edgetl.deployment.retrieval import pull
-from edgetl.deployment.serving import install_service
-from edgetl.deployment.transport.base import LocalTransport, Transport, connect
+from edgetl.deployment.parallel_deployment import DeployOutcome, deploy_each, slowest
+from edgetl.deployment.payload import Payload, trim
+from edgetl.deployment.remote_verbs import (
+    DeviceListing,
+    DeviceStatus,
+    Pulled,
+    bench,
+    devices,
+    install_service,
+    inventory,
+    logs,
+    pull,
+    rollback,
+    service,
+    status,
+    teach,
+    trust_key,
+)
+from edgetl.deployment.transport import LocalTransport, Transport, connect
 
 __all__ = [
+    "DeployOutcome",
     "Deployed",
-    "Lacking",
+    "DeviceInventory",
+    "DeviceListing",
+    "DeviceMachine",
+    "DeviceStatus",
+    "HeldBundle",
+    "InstalledService",
     "LocalTransport",
-    "Outcome",
-    "Reached",
-    "Rollout",
+    "Payload",
+    "Pulled",
+    "RemovedService",
+    "RolloutOptions",
+    "RolloutOutcome",
+    "ServiceStatus",
+    "TaughtStep",
     "Transport",
     "bench",
     "connect",
     "deploy",
     "deploy_each",
+    "devices",
     "install_service",
+    "inventory",
+    "logs",
     "pull",
     "roll_out",
+    "rollback",
+    "service",
     "slowest",
+    "status",
     "teach",
     "trim",
+    "trust_key",
 ]

@@ -1,4 +1,4 @@
-"""Hides the order in which a bundle gets to a device: ask what it has, send what it lacks, let it prove and switch."""
+"""Deploys a bundle to one device: send what the device lacks, then let it verify the bundle and switch to it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from time import monotonic
 from typing import Any, Optional
 
 from edgetl.bundle import open_bundle
-from edgetl.deployment.payload import Lacking, remember, write_lacking
-from edgetl.deployment.transport.base import Transport
+from edgetl.deployment.answers import InstalledService, parse
+from edgetl.deployment.payload import Payload, remember, write_payload
+from edgetl.deployment.remote_verbs import inventory
+from edgetl.deployment.transport import Transport
 from edgetl.progress import Progress
+from edgetl.runtime.device.installation import Installed
 
 
 @dataclass(frozen=True)
@@ -19,17 +22,17 @@ class Deployed:
     """A bundle that a device runs."""
 
     where: str
-    installed: dict[str, Any]
-    """What the device says of it, as `edgetl.runtime.device.installation.Installed` has it."""
+    installed: Installed
+    """The device's answer."""
     sent_bytes: int
-    """The size of what the device was sent: what it lacked of the bundle."""
+    """Size of the payload that the device was sent."""
     bundle_bytes: int
     seconds: float
-    service: Optional[dict[str, Any]] = None
-    """What was made of it there, as `edgetl.deployment.install_service` returns it."""
+    service: Optional[InstalledService] = None
+    """The service that runs it, if one was installed with it."""
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON takes it."""
+        """The value as a JSON object."""
         return asdict(self)
 
 
@@ -41,26 +44,27 @@ def deploy(
     whole: bool = False,
     progress: Optional[Progress] = None,
 ) -> Deployed:
-    """Make a bundle the one that a device runs, once it has proven itself there.
+    """Make a bundle the one that a device runs, after the device has replayed its canaries.
 
-    Only what the device lacks of it is sent, unless it is to be sent `whole`. What was taught there moves along, unless
-    `fresh`.
+    Only what the device lacks is sent, unless `whole`. What was taught there moves to the new bundle, unless `fresh`.
+    A signed bundle that is older than the running one is refused, unless `allow_downgrade`.
 
     Raises:
-        BundleError: the bundle is not whole.
-        DeviceError: the device cannot be reached, or refuses; what runs there is as it was, or went back to it.
+        BundleError: the bundle is incomplete or damaged.
+        DeviceError: the device cannot be reached, or refuses. It runs what it ran before.
     """
     start, opened = monotonic(), open_bundle(bundle)
-    inventory = transport.tell("status")
+    device = inventory(transport)
     options = [name for name, wanted in {"--fresh": fresh, "--allow-downgrade": allow_downgrade}.items() if wanted]
     with tempfile.TemporaryDirectory(prefix="edgetl-") as folder:
-        lacking = Lacking(bundle) if whole else write_lacking(opened, inventory, Path(folder))
-        sent = [transport.send(path, inventory["root"], progress) for path in lacking.files]
-        sent_bytes = lacking.size_bytes
+        held = [slot.entries for slot in device.slots]
+        payload = Payload(bundle) if whole else write_payload(opened, held, Path(folder))
+        sent = [transport.send(path, device.root, progress) for path in payload.files]
+        sent_bytes = payload.size_bytes
     if progress:
         progress(f"{transport.where}: proving", 0, 1)
     try:
-        installed = transport.tell("install", sent[0], *(f"--difference={path}" for path in sent[1:]), *options)
+        answer = transport.call("install", sent[0], *(f"--difference={path}" for path in sent[1:]), *options)
     finally:
         for name in sent:
             transport.remove(name)
@@ -69,7 +73,7 @@ def deploy(
         progress(f"{transport.where}: proving", 1, 1)
     return Deployed(
         where=transport.where,
-        installed=installed,
+        installed=parse(Installed, answer, transport.where),
         sent_bytes=sent_bytes,
         bundle_bytes=bundle.stat().st_size,
         seconds=round(monotonic() - start, 2),

@@ -42,7 +42,7 @@ def test_people_are_told_what_was_deployed_and_what_runs(releases: Releases, dev
     assert said[0] == f"{device}: colours {digest_of(releases.first)[:12]} runs now: {device}/current/bundle.edgetl"
     assert "3 canaries answered as on the host" in said[1]
     assert said[2].startswith("sent 14 of 14 kB")
-    assert "ran already" in edgetl("deploy", releases.first, device).stdout
+    assert "was already running" in edgetl("deploy", releases.first, device).stdout
     edgetl("deploy", releases.second, device)
     assert digest_of(releases.first)[:12] in edgetl("devices", device).stdout
     assert edgetl("rollback", device).stdout.startswith(f"{device}: back to {digest_of(releases.first)[:12]}")
@@ -100,8 +100,8 @@ def test_signing_without_a_number_counts_the_seconds(releases: Releases, tmp_pat
         (["deploy", "nowhere.edgetl", "pi@no-such-host.invalid"], "there is no bundle at nowhere.edgetl"),
         (["rollback", "./device"], "there is no previous bundle"),
         (["prepare", "./device"], "is a folder of this machine, which has edgetl"),
-        (["pull", "./device", "-o", "."], "is there already"),
-        (["rollback", "two words"], "'two words' is no device"),
+        (["pull", "./device", "-o", "."], "already exists"),
+        (["rollback", "two words"], "invalid device 'two words'"),
         (["sign", "nowhere.edgetl", "--key", "none"], "edgetl keys new NAME"),
         (["trim", "nowhere.edgetl", "--status", "nowhere.json", "-o", "new"], "'nowhere.json': No such file"),
         (["keys", "new"], "give the new key a name"),
@@ -167,13 +167,14 @@ def test_a_device_without_systemd_is_told_so(
     assert Slots(device).running.exists()
     assert "there is no journalctl here" in edgetl("logs", device).stderr
     assert told("service", device, "--remove")["removed"] is False
-    assert "takes no --run-options" in edgetl("service", device, "--remove", "--run-options", "x").stderr
+    contradictory = edgetl("service", device, "--remove", "--run-options", "x")
+    assert "--run-options cannot be combined with --remove" in contradictory.stderr
 
 
 def test_doctor_of_a_folder_points_to_that_of_the_machine(device: str) -> None:
     done = edgetl("doctor", f"{device}/")
     assert done.returncode == 2
-    assert "is a folder of this machine; for the machine: edgetl doctor" in done.stderr
+    assert "is a folder of this machine, which has edgetl" in done.stderr
     assert "--root is about a device" in edgetl("doctor", "--root", "x").stderr
 
 

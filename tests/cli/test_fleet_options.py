@@ -55,9 +55,9 @@ def test_what_became_of_each_device_is_told(releases: Releases, inventory: Path,
         ([], "name a device, as [USER@]HOST[:PORT], or a fleet: --inventory hosts.ini"),
         (["./device", "--limit", "field"], "go with --inventory"),
         (["./device", "--inventory", "hosts.ini"], "--inventory goes without HOST"),
-        (["--inventory", "nowhere.ini"], "there is no inventory at nowhere.ini"),
-        (["--inventory", "hosts.ini", "--waves", "1,few"], "'few' is no wave; give numbers"),
-        (["--inventory", "hosts.ini", "--limit", "nobody"], "hosts.ini holds no device that 'nobody' names"),
+        (["--inventory", "nowhere.ini"], "inventory not found: nowhere.ini"),
+        (["--inventory", "hosts.ini", "--waves", "1,few"], "invalid wave 'few': expected numbers"),
+        (["--inventory", "hosts.ini", "--limit", "nobody"], "hosts.ini contains no device that matches 'nobody'"),
         (["--inventory", "broken.ini"], "Ansible cannot read broken.ini"),
     ],
 )
@@ -80,7 +80,8 @@ def test_a_missing_ansible_is_named_with_its_extra(
     monkeypatch.setenv("PYTHONPATH", ":".join(filter(None, sys.path)))
     done = edgetl("deploy", releases.first, "--inventory", inventory)
     assert done.returncode == 2
-    assert done.stderr == "edgetl: an inventory needs ansible-core. Install it: pip install 'edgetl[fleet]'\n"
+    missing = "deploying to an inventory needs ansible-core. Install it: pip install 'edgetl[fleet]'"
+    assert done.stderr == f"edgetl: {missing}\n"
 
 
 def test_an_installed_wheel_has_the_playbook(tmp_path: Path) -> None:

@@ -1,18 +1,16 @@
-"""Hides that first contact needs wheels, which not every machine can get."""
+"""Prepares a device, or skips the test where the wheels cannot be downloaded."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
-from edgetl.deployment.provisioning.environment import prepare
-from edgetl.deployment.transport.ssh import SshTransport
+from edgetl.deployment.provisioning import Prepared, prepare
+from edgetl.deployment.transport import SshTransport
 from edgetl.errors import DeviceError
 
 
-def prepare_or_skip(transport: SshTransport) -> dict[str, Any]:
-    """Gives a device edgetl; a visible skip where its wheels cannot be had."""
+def prepare_or_skip(transport: SshTransport) -> Prepared:
+    """Install edgetl on a device; skip the test if its wheels cannot be downloaded."""
     try:
         return prepare(transport)
     except DeviceError as error:

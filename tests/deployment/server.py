@@ -35,7 +35,6 @@ UsePAM no
 StrictModes no
 PidFile none
 Subsystem sftp internal-sftp
-SetEnv PYTHONPATH={source}
 """
 
 CLIENT = """\
@@ -102,16 +101,22 @@ def _prepare(folder: Path) -> Server:
         tell("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name)
     shutil.copy(folder / "key.pub", folder / "authorized_keys")
     server.known_hosts.write_text(f"[127.0.0.1]:{server.port} {(folder / 'host_key.pub').read_text()}")
-    words = {"folder": folder, "port": server.port, "source": Path(__file__).resolve().parents[2]}
+    words = {"folder": folder, "port": server.port}
     (folder / "server").write_text(CONFIGURATION.format(**words))
     server.config.write_text(CLIENT.format(**words))
     accounts = f"sshd:*:65533:65534::/run/sshd:/bin/false\npi:*:{os.getuid()}:{os.getgid()}::{server.home}:/bin/sh\n"
     (folder / "passwd").write_text(accounts)
     python = server.home / ".local/share/edgetl/python/bin/python"
     python.parent.mkdir(parents=True)
-    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
-    python.chmod(0o755)
+    write_python(python)
     return server
+
+
+def write_python(path: Path, variables: str = "") -> None:
+    """Write a program that runs the Python of these tests with edgetl, and with these environment variables."""
+    source = Path(__file__).resolve().parents[2]
+    path.write_text(f'#!/bin/sh\nPYTHONPATH={source} {variables} exec {sys.executable} "$@"\n')
+    path.chmod(0o755)
 
 
 def _program() -> tuple[str, dict[str, str]]:

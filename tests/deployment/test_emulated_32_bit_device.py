@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from edgetl.deployment import connect, deploy, teach
-from edgetl.deployment.provisioning.diagnosis import examine
-from edgetl.deployment.transport.ssh import SshTransport
+from edgetl.deployment.provisioning import diagnose
+from edgetl.deployment.transport import SshTransport
 from tests.deployment.preparing import prepare_or_skip
 from tests.emulation.device import running
 from tests.emulation.machines import ARMHF
@@ -30,10 +30,10 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshTransport]:
 
 
 def test_it_is_told_of_prepared_deployed_to_and_taught(fresh: SshTransport, releases: Releases, tmp_path: Path) -> None:
-    found = examine(fresh)
+    found = diagnose(fresh)
     assert (found.is_usable, found.device) == (True, None)
     assert (found.machine.architecture, set(found.machine.packages)) == ("armv7l", {"numpy", "PIL"})
     assert prepare_or_skip(fresh)["changed"]
-    assert deploy(releases.first, fresh).installed["replay"]["interpreter"] == "tflite-runtime 2.14.0"
+    assert deploy(releases.first, fresh).installed.replay.interpreter == "tflite-runtime 2.14.0"
     (tmp_path / "yellow.jpg").write_bytes(jpeg(frame("yellow")))
-    assert teach(fresh, "yellow", [tmp_path / "yellow.jpg"])["labels"][-1] == "yellow"
+    assert teach(fresh, "yellow", [tmp_path / "yellow.jpg"]).labels[-1] == "yellow"

@@ -10,9 +10,8 @@ import pytest
 from edgetl.bundle import open_bundle, write_bundle
 from edgetl.bundle.signing import make_key, read_private_key, sign
 from edgetl.deployment import Transport, connect, deploy, pull, teach
-from edgetl.deployment.provisioning.diagnosis import examine
-from edgetl.deployment.provisioning.environment import look_at
-from edgetl.deployment.transport.ssh import SshTransport
+from edgetl.deployment.provisioning import diagnose, probe_machine
+from edgetl.deployment.transport import SshTransport
 from edgetl.errors import DeviceError
 from tests.deployment.preparing import prepare_or_skip
 from tests.emulation.device import Device, device
@@ -30,11 +29,11 @@ def board(device: Device) -> Device:
     """The device after its first contact with this edgetl; a visible skip where its wheels cannot be had."""
     with connect("device", ssh_config=device.config) as opened:
         assert isinstance(opened, SshTransport)
-        found = examine(opened)
+        found = diagnose(opened)
         assert (found.is_usable, found.device) == (True, None)
         done = prepare_or_skip(opened)
-        assert done["changed"]
-        assert look_at(opened).environment == done["environment"]
+        assert done.changed
+        assert probe_machine(opened).environment == done.environment
         assert not opened.is_bare
     return device
 
@@ -52,7 +51,7 @@ def teach_there(board: Device, transport: Transport, label: str, count: int) -> 
     folder.mkdir()
     for seed in range(count):
         (folder / f"{seed}.jpg").write_bytes(jpeg(frame("yellow", seed)))
-    bundle = transport.tell("status")["bundle"]
+    bundle = transport.call("status")["bundle"]
     done = board.ssh(f".local/share/edgetl/python/bin/edgetl teach {bundle} {label} /tmp/{label} --thumbnails --json")
     assert done.returncode == 0, done.stderr
 
@@ -61,19 +60,19 @@ def test_a_bundle_is_proven_taught_updated_rolled_back_and_pulled_there(
     board: Device, transport: Transport, releases: Releases, tmp_path: Path
 ) -> None:
     first = deploy(releases.first, transport)
-    assert first.installed["replay"]["canaries"] == 3
-    assert transport.tell("status")["machine"]["architecture"] == "aarch64"
+    assert first.installed.replay.canaries == 3
+    assert transport.call("status")["machine"]["architecture"] == "aarch64"
     teach_there(board, transport, "yellow", 3)
     second = deploy(releases.second, transport)
-    assert second.installed["carried"] == 3
+    assert second.installed.carried == 3
     assert second.sent_bytes < 0.5 * second.bundle_bytes
     other = deploy(releases.other_backbone, transport)
-    assert (other.installed["carried"], other.installed["not_carried"]) == (3, 0)
+    assert (other.installed.carried, other.installed.not_carried) == (3, 0)
     (tmp_path / "grey.jpg").write_bytes(jpeg(frame("grey")))
-    assert "grey" in teach(transport, "grey", [tmp_path / "grey.jpg"], thumbnails=True)["labels"]
-    back = transport.tell("rollback")
+    assert "grey" in teach(transport, "grey", [tmp_path / "grey.jpg"], thumbnails=True).labels
+    back = transport.call("rollback")
     assert (back["digest"], back["carried"]) == (digest_of(releases.second), 1)
-    assert pull(transport, tmp_path / "pulled")["pictures"] == 4
+    assert pull(transport, tmp_path / "pulled").pictures == 4
 
 
 def test_what_fails_its_canaries_there_does_not_run(transport: Transport, releases: Releases, tmp_path: Path) -> None:
@@ -81,13 +80,13 @@ def test_what_fails_its_canaries_there_does_not_run(transport: Transport, releas
     for plant in (with_swapped_labels, with_other_normalisation, flipped_and_digested):
         with pytest.raises(DeviceError, match="device: 'colours' was changed"):
             deploy(plant(releases.second, tmp_path / "faulty.edgetl"), transport)
-    assert transport.tell("status")["running"]["digest"] == digest_of(releases.first)
+    assert transport.call("status")["running"]["digest"] == digest_of(releases.first)
 
 
 def test_it_takes_what_a_trusted_key_has_signed(transport: Transport, releases: Releases, tmp_path: Path) -> None:
     make_key(tmp_path / "release.key")
-    transport.tell("trust", transport.send(tmp_path / "release.pub", transport.tell("status")["root"]))
+    transport.call("trust", transport.send(tmp_path / "release.pub", transport.call("status")["root"]))
     with pytest.raises(DeviceError, match="device: 'colours' is not signed"):
         deploy(releases.first, transport)
     signed = sign(open_bundle(releases.first), read_private_key(tmp_path / "release.key"), 1)
-    assert deploy(write_bundle(tmp_path / "signed.edgetl", signed), transport).installed["changed"]
+    assert deploy(write_bundle(tmp_path / "signed.edgetl", signed), transport).installed.changed

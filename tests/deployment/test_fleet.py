@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from edgetl.deployment import Reached, Rollout, connect, pull, roll_out, trim
+from edgetl.deployment import RolloutOptions, RolloutOutcome, connect, pull, roll_out, trim
 from edgetl.deployment.ansible import playbook_folder, program
 from edgetl.runtime import Learner
 from edgetl.runtime.device.installation import install
@@ -92,9 +92,9 @@ class Fleet:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    def roll_out(self, bundle: Path, **options: Any) -> dict[str, Reached]:
-        rollout = Rollout(**{"inventory": self.inventory, "ssh_config": self.config, **options})
-        return {one.host: one for one in roll_out(bundle, rollout)}
+    def roll_out(self, bundle: Path, **options: Any) -> dict[str, RolloutOutcome]:
+        rollout = RolloutOptions(**{"inventory": self.inventory, "ssh_config": self.config, **options})
+        return {outcome.host: outcome for outcome in roll_out(bundle, rollout)}
 
 
 @contextmanager
@@ -137,21 +137,21 @@ def fleet(started: Fleet, installed: Path) -> Fleet:
     return started
 
 
-def states(reached: dict[str, Reached]) -> list[str]:
-    return [one.state for one in reached.values()]
+def states(outcomes: dict[str, RolloutOutcome]) -> list[str]:
+    return [one.state for one in outcomes.values()]
 
 
 def test_a_check_changes_nothing_and_tells_who_is_outdated(fleet: Fleet, releases: Releases) -> None:
     install(releases.second, fleet.root("field-1"))
     before = fleet.files()
-    reached = fleet.roll_out(releases.second, check=True, waves=["100%"])
-    assert states(reached) == ["outdated", "unchanged"]
+    outcomes = fleet.roll_out(releases.second, check=True, waves=["100%"])
+    assert states(outcomes) == ["outdated", "unchanged"]
     assert fleet.files() == before
 
 
 def test_every_device_is_updated_and_a_second_time_none_is(fleet: Fleet, releases: Releases) -> None:
-    reached = fleet.roll_out(releases.second)
-    assert states(reached) == ["updated"] * 2
+    outcomes = fleet.roll_out(releases.second)
+    assert states(outcomes) == ["updated"] * 2
     assert fleet.running() == [digest_of(releases.second)] * 2
     recap = fleet.play("deploy.yml", releases.second).partition("PLAY RECAP")[2]
     for name in NAMES:
@@ -169,18 +169,18 @@ def test_a_device_is_sent_what_it_lacks_unless_all_is_to_be_sent(
     inventory.write_text(INVENTORY.replace("field-1", "field-1 edgetl_whole=true"))
     trim(first, '{"slots": []}', tmp_path / "sent before")
     install(first, fleet.root("canary-1"))
-    reached = fleet.roll_out(second, inventory=inventory)
-    assert 0 < reached["canary-1"].sent_bytes < 0.2 * second.stat().st_size
-    assert reached["field-1"].sent_bytes == second.stat().st_size
+    outcomes = fleet.roll_out(second, inventory=inventory)
+    assert 0 < outcomes["canary-1"].sent_bytes < 0.2 * second.stat().st_size
+    assert outcomes["field-1"].sent_bytes == second.stat().st_size
     assert [Slots(fleet.root(name)).running.read_bytes() for name in NAMES] == [second.read_bytes()] * 2
     assert not fleet.incoming()
     assert not list((tmp_path / "temporary").glob("edgetl-*"))
 
 
 def test_a_bundle_that_fails_on_the_canaries_goes_no_further(fleet: Fleet, releases: Releases, tmp_path: Path) -> None:
-    reached = fleet.roll_out(with_swapped_labels(releases.second, tmp_path / "swapped.edgetl"))
-    assert states(reached) == ["failed", "not reached"]
-    assert "label" in reached["canary-1"].fault
+    outcomes = fleet.roll_out(with_swapped_labels(releases.second, tmp_path / "swapped.edgetl"))
+    assert states(outcomes) == ["failed", "not reached"]
+    assert "label" in outcomes["canary-1"].fault
     assert fleet.running() == [digest_of(releases.first)] * 2
     assert not fleet.incoming()
 
@@ -218,11 +218,11 @@ def test_a_device_without_edgetl_is_given_it_first(
     with or_skip(), ansible_home(), serving(tmp_path_factory.mktemp("bare")) as server:
         shutil.rmtree(server.home / ".local")
         (server.folder / "hosts.ini").write_text("board\n")
-        rollout = Rollout(server.folder / "hosts.ini", ssh_config=server.config)
-        (reached,) = roll_out(releases.first, rollout)
-        if "cannot get the wheels" in reached.fault:
-            pytest.skip(reached.fault)
-        assert reached == Reached("board", "updated", sent_bytes=releases.first.stat().st_size)
+        options = RolloutOptions(server.folder / "hosts.ini", ssh_config=server.config)
+        (outcome,) = roll_out(releases.first, options)
+        if "cannot get the wheels" in outcome.fault:
+            pytest.skip(outcome.fault)
+        assert outcome == RolloutOutcome("board", "updated", sent_bytes=releases.first.stat().st_size)
         current = Slots(server.home / ".local/share/edgetl").current
         assert current is not None
         assert current.digest == digest_of(releases.first)

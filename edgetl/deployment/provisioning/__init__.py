@@ -1,1 +1,6 @@
-"""Prepares a device that has only Python: finds out what it is, and gives it an environment with edgetl."""
+"""Prepares a device that has only Python: finds out what it is, and installs edgetl in an environment of its own."""
+
+from edgetl.deployment.provisioning.diagnosis import CheckResult, Diagnosis, diagnose
+from edgetl.deployment.provisioning.environment import Machine, Prepared, prepare, probe_machine
+
+__all__ = ["CheckResult", "Diagnosis", "Machine", "Prepared", "diagnose", "prepare", "probe_machine"]

@@ -1,4 +1,4 @@
-"""Hides what can be told of a device before anything is changed there; `edgetl doctor HOST` calls it."""
+"""Examines a device without changing it: what it is, what it has, and what would prevent a deployment."""
 
 from __future__ import annotations
 
@@ -6,87 +6,100 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Optional
 
-from edgetl.deployment.provisioning.environment import Machine, look_at, obstacles, own_environment
-from edgetl.deployment.transport.ssh import SshTransport
+from edgetl.deployment.answers import DeviceInventory
+from edgetl.deployment.provisioning.environment import (
+    Machine,
+    obstacles,
+    own_environment,
+    probe_machine,
+    require_ssh,
+)
+from edgetl.deployment.remote_verbs import inventory
+from edgetl.deployment.transport import Transport
+
+LIBEDGETPU = "github.com/feranick/libedgetpu"
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One thing that a device has, or lacks."""
+class CheckResult:
+    """One property of a device."""
 
     name: str
     found: str
     advice: str = ""
-    """What mends it; empty where nothing has to be done."""
+    """What to do about it; empty if nothing has to be done."""
 
 
 @dataclass(frozen=True)
-class Examination:
-    """What a device is and has, and what a deployment will find."""
+class Diagnosis:
+    """What a device is and has, and whether it can be deployed to."""
 
     where: str
     machine: Machine
-    device: Optional[dict[str, Any]]
-    """What edgetl says there, as `edgetl devices` tells it; None where there is no edgetl."""
-    findings: tuple[Finding, ...]
+    device: Optional[DeviceInventory]
+    """None if the device has no edgetl yet."""
+    findings: tuple[CheckResult, ...]
     is_usable: bool
     """Whether a deployment can make it run a bundle."""
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON takes it."""
-        return asdict(self)
+        """The value as a JSON object."""
+        return {**asdict(self), "device": self.device and self.device.to_dict()}
 
 
-def examine(transport: SshTransport) -> Examination:
-    """What first contact would find on a device, and do there. Nothing is changed.
+def diagnose(transport: Transport) -> Diagnosis:
+    """Examine a device: what a deployment would find there. Nothing is changed.
 
     Raises:
-        DeviceError: it cannot be reached, or has no Python 3.
+        OptionError: the device is a folder of this machine.
+        DeviceError: the device cannot be reached, or has no Python 3.
     """
-    machine = look_at(transport)
-    device = None if transport.is_bare else transport.tell("status")
-    hindered = {} if device else obstacles(machine)
-    findings = (*_machine(machine, hindered), *_edgetl(machine, device, hindered, transport.where))
-    return Examination(transport.where, machine, device, findings, is_usable=not hindered)
+    machine = probe_machine(require_ssh(transport))
+    device = None if transport.is_bare else inventory(transport)
+    obstructed = {} if device else obstacles(machine)
+    findings = (*_check_machine(machine, obstructed), *_check_edgetl(machine, device, obstructed, transport.where))
+    return Diagnosis(transport.where, machine, device, findings, is_usable=not obstructed)
 
 
-def _machine(machine: Machine, hindered: dict[str, str]) -> Iterator[Finding]:
-    yield Finding("board", machine.board or "unknown")
+def _check_machine(machine: Machine, obstructed: dict[str, str]) -> Iterator[CheckResult]:
+    yield CheckResult("board", machine.board or "unknown")
     system = f"{machine.system or 'unknown'}, {machine.architecture}, glibc {machine.glibc or 'unknown'}"
-    yield Finding("system", system)
-    yield Finding("memory", f"{machine.memory_bytes / 1e6:,.0f} MB")
-    yield Finding("free space", f"{machine.free_bytes / 1e6:,.0f} MB", hindered.get("free space", ""))
-    yield Finding("Python", ".".join(map(str, machine.python)), hindered.get("Python", ""))
+    yield CheckResult("system", system)
+    yield CheckResult("memory", f"{machine.memory_bytes / 1e6:,.0f} MB")
+    yield CheckResult("free space", f"{machine.free_bytes / 1e6:,.0f} MB", obstructed.get("free space", ""))
+    yield CheckResult("Python", ".".join(map(str, machine.python)), obstructed.get("Python", ""))
     if machine.is_32_bit_arm:
-        yield Finding("packages", ", ".join(sorted(machine.packages)) or "none", hindered.get("packages", ""))
-    yield _edgetpu(machine)
+        packages = ", ".join(sorted(machine.packages)) or "none"
+        yield CheckResult("packages", packages, obstructed.get("packages", ""))
+    yield _check_edgetpu(machine)
 
 
-def _edgetpu(machine: Machine) -> Finding:
-    runtime = machine.edgetpu_runtime
-    found = f"{machine.edgetpus or 'none'} plugged in, runtime {'missing' if runtime is None else runtime or 'unknown'}"
-    lacks_runtime = machine.edgetpus and runtime is None
-    return Finding("Edge TPU", found, "install libedgetpu: github.com/feranick/libedgetpu" if lacks_runtime else "")
+def _check_edgetpu(machine: Machine) -> CheckResult:
+    runtime = "missing" if machine.edgetpu_runtime is None else machine.edgetpu_runtime or "unknown"
+    is_incomplete = machine.edgetpus > 0 and machine.edgetpu_runtime is None
+    advice = f"install libedgetpu: {LIBEDGETPU}" if is_incomplete else ""
+    return CheckResult("Edge TPU", f"{machine.edgetpus or 'none'} plugged in, runtime {runtime}", advice)
 
 
-def _edgetl(
-    machine: Machine, device: Optional[dict[str, Any]], hindered: dict[str, str], where: str
-) -> Iterator[Finding]:
+def _check_edgetl(
+    machine: Machine, device: Optional[DeviceInventory], obstructed: dict[str, str], where: str
+) -> Iterator[CheckResult]:
+    prepare = f"edgetl prepare {where}"
     if device is None:
-        yield Finding("edgetl", "missing", "" if hindered else f"a deployment brings it, or: edgetl prepare {where}")
-        yield Finding("interpreter", "missing", hindered.get("interpreter", "" if hindered else "it comes with edgetl"))
+        yield CheckResult("edgetl", "missing", "" if obstructed else f"edgetl deploy installs it, or: {prepare}")
+        advice = obstructed.get("interpreter", "" if obstructed else "installed with edgetl")
+        yield CheckResult("interpreter", "missing", advice)
         return
-    version, interpreter = device["machine"]["edgetl"], device["machine"]["interpreter"]
     is_other = machine.environment not in (None, own_environment())
-    advice = f"it is not the one here; renew it: edgetl prepare {where}" if is_other else ""
-    yield Finding("edgetl", version, advice)
-    yield Finding("interpreter", interpreter or "missing", "" if interpreter else f"edgetl prepare {where}")
-    yield Finding("runs", _running(device))
+    advice = f"differs from edgetl here; update it: {prepare}" if is_other else ""
+    yield CheckResult("edgetl", device.machine.edgetl, advice)
+    interpreter = device.machine.interpreter
+    yield CheckResult("interpreter", interpreter or "missing", "" if interpreter else prepare)
+    yield CheckResult("runs", _running(device))
 
 
-def _running(device: dict[str, Any]) -> str:
-    running, service = device["running"], device["service"]
-    if running is None:
+def _running(device: DeviceInventory) -> str:
+    if device.running is None:
         return "nothing yet"
-    serving = f", as a service: {service['state']}" if service else ", not as a service"
-    return f"{running.get('name', 'what is damaged')} {running['digest'][:12]}{serving}"
+    service = f", as a service: {device.service.state}" if device.service else ", not as a service"
+    return f"{device.running.name or 'a damaged bundle'} {device.running.digest[:12]}{service}"

@@ -1,7 +1,7 @@
-"""Hides how a device that has only Python gets edgetl: in an environment of its own, from wheels that the host brings.
+"""Installs edgetl on a device that has only Python, in an environment of its own, from wheels that the host sends.
 
-Nothing outside the user's ~/.local/share/edgetl changes there, and the device needs no internet, pip or root's rights.
-An environment lies beside the others under the digest of its wheels, and a link says which one is used.
+Nothing outside the user's ~/.local/share/edgetl changes on the device, which needs no internet, pip or root access.
+Each environment is stored under the digest of edgetl's wheel, and a link points to the one that is used.
 """
 
 from __future__ import annotations
@@ -17,49 +17,54 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional, cast
 
 import edgetl
+from edgetl.deployment.answers import parse
 from edgetl.deployment.provisioning import probe, unpack
-from edgetl.deployment.transport.ssh import SshTransport
-from edgetl.errors import DeviceError
+from edgetl.deployment.remote_verbs import inventory
+from edgetl.deployment.transport import LocalTransport, Transport
+from edgetl.errors import DeviceError, OptionError
 from edgetl.progress import Progress
 from edgetl.runtime.system import DATA_FOLDERS, data_folder
 
+if TYPE_CHECKING:
+    from edgetl.deployment.transport import SshTransport
+
 FOLDER = ".local/share/edgetl"
-"""From the user's home."""
+"""Relative to the user's home."""
 OLDEST_PYTHON = (3, 9)
 FREE_BYTES = 400_000_000
-"""What an environment with all that edgetl needs takes, and what its wheels take on the way."""
+"""Space for an environment with all dependencies and, during the installation, for their wheels."""
 COMMON = ("click", "rich")
 WITH_WHEELS = ("numpy", "pillow", "ai-edge-litert", "cryptography")
 """For 64-bit machines, besides COMMON."""
 WITHOUT_WHEELS = ("markdown-it-py", "mdurl", "pygments", "tflite-runtime")
-"""For 32-bit ARM, besides COMMON. PyPI has no numpy or Pillow for it, so pip must not resolve dependencies: they are
-listed here."""
+"""For 32-bit ARM, besides COMMON. PyPI has no numpy or Pillow for it, so pip must not resolve dependencies, and
+those of COMMON are listed here."""
 LICENCES = ("LICENSE", "NOTICE")
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What there is to know of a device before edgetl is there."""
+    """A device as seen without edgetl on it."""
 
     python: tuple[int, int]
     architecture: str
     glibc: str
     system: Optional[str]
-    """The name and version of its operating system."""
+    """Name and version of the operating system."""
     board: Optional[str]
     memory_bytes: int
     free_bytes: int
     packages: tuple[str, ...]
-    """Which of numpy and PIL its operating system brings."""
+    """Which of numpy and PIL the operating system provides."""
     environment: Optional[str]
-    """The digest of edgetl's environment there, if there is one."""
+    """Digest of its edgetl environment; None if it has none."""
     edgetpus: int
-    """How many Edge TPUs are plugged in."""
+    """Number of Edge TPUs that are plugged in."""
     edgetpu_runtime: Optional[str]
-    """What libedgetpu says of itself; None where it is not installed."""
+    """Version string of libedgetpu; None if it is not installed."""
 
     @property
     def is_32_bit_arm(self) -> bool:
@@ -67,75 +72,101 @@ class Machine:
         return self.architecture in ("armv7l", "armv6l")
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON takes it."""
+        """The value as a JSON object."""
         return asdict(self)
 
 
-def look_at(transport: SshTransport) -> Machine:
-    """What a device is; needs its Python 3, of any version, and changes nothing.
+@dataclass(frozen=True)
+class Prepared:
+    """A device that has the environment of this edgetl."""
+
+    where: str
+    changed: bool
+    """False if it had this environment before."""
+    environment: str
+    """Digest of the environment."""
+    machine: Machine
+    sent_bytes: int = 0
+    """Size of the wheels that were sent."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The value as a JSON object."""
+        return {key: value for key, value in asdict(self).items() if self.changed or key != "sent_bytes"}
+
+
+def require_ssh(transport: Transport) -> SshTransport:
+    """The transport, if it is a connection to a device over SSH.
 
     Raises:
-        DeviceError: it cannot be reached, or has no Python 3.
+        OptionError: it is a folder of this machine.
     """
-    answer = transport.run_module(probe, FOLDER)
-    return Machine(**{**answer, "python": tuple(answer["python"]), "packages": tuple(answer["packages"])})
+    if isinstance(transport, LocalTransport):
+        raise OptionError(
+            f"{transport.where} is a folder of this machine, which has edgetl; deploy to it, or check this machine: "
+            "edgetl doctor"
+        )
+    return cast("SshTransport", transport)
+
+
+def probe_machine(transport: SshTransport) -> Machine:
+    """What a device is. It needs Python 3 of any version there, and changes nothing.
+
+    Raises:
+        DeviceError: the device cannot be reached, or has no Python 3.
+    """
+    return parse(Machine, transport.run_module(probe, FOLDER), transport.where)
 
 
 def own_environment() -> str:
-    """The digest of the environment that a device with this very edgetl has."""
+    """The digest of the environment that a device with exactly this edgetl has."""
     with tempfile.TemporaryDirectory(prefix="edgetl-") as folder:
         return _digest(_pack_own_wheel(Path(folder)))
 
 
 def obstacles(machine: Machine) -> dict[str, str]:
-    """What keeps a machine from having edgetl, by what it is about, to be read behind the machine's name."""
+    """What prevents the installation of edgetl: messages by subject, each to be read after the name of the device."""
     found = {}
     python, minimum = _dotted(machine.python), _dotted(OLDEST_PYTHON)
     if machine.python < OLDEST_PYTHON:
         found["Python"] = f"has Python {python}; edgetl needs {minimum} or newer there"
     if machine.free_bytes < FREE_BYTES:
-        free, wanted = machine.free_bytes / 1e6, FREE_BYTES / 1e6
-        found["free space"] = f"has {free:.0f} MB free; edgetl takes {wanted:.0f} MB: free some space"
+        free, needed = machine.free_bytes / 1e6, FREE_BYTES / 1e6
+        found["free space"] = f"has {free:.0f} MB free; edgetl needs {needed:.0f} MB: free some space"
     if machine.is_32_bit_arm and set(machine.packages) != {"numpy", "PIL"}:
-        found["packages"] = "needs two packages of its own: sudo apt install python3-numpy python3-pil"
+        found["packages"] = "needs two packages of its operating system: sudo apt install python3-numpy python3-pil"
     if machine.is_32_bit_arm and (machine.architecture == "armv6l" or machine.python > (3, 11)):
         found["interpreter"] = (
-            f"finds no TFLite interpreter for {machine.architecture} with Python {python}; "
-            "put a 64-bit Raspberry Pi OS on it"
+            f"has no TFLite interpreter for {machine.architecture} with Python {python}; "
+            "install a 64-bit Raspberry Pi OS"
         )
     return found
 
 
-def prepare(transport: SshTransport, progress: Optional[Progress] = None) -> dict[str, Any]:
-    """Give a device the environment of this very edgetl; one that has it is left alone. Returns what was done.
+def prepare(transport: Transport, progress: Optional[Progress] = None) -> Prepared:
+    """Install the environment of this edgetl on a device, unless it has it.
 
     Raises:
-        DeviceError: there are no wheels for the device, or it has not the space, or not what it must bring itself.
+        OptionError: the device is a folder of this machine.
+        DeviceError: the device cannot be reached, lacks space, Python or packages, or there are no wheels for it.
     """
-    machine = look_at(transport)
-    for complaint in obstacles(machine).values():
-        raise DeviceError(f"{transport.where} {complaint}")
+    device = require_ssh(transport)
+    machine = probe_machine(device)
+    for obstacle in obstacles(machine).values():
+        raise DeviceError(f"{device.where} {obstacle}")
     with tempfile.TemporaryDirectory(prefix="edgetl-") as folder:
-        own = _pack_own_wheel(Path(folder))
-        digest = _digest(own)
+        digest = _digest(_pack_own_wheel(Path(folder)))
         if machine.environment == digest:
-            return {"where": transport.where, "changed": False, "environment": digest, "machine": machine.to_dict()}
-        _download(machine, Path(folder), transport.where)
+            return Prepared(device.where, False, digest, machine)
+        _download(machine, Path(folder), device.where)
         wheels = sorted(Path(folder).glob("*.whl"))
-        names = [transport.send(wheel, FOLDER, progress) for wheel in wheels]
+        names = [device.send(wheel, FOLDER, progress) for wheel in wheels]
         sent_bytes = sum(wheel.stat().st_size for wheel in wheels)
-    transport.run_module(unpack, FOLDER, digest, str(int(machine.is_32_bit_arm)), *names)
+    device.run_module(unpack, FOLDER, digest, str(int(machine.is_32_bit_arm)), *names)
     for name in names:
-        transport.remove(name)
-    transport.use_environment()
-    transport.tell("status")
-    return {
-        "where": transport.where,
-        "changed": True,
-        "environment": digest,
-        "sent_bytes": sent_bytes,
-        "machine": machine.to_dict(),
-    }
+        device.remove(name)
+    device.use_environment()
+    inventory(device)  # it must answer before it counts as prepared
+    return Prepared(device.where, True, digest, machine, sent_bytes)
 
 
 def _digest(own_wheel: Path) -> str:
@@ -143,7 +174,7 @@ def _digest(own_wheel: Path) -> str:
 
 
 def _download(machine: Machine, folder: Path, where: str) -> None:
-    """The wheels of all that edgetl needs on a machine, but its own."""
+    """Download the wheels of edgetl's dependencies for a machine."""
     packages = [*COMMON, *(WITHOUT_WHEELS if machine.is_32_bit_arm else WITH_WHEELS)]
     if machine.python < (3, 11):
         packages.append("tomli")
@@ -155,27 +186,28 @@ def _download(machine: Machine, folder: Path, where: str) -> None:
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--dest", str(folder)]
     ran = subprocess.run([*command, *version, *platforms, *requirements], capture_output=True, text=True)
     if ran.returncode:
-        said = [line for line in ran.stderr.splitlines() if line.startswith("ERROR")] or ["pip gave no reason"]
+        errors = [line for line in ran.stderr.splitlines() if line.startswith("ERROR")] or ["pip gave no reason"]
         raise DeviceError(
-            f"cannot get the wheels for {where} ({machine.architecture}, Python {_dotted(machine.python)}): {said[-1]}"
+            f"cannot get the wheels for {where} ({machine.architecture}, Python {_dotted(machine.python)}): "
+            f"{errors[-1]}"
         )
 
 
 def _requirement(package: str) -> str:
-    """A package with the versions that edgetl's own metadata asks for; one that it does not name, as it is."""
-    wanted = [line.partition(";")[0].strip() for line in importlib.metadata.requires("edgetl") or []]
-    return next((line for line in wanted if re.match(re.escape(package) + r"(?![\w.-])", line)), package)
+    """A package with the version range in edgetl's own metadata; just its name if the metadata does not list it."""
+    required = [line.partition(";")[0].strip() for line in importlib.metadata.requires("edgetl") or []]
+    return next((line for line in required if re.match(re.escape(package) + r"(?![\w.-])", line)), package)
 
 
 def _pack_own_wheel(folder: Path) -> Path:
-    """This very edgetl as a wheel (PEP 427); a checkout and an installed wheel of the same code give the same bytes."""
+    """Write this edgetl as a wheel (PEP 427). A checkout and an installed wheel of the same code give equal files."""
     package, version = Path(edgetl.__file__).parent, edgetl.__version__
     files = _read_files(package, "edgetl")
     for name in DATA_FOLDERS:
         files.update(_read_files(data_folder(name), f"edgetl/{name}"))
     info = f"edgetl-{version}.dist-info"
     files.update({f"{info}/licenses/{name}": _read_licence(name) for name in LICENCES})
-    # Not the installed metadata: in a checkout it is as old as the last installation, and the README is part of it.
+    # The installed metadata is not used: in a checkout it may be outdated, and it contains the README.
     minimum = _dotted(OLDEST_PYTHON)
     metadata = f"Metadata-Version: 2.1\nName: edgetl\nVersion: {version}\nRequires-Python: >={minimum}\n"
     files[f"{info}/METADATA"] = metadata.encode()
@@ -190,7 +222,7 @@ def _pack_own_wheel(folder: Path) -> Path:
 
 
 def _read_files(folder: Path, name: str) -> dict[str, bytes]:
-    """The files of a folder, by their names in the wheel, where the folder is `name`."""
+    """The files of a folder, by their names in the wheel, where the folder is called `name`."""
     return {
         f"{name}/{path.relative_to(folder).as_posix()}": path.read_bytes()
         for path in folder.rglob("*")

@@ -1,4 +1,4 @@
-"""Runs on a device that has no edgetl yet, sent there as text: tells what the device is, by its Python alone."""
+"""Reports what a device is. Its source is run on devices without edgetl, so it uses the standard library only."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import sys
 
 EDGETPU_LIBRARY = "libedgetpu.so.1"
 EDGETPU_USB_IDS = {("1a6e", "089a"), ("18d1", "9302")}
-"""Vendor and product of Coral's USB Accelerator, before its first use and after (Coral's udev rules)."""
+"""Vendor and product of the Coral USB Accelerator, before and after its first use (from Coral's udev rules)."""
 
 
-def look(folder: str) -> dict[str, object]:
-    """What `edgetl.deployment.provisioning.environment.Machine` holds; `folder` is edgetl's in the user's home."""
+def probe(folder: str) -> dict[str, object]:
+    """The fields of `edgetl.deployment.provisioning.Machine`; `folder` is edgetl's folder, relative to the home."""
     link = os.path.join(folder, "python")
     return {
         "python": sys.version_info[:2],
@@ -35,7 +35,7 @@ def look(folder: str) -> dict[str, object]:
 
 
 def _system() -> object:
-    """Its name for people, as os-release(5) has it."""
+    """The readable name of the operating system (os-release(5))."""
     return next((line.partition("=")[2].strip('"') for line in _lines("/etc/os-release", "PRETTY_NAME=")), None)
 
 
@@ -44,7 +44,7 @@ def _board() -> object:
 
 
 def _edgetpus() -> int:
-    """How many are plugged in: on the bus of a board, or by USB."""
+    """The number of Edge TPUs, on the board's PCIe bus or on USB."""
     ids = [
         tuple("".join(_lines(os.path.join(device, name))) for name in ("idVendor", "idProduct"))
         for device in glob.glob("/sys/bus/usb/devices/*")
@@ -53,7 +53,7 @@ def _edgetpus() -> int:
 
 
 def _edgetpu_runtime() -> object:
-    """What the library says of itself; None where there is none."""
+    """The version string of libedgetpu; None if it is not installed."""
     try:
         version = ctypes.CDLL(EDGETPU_LIBRARY).edgetpu_version
     except (OSError, AttributeError):
@@ -63,7 +63,7 @@ def _edgetpu_runtime() -> object:
 
 
 def _lines(path: str, start: str = "") -> list[str]:
-    """The lines of a file that begin so; none where it cannot be read."""
+    """The lines of a file that begin with `start`; an empty list if it cannot be read."""
     try:
         with open(path, errors="replace") as file:
             return [line for line in file.read().splitlines() if line.startswith(start)]
@@ -72,4 +72,4 @@ def _lines(path: str, start: str = "") -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(look(sys.argv[1])))
+    sys.stdout.write(json.dumps(probe(sys.argv[1])))

@@ -1,6 +1,6 @@
-"""Runs on a device that has no edgetl yet, sent there as text: makes an environment of wheels, by its Python alone.
+"""Makes an environment from wheels. Its source is run on devices without edgetl; it uses the standard library only.
 
-The environment lies under its digest and is whole before a link says that it is the one to use.
+The environment is complete before a link selects it as the one to use.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ COMMAND = "#!{python}\nfrom edgetl.cli import main\nmain()\n"
 
 
 def unpack(folder: str, digest: str, with_system_packages: bool, wheels: list[str]) -> None:
-    """Makes the environment `folder`/environments/`digest`, and `folder`/python the link to it."""
+    """Make the environment `folder`/environments/`digest`, and let the link `folder`/python point to it."""
     place, link = os.path.join(folder, "environments", digest), os.path.join(folder, "python")
     shutil.rmtree(place, ignore_errors=True)
     venv.create(place, system_site_packages=with_system_packages, with_pip=False, symlinks=True)

@@ -1,49 +1,57 @@
-"""Hides how far away a device is: a deployment tells it verbs and sends it files, whatever lies between.
+"""Defines the connection to a device: run a verb there, send it a file, fetch one.
 
-A maker of transports writes `_run`, `_stream`, `_held_bytes`, `_append`, `_read` and `_remove`; the base gives what is
-checked, and goes on where it was interrupted.
+A transport implements `_run`, `_stream`, `_held_bytes`, `_append`, `_read` and `_remove`. The base class checks the
+answers and resumes interrupted transfers.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
-import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Optional
 
-from edgetl.durable import make_folder, storage_error
 from edgetl.errors import DeviceError
 from edgetl.progress import Progress
 from edgetl.runtime.device.slots import INCOMING
 
 BLOCK_BYTES = 1 << 18
 
-TOO_OLD = "edgetl is older there than here; renew it: edgetl prepare HOST"
+PROTOCOL = 1
+"""The version of `python -m edgetl.runtime` and its JSON that this host understands."""
+USAGE_ERROR = 64
+"""Exit code of a device's edgetl that does not know a verb or an option (EX_USAGE of sysexits.h)."""
+COMMAND_NOT_FOUND = 127
+"""Exit code of a shell (POSIX, Shell Command Language, 2.8.2)."""
+
+PREPARE = "edgetl prepare HOST"
+TOO_OLD = f"edgetl is older there than here; update it: {PREPARE}"
+
+EXCERPT_CHARACTERS = 80
+"""How much of an unreadable answer an error shows."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a process on the device came to."""
+    """The result of a process on the device."""
 
     code: int
     output: str
-    complaint: str
+    errors: str
 
 
 class Transport(ABC):
-    """A way to one device. Use it as a context, or `close` it. Not thread-safe.
+    """A connection to one device. Use it as a context manager, or call `close`. Not thread-safe.
 
-    `where` is what the user calls the device, and stands before its complaints.
+    `where` is the user's name of the device; errors begin with it.
     """
 
     is_bare = False
-    """Whether the device has no edgetl yet; see `edgetl.deployment.provisioning.environment`."""
+    """Whether the device has no edgetl yet; see `edgetl.deployment.provisioning.prepare`."""
 
     def __init__(self, where: str, root: Optional[str]) -> None:
         self.where = where
@@ -58,37 +66,37 @@ class Transport(ABC):
         self.close()
 
     def close(self) -> None:  # noqa: B027 - most have nothing to close
-        """End the use."""
+        """End the connection."""
 
-    def tell(self, verb: str, *arguments: str) -> dict[str, Any]:
-        """What a verb of `python -m edgetl.runtime` says on the device.
+    def call(self, verb: str, *arguments: str) -> dict[str, Any]:
+        """Run a verb of `python -m edgetl.runtime` on the device; return the JSON object that it prints.
 
         Raises:
-            DeviceError: it cannot be reached, has no edgetl, or refuses; with its own words.
+            DeviceError: the device cannot be reached, has no edgetl or another version of it, refuses (with its own
+                message), or does not answer with a JSON object.
         """
         answer = self._run([*self._command(verb, arguments), "--json"])
-        if answer.code == 0:
-            try:
-                return dict(json.loads(answer.output))
-            except ValueError:
-                raise DeviceError(f"{self.where} gave no answer that edgetl can read; update edgetl there") from None
-        raise DeviceError(f"{self.where}: {_reason(answer)}")
+        if answer.code:
+            raise DeviceError(f"{self.where}: {_reason(answer)}")
+        return read_json_object(self.where, answer.output)
 
     def follow(self, verb: str, *arguments: str) -> Iterator[str]:
-        """The lines that a verb says on the device, as they come; it ends there when nobody wants any more.
+        """The lines that a verb prints on the device, as they come. Closing the iterator ends the verb.
 
         Raises:
-            DeviceError: it cannot be reached, the link broke, or it refuses; with its own words.
+            DeviceError: the device cannot be reached, the connection broke, or it refuses (with its own message).
         """
         answer = yield from self._stream(self._command(verb, arguments))
         if answer.code:
             raise DeviceError(f"{self.where}: {_reason(answer)}")
 
     def send(self, path: Path, root: str, progress: Optional[Progress] = None) -> str:
-        """Send a file to the device of this root; returns its path there. What has arrived before is not sent again.
+        """Send a file to the incoming folder of a device root; return its path there.
+
+        What arrived in an earlier call is not sent again.
 
         Raises:
-            DeviceError: the link broke; the same call goes on from there.
+            DeviceError: the connection broke; the same call resumes.
         """
         content = path.read_bytes()
         name = f"{root}/{INCOMING}/{hashlib.sha256(content).hexdigest()}"
@@ -100,14 +108,14 @@ class Transport(ABC):
         return name
 
     def fetch(self, name: str, digest: str) -> bytes:
-        """The content of a file on the device, with this SHA-256.
+        """Read a file on the device that has this SHA-256.
 
         Raises:
-            DeviceError: the link broke, or the file is another one by now.
+            DeviceError: the connection broke, or the file has changed.
         """
         content = self._read(name)
         if hashlib.sha256(content).hexdigest() != digest:
-            raise DeviceError(f"{self.where}: {name} changed on its way; try again")
+            raise DeviceError(f"{self.where}: {name} changed during the transfer; run the command again")
         return content
 
     def remove(self, name: str) -> None:
@@ -120,19 +128,19 @@ class Transport(ABC):
 
     @abstractmethod
     def _run(self, arguments: Sequence[str]) -> Answer:
-        """Run the device's Python with arguments, to its end."""
+        """Run the device's Python with these arguments to its end."""
 
     @abstractmethod
     def _stream(self, arguments: Sequence[str]) -> Generator[str, None, Answer]:
-        """The lines, without their ends, that the device's Python says meanwhile; its standard input ends with them."""
+        """Yield the lines that the device's Python prints, without line ends; closing this closes its stdin."""
 
     @abstractmethod
     def _held_bytes(self, name: str) -> int:
-        """How much of a file is there; 0 where it is not."""
+        """The size of a file on the device; 0 if it does not exist."""
 
     @abstractmethod
     def _append(self, name: str, held: int, blocks: Iterator[bytes]) -> None:
-        """Write blocks behind the first `held` bytes of a file, in a folder that may be missing."""
+        """Write blocks after the first `held` bytes of a file, creating its folder if necessary."""
 
     @abstractmethod
     def _read(self, name: str) -> bytes:
@@ -140,84 +148,36 @@ class Transport(ABC):
 
     @abstractmethod
     def _remove(self, name: str) -> None:
-        """Remove a file, where it is there."""
+        """Remove a file if it exists."""
 
 
-class LocalTransport(Transport):
-    """The way to a device root in a folder of this machine, by the same verbs in processes of their own."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(str(folder), str(folder.absolute()))
-
-    def _run(self, arguments: Sequence[str]) -> Answer:
-        ran = subprocess.run([sys.executable, *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True)
-        return Answer(ran.returncode, ran.stdout, ran.stderr)
-
-    def _stream(self, arguments: Sequence[str]) -> Generator[str, None, Answer]:
-        with subprocess.Popen(
-            [sys.executable, *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        ) as process:
-            assert process.stdin is not None
-            assert process.stdout is not None
-            assert process.stderr is not None
-            try:
-                yield from map(str.rstrip, process.stdout)
-            finally:
-                process.stdin.close()
-            complaint = process.stderr.read()
-        return Answer(process.returncode, "", complaint)
-
-    def _held_bytes(self, name: str) -> int:
-        path = Path(name)
-        return path.stat().st_size if path.is_file() else 0
-
-    def _append(self, name: str, held: int, blocks: Iterator[bytes]) -> None:
-        make_folder(Path(name).parent)
-        try:
-            with open(name, "ab") as file:
-                for block in blocks:
-                    file.write(block)
-        except OSError as error:
-            raise storage_error(Path(name), error) from error
-
-    def _read(self, name: str) -> bytes:
-        return Path(name).read_bytes()
-
-    def _remove(self, name: str) -> None:
-        Path(name).unlink(missing_ok=True)
-
-
-def connect(
-    where: str,
-    root: Optional[str] = None,
-    python: Optional[str] = None,
-    ssh_config: Optional[Path] = None,
-    accept_new_host_key: bool = False,
-    ask_password: Optional[Callable[[str], str]] = None,
-) -> Transport:
-    """The way to a device: a folder of this machine where `where` holds a slash, else [USER@]HOST[:PORT] by SSH.
-
-    The rest is of SSH only: `root` and `python` are the device's, its own choice unless they are given; `ssh_config`
-    stands for ~/.ssh/config; `ask_password` is called with a prompt where no key is accepted.
+def read_json_object(where: str, text: str) -> dict[str, Any]:
+    """The JSON object that a device printed, without its protocol version.
 
     Raises:
-        DeviceError: it cannot be reached.
-        MissingExtraError: asyncssh is not installed.
+        DeviceError: the text is not a JSON object, or the device speaks a newer protocol.
     """
-    if "/" in where:
-        return LocalTransport(Path(where).expanduser())
-    from edgetl.deployment.transport.ssh import SshTransport
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict):
+        raise DeviceError(f"{where} gave an unreadable answer: {excerpt(text)}; update edgetl there: {PREPARE}")
+    protocol = content.pop("protocol", PROTOCOL)  # devices before protocol 1 do not state it
+    if not isinstance(protocol, int) or protocol > PROTOCOL:
+        raise DeviceError(f"{where}: edgetl is newer there than here (protocol {protocol!r}); update edgetl here")
+    return content
 
-    return SshTransport(where, root, python, ssh_config, accept_new_host_key, ask_password)
+
+def excerpt(text: str) -> str:
+    """The start of what a device printed, on one line and quoted, for an error."""
+    line = " ".join(text.split())
+    return repr(line if len(line) <= EXCERPT_CHARACTERS else f"{line[:EXCERPT_CHARACTERS]}...")
 
 
-def is_too_old(complaint: str) -> bool:
-    """Whether a device complains of a verb or an option that its edgetl does not have, as argparse words it."""
-    return "invalid choice" in complaint or "unrecognized arguments" in complaint
+def is_too_old(code: Optional[int], errors: str) -> bool:
+    """Whether a device's edgetl did not know the verb or an option; before protocol 1 only argparse's words say so."""
+    return code == USAGE_ERROR or "invalid choice" in errors or "unrecognized arguments" in errors
 
 
 def _blocks(content: bytes, start: int, step: str, progress: Optional[Progress]) -> Iterator[bytes]:
@@ -230,12 +190,12 @@ def _blocks(content: bytes, start: int, step: str, progress: Optional[Progress])
 
 
 def _reason(answer: Answer) -> str:
-    """The line of a device that refuses, or what keeps it from answering at all."""
-    lines = answer.complaint.strip().splitlines() or [f"the command ended with code {answer.code}"]
-    if lines[-1].startswith("edgetl: "):
+    """The device's own error message, or why it could not answer at all."""
+    lines = answer.errors.strip().splitlines() or [f"the command ended with code {answer.code}"]
+    if lines[-1].startswith("edgetl: ") and answer.code != USAGE_ERROR:
         return lines[-1][len("edgetl: ") :]
-    if is_too_old(lines[-1]):
+    if is_too_old(answer.code, lines[-1]):
         return TOO_OLD
-    if "No module named" in lines[-1] or answer.code == 127:
-        return f"edgetl cannot run there ({lines[-1]}); install it: edgetl prepare HOST, or name its --python"
+    if "No module named" in lines[-1] or answer.code == COMMAND_NOT_FOUND:
+        return f"edgetl cannot run there ({lines[-1]}); install it: edgetl prepare HOST, or choose another --python"
     return lines[-1]

@@ -1,6 +1,6 @@
-"""Hides asyncssh: the way to a device by SSH, as OpenSSH's client would go it. `connect` makes these transports.
+"""Connects to a device over SSH with asyncssh, as OpenSSH's client would.
 
-~/.ssh/config, the agent and known_hosts are honoured; a host key that is not known is refused unless it was asked for.
+~/.ssh/config, the SSH agent and known_hosts are honoured. An unknown host key is refused unless the caller accepts it.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-import json
 import posixpath
 import re
 import shlex
@@ -17,30 +16,28 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Optional, TypeVar
 
-from edgetl.deployment.transport.base import Answer, Transport
+from edgetl.deployment.transport.base import COMMAND_NOT_FOUND, Answer, Transport, read_json_object
 from edgetl.errors import DeviceError, MissingExtraError, OptionError
 
 try:
     import asyncssh
 except ImportError:
-    raise MissingExtraError("asyncssh", "deploy", "reaching a device by SSH") from None
+    raise MissingExtraError("asyncssh", "deploy", "connecting to a device over SSH") from None
 
 CONNECT_SECONDS = 15
-KEEPALIVE_SECONDS, KEEPALIVES = 15, 4
-"""A link that is silent this often counts as broken."""
-
-NOT_FOUND = 127
-"""What a shell ends with where there is no such command (POSIX, Shell Command Language, 2.8.2)."""
+KEEPALIVE_SECONDS = 15
+KEEPALIVES = 4
+"""The connection counts as broken after this many unanswered keep-alive messages."""
 
 ENVIRONMENT = ".local/share/edgetl/python/bin/python"
-"""The Python that edgetl has on a device of its own, from the user's home; else python3 runs there."""
+"""The Python of edgetl's own environment on a device, relative to the user's home; without it python3 is used."""
 
-_WHERE = re.compile(r"((?P<user>[^@\s-][^@\s]*)@)?(?P<host>[\w.][\w.-]*|\[[\w:.%]+\])(:(?P<port>\d{1,5}))?")
+_DEVICE = re.compile(r"((?P<user>[^@\s-][^@\s]*)@)?(?P<host>[\w.][\w.-]*|\[[\w:.%]+\])(:(?P<port>\d{1,5}))?")
 _Value = TypeVar("_Value")
 
 
 class SshTransport(Transport):
-    """The way to [USER@]HOST[:PORT]; see `connect`."""
+    """The connection to [USER@]HOST[:PORT]; see `edgetl.deployment.connect`."""
 
     def __init__(
         self,
@@ -53,7 +50,7 @@ class SshTransport(Transport):
     ) -> None:
         super().__init__(where, root)
         self._python = python
-        options = _options(where, ssh_config)
+        options = _connect_options(where, ssh_config)
         self._loop = asyncio.new_event_loop()
         self._open = contextlib.AsyncExitStack()
         try:
@@ -73,31 +70,36 @@ class SshTransport(Transport):
             self._loop.close()
 
     def run_module(self, module: ModuleType, *arguments: str) -> dict[str, Any]:
-        """What a module prints as JSON, run by the device's own python3, which need not have it. Raises DeviceError."""
+        """Run the source of a module with the device's python3; return the JSON object that it prints.
+
+        The module need not be installed on the device, but may use the standard library only.
+
+        Raises:
+            DeviceError: the device cannot be reached, has no python3, or the module failed there.
+        """
         answer = self._execute(["python3", "-c", inspect.getsource(module), *arguments])
-        if answer.code == NOT_FOUND:
-            raise DeviceError(f"{self.where} has no python3; put it there: sudo apt install python3")
+        if answer.code == COMMAND_NOT_FOUND:
+            raise DeviceError(f"{self.where} has no python3; install it there: sudo apt install python3")
         if answer.code:
-            raise DeviceError(f"{self.where}: {(answer.complaint.strip().splitlines() or ['no answer'])[-1]}")
-        return dict(json.loads(answer.output))
+            lines = answer.errors.strip().splitlines() or [f"the command ended with code {answer.code}"]
+            raise DeviceError(f"{self.where}: {lines[-1]}")
+        return read_json_object(self.where, answer.output)
 
     def use_environment(self) -> None:
-        """Go on with the environment that edgetl has there by now."""
+        """From now on use the environment that edgetl has on the device."""
         self._python, self.is_bare = ENVIRONMENT, False
 
     def _choose_python(self) -> None:
         if self._wait(self._files.isfile(ENVIRONMENT)):
             return self.use_environment()
         self._python = "python3"
-        self.is_bare = self._run(["-c", "import edgetl.runtime"]).code != 0
+        self.is_bare = self._run(["-c", "import edgetl.runtime.__main__"]).code != 0
 
     def _run(self, arguments: Sequence[str]) -> Answer:
         return self._execute([str(self._python), *arguments])
 
     def _execute(self, words: Sequence[str]) -> Answer:
-        command = shlex.join(words)
-        ran = self._wait(self._connection.run(command, stdin=asyncssh.DEVNULL))
-        return _answer(ran)
+        return _answer(self._wait(self._connection.run(shlex.join(words), stdin=asyncssh.DEVNULL)))
 
     def _stream(self, arguments: Sequence[str]) -> Generator[str, None, Answer]:
         process = self._wait(self._connection.create_process(shlex.join([str(self._python), *arguments])))
@@ -121,7 +123,7 @@ class SshTransport(Transport):
                 for block in blocks:
                     await file.write(block)
 
-        self._wait(append())
+        self._wait(append(), f"write {name}")
 
     def _read(self, name: str) -> bytes:
         async def read() -> bytes:
@@ -129,20 +131,20 @@ class SshTransport(Transport):
                 content = await file.read()
                 return content if isinstance(content, bytes) else content.encode()
 
-        return self._wait(read())
+        return self._wait(read(), f"read {name}")
 
     def _remove(self, name: str) -> None:
         async def remove() -> None:
             with contextlib.suppress(asyncssh.SFTPNoSuchFile):
                 await self._files.remove(name)
 
-        self._wait(remove())
+        self._wait(remove(), f"remove {name}")
 
     async def _connect(
         self, options: dict[str, Any], accept_new_host_key: bool, ask_password: Optional[Callable[[str], str]]
     ) -> asyncssh.SSHClientConnection:
         try:
-            return await self._try(options)
+            return await self._log_in(options)
         except asyncssh.HostKeyNotVerifiable:
             if not accept_new_host_key:
                 raise
@@ -151,9 +153,9 @@ class SshTransport(Transport):
         except asyncssh.PermissionDenied:
             if ask_password is None:
                 raise
-            return await self._try({**options, "password": ask_password(f"password for {self.where}: ")})
+            return await self._log_in({**options, "password": ask_password(f"password for {self.where}: ")})
 
-    async def _try(self, options: dict[str, Any]) -> asyncssh.SSHClientConnection:
+    async def _log_in(self, options: dict[str, Any]) -> asyncssh.SSHClientConnection:
         connection = asyncssh.connect(
             **options,
             connect_timeout=CONNECT_SECONDS,
@@ -162,25 +164,28 @@ class SshTransport(Transport):
         )
         return await self._open.enter_async_context(connection)
 
-    def _wait(self, doing: Awaitable[_Value]) -> _Value:
-        """What an asynchronous call comes to; its faults as one line that says what to do."""
+    def _wait(self, operation: Awaitable[_Value], action: str = "use SFTP") -> _Value:
+        """Run an asynchronous operation to its end; its errors become one line that says what to do.
+
+        `action` describes the operation in case the file system of the device refuses it.
+        """
         try:
-            return self._loop.run_until_complete(doing)
+            return self._loop.run_until_complete(operation)
         except asyncssh.HostKeyNotVerifiable:
             raise DeviceError(
-                f"the host key of {self.where} is not the known one, or not known yet; compare it, log in once with "
-                "ssh, or take a new host's key with --accept-new-host-key"
+                f"the host key of {self.where} is unknown, or not the known one; compare it and log in once with ssh, "
+                "or accept the key of a new host with --accept-new-host-key"
             ) from None
         except asyncssh.PermissionDenied:
-            raise DeviceError(
-                f"{self.where} lets nobody in with these keys; put yours there: ssh-copy-id {self.where}"
-            ) from None
+            advice = f"install one: ssh-copy-id {self.where}"
+            raise DeviceError(f"{self.where} accepts none of your keys; {advice}") from None
         except asyncssh.SFTPError as error:
-            raise DeviceError(f"{self.where} has no use of the file: {error.reason}; look at its disk") from None
+            raise DeviceError(f"cannot {action} on {self.where}: {error.reason}; check the disk there") from None
         except (asyncssh.Error, OSError, asyncio.TimeoutError) as error:
             reason = " ".join(str(error).split())[:200] or "no answer"
             raise DeviceError(
-                f"cannot reach {self.where}: {reason}; look whether it is on, and try again: what has arrived is kept"
+                f"cannot reach {self.where}: {reason}; check that it is on, then run the command again: what has "
+                "arrived is kept"
             ) from None
 
 
@@ -189,28 +194,28 @@ def _answer(ran: asyncssh.SSHCompletedProcess) -> Answer:
     return Answer(code, str(ran.stdout or ""), str(ran.stderr or ""))
 
 
-def _options(where: str, ssh_config: Optional[Path]) -> dict[str, Any]:
-    found = _WHERE.fullmatch(where)
-    if found is None:
-        raise OptionError(f"'{where}' is no device; give [USER@]HOST[:PORT], or a folder with a slash: ./device")
-    options: dict[str, Any] = {"host": found["host"].strip("[]")}
-    if found["user"]:
-        options["username"] = found["user"]
-    if found["port"]:
-        options["port"] = int(found["port"])
+def _connect_options(where: str, ssh_config: Optional[Path]) -> dict[str, Any]:
+    match = _DEVICE.fullmatch(where)
+    if match is None:
+        raise OptionError(f"invalid device '{where}': expected [USER@]HOST[:PORT], or a folder such as ./device")
+    options: dict[str, Any] = {"host": match["host"].strip("[]")}
+    if match["user"]:
+        options["username"] = match["user"]
+    if match["port"]:
+        options["port"] = int(match["port"])
     if ssh_config is not None:
         options["config"] = [str(ssh_config)]
     return options
 
 
 async def _learn_host_key(options: dict[str, Any]) -> None:
-    """Adds the key of a host that has none yet to ~/.ssh/known_hosts; one that has another keeps it."""
-    wanted = {name: value for name, value in options.items() if name != "username"}
-    prepared = asyncssh.SSHClientConnectionOptions(**{**options, "known_hosts": None})
-    host, port = prepared.host, prepared.port
+    """Add the key of a host to ~/.ssh/known_hosts, unless another key of it is known."""
+    anonymous = {name: value for name, value in options.items() if name != "username"}
+    resolved = asyncssh.SSHClientConnectionOptions(**{**options, "known_hosts": None})
+    host, port = resolved.host, resolved.port
     path = Path.home() / ".ssh" / "known_hosts"
     known = asyncssh.match_known_hosts(str(path), host, "", port)[0] if path.is_file() else []
-    key = await asyncssh.get_server_host_key(**wanted)
+    key = await asyncssh.get_server_host_key(**anonymous)
     if known or key is None:
         raise asyncssh.HostKeyNotVerifiable("another key is known")
     name = host if port == 22 else f"[{host}]:{port}"

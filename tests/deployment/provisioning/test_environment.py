@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,12 +12,10 @@ from typing import Any
 import pytest
 
 from edgetl.deployment import connect
-from edgetl.deployment.provisioning import environment
-from edgetl.deployment.provisioning.environment import Machine, look_at, prepare
-from edgetl.deployment.provisioning.probe import look
+from edgetl.deployment.provisioning import Machine, environment, prepare, probe_machine
+from edgetl.deployment.provisioning.probe import probe
 from edgetl.deployment.provisioning.unpack import unpack
-from edgetl.deployment.transport.base import Answer
-from edgetl.deployment.transport.ssh import SshTransport
+from edgetl.deployment.transport import Answer, SshTransport
 from edgetl.errors import DeviceError
 from tests.deployment.server import Server
 
@@ -46,7 +45,7 @@ def machine(**changes: Any) -> Machine:
 
 
 def test_looking_at_a_device_tells_what_it_is(transport: SshTransport) -> None:
-    found = look_at(transport)
+    found = probe_machine(transport)
     assert found.python >= (3, 9)
     assert found.memory_bytes > 0
     assert not found.is_32_bit_arm
@@ -55,17 +54,17 @@ def test_looking_at_a_device_tells_what_it_is(transport: SshTransport) -> None:
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"free_bytes": 1000}, "edgetl takes 400 MB: free some space"),
+        ({"free_bytes": 1000}, "edgetl needs 400 MB: free some space"),
         ({"packages": ("numpy",)}, "sudo apt install python3-numpy python3-pil"),
-        ({"architecture": "armv6l"}, "no TFLite interpreter for armv6l with Python 3.11; put a 64-bit"),
-        ({"python": (3, 13)}, "no TFLite interpreter for armv7l with Python 3.13; put a 64-bit"),
+        ({"architecture": "armv6l"}, "no TFLite interpreter for armv6l with Python 3.11; install a 64-bit"),
+        ({"python": (3, 13)}, "no TFLite interpreter for armv7l with Python 3.13; install a 64-bit"),
     ],
     ids=["full", "packages", "armv6l", "python"],
 )
 def test_a_device_that_cannot_have_it_is_told_why(
     transport: SshTransport, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], complaint: str
 ) -> None:
-    monkeypatch.setattr(environment, "look_at", lambda _: machine(**changes))
+    monkeypatch.setattr(environment, "probe_machine", lambda _: machine(**changes))
     with pytest.raises(DeviceError, match=complaint):
         prepare(transport)
 
@@ -74,12 +73,12 @@ def test_a_device_without_python_is_told_how_to_get_it(
     transport: SshTransport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transport, "_execute", lambda _: Answer(127, "", "sh: 1: python3: not found"))
-    with pytest.raises(DeviceError, match="board has no python3; put it there: sudo apt install python3"):
-        look_at(transport)
+    with pytest.raises(DeviceError, match="board has no python3; install it there: sudo apt install python3"):
+        probe_machine(transport)
 
 
 def test_an_old_python_is_named(transport: SshTransport, monkeypatch: pytest.MonkeyPatch) -> None:
-    old = machine(python=(3, 7)).to_dict()
+    old = json.loads(json.dumps(machine(python=(3, 7)).to_dict()))
     monkeypatch.setattr(transport, "run_module", lambda *_: old)
     with pytest.raises(DeviceError, match=r"board has Python 3.7; edgetl needs 3.9 or newer there"):
         prepare(transport)
@@ -101,10 +100,10 @@ def test_an_environment_is_switched_to_when_it_is_whole(tmp_path: Path) -> None:
     for digest in ("first", "second", "third"):
         unpack(str(folder), digest, False, [str(wheel)])
         assert (folder / "python").readlink() == Path("environments", digest)
-        assert look(str(folder))["environment"] == digest
+        assert probe(str(folder))["environment"] == digest
     assert sorted(path.name for path in (folder / "environments").iterdir()) == ["second", "third"]
     code = "import edgetl; print(edgetl.__file__)"
     python = folder / "python/bin/python"
-    done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    done = subprocess.run([python, "-I", "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert done.stdout.startswith(str(folder))
     assert (folder / "python/bin/edgetl").read_text().startswith(f"#!{folder}/environments/third/bin/python")

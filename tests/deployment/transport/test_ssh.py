@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,10 +14,10 @@ from typing import Any
 import pytest
 
 from edgetl.deployment import Transport, connect, deploy, pull
-from edgetl.deployment.transport.ssh import SshTransport
+from edgetl.deployment.transport import SshTransport
 from edgetl.errors import DeviceError, OptionError
 from edgetl.runtime import Learner
-from tests.deployment.server import Server
+from tests.deployment.server import Server, write_python
 from tests.runtime.device.installing import Releases, digest_of, teach_running
 from tests.runtime.learning.states import frame
 
@@ -43,10 +42,10 @@ def test_a_bundle_is_deployed_updated_and_rolled_back(server: Server, releases: 
         assert first.sent_bytes == first.bundle_bytes
         second = deploy(releases.second, transport)
         assert second.sent_bytes < 0.5 * second.bundle_bytes
-        assert second.installed["previous"] == digest_of(releases.first)
-        assert transport.tell("rollback")["digest"] == digest_of(releases.first)
+        assert second.installed.previous == digest_of(releases.first)
+        assert transport.call("rollback")["digest"] == digest_of(releases.first)
         again = deploy(releases.first, transport)
-        assert not again.installed["changed"]
+        assert not again.installed.changed
         assert again.sent_bytes < 3000
         assert list((tmp_path / "device" / "incoming").iterdir()) == []
 
@@ -54,17 +53,17 @@ def test_a_bundle_is_deployed_updated_and_rolled_back(server: Server, releases: 
 def test_the_device_chooses_its_root_itself(server: Server, releases: Releases) -> None:
     with reach(server) as transport:
         deployed = deploy(releases.first, transport)
-    assert deployed.installed["bundle"] == str(server.home / ".local/share/edgetl/current/bundle.edgetl")
+    assert deployed.installed.bundle == str(server.home / ".local/share/edgetl/current/bundle.edgetl")
 
 
 def test_what_the_device_refuses_is_told_in_its_words(server: Server, releases: Releases, tmp_path: Path) -> None:
     root = str(tmp_path / "device")
     with reach(server, root=root) as transport:
         deploy(releases.first, transport)
-        transport.tell("configure", "--health-check", "sh -c 'echo not well; exit 1'")
+        transport.call("configure", "--health-check", "sh -c 'echo not well; exit 1'")
         with pytest.raises(DeviceError, match=r"^board: the health check ended with code 1: not well$"):
             deploy(releases.second, transport)
-        assert transport.tell("status")["running"]["digest"] == digest_of(releases.first)
+        assert transport.call("status")["running"]["digest"] == digest_of(releases.first)
         assert list(Path(root, "incoming").iterdir()) == []
 
 
@@ -76,9 +75,9 @@ def test_what_was_taught_is_pulled_while_the_device_goes_on(server: Server, rele
             learner.teach_many([frame("yellow", seed) for seed in range(3)], "yellow")
             done = pull(transport, tmp_path / "pulled")
             statistics = learner.statistics()
-        assert (done["pictures"], done["thumbnails"]) == (3, 3)
+        assert (done.pictures, done.thumbnails) == (3, 3)
         assert list((root / "outgoing").iterdir()) == []
-        with pytest.raises(OptionError, match="is there already"):
+        with pytest.raises(OptionError, match="already exists"):
             pull(transport, tmp_path / "pulled")
     with Learner(releases.first, state=tmp_path / "here", threads=1) as learner:
         learner.merge(tmp_path / "pulled")
@@ -97,7 +96,7 @@ def test_there_is_nothing_to_pull_where_nothing_was_taught(server: Server, relea
 
 def test_an_unknown_host_is_refused(server: Server, tmp_path: Path) -> None:
     config = with_config(server, tmp_path / "config", UserKnownHostsFile=os.devnull)
-    with pytest.raises(DeviceError, match="the host key of board is not the known one, or not known yet"):
+    with pytest.raises(DeviceError, match="the host key of board is unknown, or not the known one"):
         connect("board", ssh_config=config)
 
 
@@ -126,7 +125,7 @@ def test_a_host_with_another_key_is_refused_even_then(
 
 def test_a_key_that_is_not_let_in_is_one_line(server: Server, tmp_path: Path) -> None:
     config = with_config(server, tmp_path / "config", IdentityFile=str(server.folder / "host_key"))
-    with pytest.raises(DeviceError, match="lets nobody in with these keys; put yours there: ssh-copy-id board"):
+    with pytest.raises(DeviceError, match="board accepts none of your keys; install one: ssh-copy-id board"):
         connect("board", ssh_config=config)
 
 
@@ -147,13 +146,13 @@ def test_a_password_is_asked_for_and_never_told(server: Server, tmp_path: Path) 
 def test_a_host_that_does_not_answer_is_one_line(server: Server) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    with pytest.raises(DeviceError, match=f"cannot reach pi@127.0.0.1:{port}: .*look whether it is on"):
+    with pytest.raises(DeviceError, match=f"cannot reach pi@127.0.0.1:{port}: .*check that it is on"):
         reach(server, f"pi@127.0.0.1:{port}")
 
 
 @pytest.mark.parametrize("where", ["", "pi@", "-oProxyCommand=reboot", "pi@-x", "two words", "host:port"])
 def test_what_is_no_device_is_one_line(server: Server, where: str) -> None:
-    with pytest.raises(OptionError, match="is no device; give"):
+    with pytest.raises(OptionError, match="invalid device"):
         reach(server, where)
 
 
@@ -163,12 +162,12 @@ def test_what_is_no_device_is_one_line(server: Server, where: str) -> None:
 )
 def test_a_device_without_edgetl_is_one_line(server: Server, python: str, complaint: str) -> None:
     with reach(server, python=python) as transport, pytest.raises(DeviceError, match=complaint):
-        transport.tell("status")
+        transport.call("status")
 
 
 def test_an_older_edgetl_is_one_line(server: Server) -> None:
-    with reach(server) as transport, pytest.raises(DeviceError, match=r"older there than here; renew it: edgetl prep"):
-        transport.tell("a-verb-to-come")
+    with reach(server) as transport, pytest.raises(DeviceError, match=r"older there than here; update it: edgetl prep"):
+        transport.call("a-verb-to-come")
 
 
 def test_a_sent_file_goes_on_where_the_link_broke(server: Server, tmp_path: Path) -> None:
@@ -229,8 +228,7 @@ def following(server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch, far
         monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
         return connect(f"{folder}/device")
     python = folder / "python"
-    python.write_text(f'#!/bin/sh\nPATH={folder}:$PATH exec {sys.executable} "$@"\n')
-    python.chmod(0o755)
+    write_python(python, f"PATH={folder}:$PATH")
     return reach(server, python=str(python))
 
 
