@@ -1,7 +1,4 @@
-"""Hides how well a model does and how that is told; the build and `edgetl evaluate` call it.
-
-The report is a value first (`Report`, JSON), rendered second (`render_html`, `render_terminal`).
-"""
+"""Measures how well a model does, and reports it: a value first (`Report`, JSON), rendered as HTML or in a terminal."""
 
 from __future__ import annotations
 
@@ -10,10 +7,10 @@ from edgetl.evaluation.latency import (
     Latency,
     LatencyOptions,
     compressed_size,
-    describe_machine,
     measure_latency,
     measure_model,
 )
+from edgetl.evaluation.renderers import wording
 from edgetl.evaluation.renderers.html import render_html, write_html
 from edgetl.evaluation.renderers.search_html import render_search_html, write_search
 from edgetl.evaluation.renderers.search_terminal import render_search
@@ -45,6 +42,7 @@ from edgetl.evaluation.scoring import (
 )
 from edgetl.evaluation.search_report import SearchReport, Trial
 from edgetl.evaluation.values import Figure
+from edgetl.runtime.system import describe_machine
 
 __all__ = [
     "SCHEMA",
@@ -88,6 +86,7 @@ __all__ = [
     "render_search_html",
     "render_terminal",
     "score",
+    "wording",
     "write_html",
     "write_search",
 ]

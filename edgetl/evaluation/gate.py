@@ -1,4 +1,4 @@
-"""What an accuracy gate decided and why: how much the final model may lose against float, and what was repaired."""
+"""The decision of the accuracy gate: how much accuracy the final model may lose against float, and the repairs."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from edgetl.evaluation.values import Figure
 
 @dataclass(frozen=True)
 class Repair:
-    """One attempt to win back what quantization costs: accuracies before and after it, and float to after.
+    """One attempt to recover the accuracy that quantization costs.
 
-    `kept` says whether what ships contains it; `note` what was done in particular, or why it could not be done.
+    `before` and `after` are the accuracies around it, `difference` compares float with the model after it. `kept`
+    says whether the shipped model contains it; `note` what was done, or why it could not be done.
     """
 
     name: str
@@ -29,7 +30,7 @@ class Repair:
 
 @dataclass(frozen=True)
 class GuiltyLayer:
-    """A layer that loses much of the signal: `sqnr_db` is what its output has left, in decibels."""
+    """A layer with a large quantization error: `sqnr_db` is the signal-to-noise ratio of its output, in decibels."""
 
     name: str
     operator: str
@@ -40,9 +41,10 @@ class GuiltyLayer:
 class Gate:
     """Whether the final model is as good as its float twin, on the same photos.
 
-    `max_drop` and `allowed` are in points of accuracy. `first` is float against the model as it was, `final`
-    against the one that ships; `passed` whether that is within `allowed`, and `proven` whether even the lower end of
-    its interval is. `guilty` are the layers that lost most before any repair.
+    `max_drop` and `allowed` are in points of accuracy. `first` compares float with the model before any repair,
+    `final` with the one that ships. `passed` says whether the final drop is within `allowed`, and `proven` whether
+    even the lower end of its interval is within `max_drop`. `guilty` are the layers with the largest error before
+    any repair.
     """
 
     max_drop: float
@@ -73,13 +75,13 @@ class Gate:
         }
 
     def without_seconds(self) -> Gate:
-        """What is the same however long the repairs took."""
+        """The gate without durations, so that the same build gives the same proof."""
         return replace(self, repairs=tuple(replace(repair, seconds=None) for repair in self.repairs))
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """A model against its float twin on the same photos."""
+    """A model compared with its float twin on the same photos."""
 
     float_accuracy: Figure
     accuracy: Figure
@@ -87,28 +89,27 @@ class Judgement:
     how: str
 
     def passes(self, max_drop: float) -> bool:
-        """Whether the drop that was measured is within what is allowed.
+        """Whether the measured drop is within what is allowed.
 
-        The drop itself decides, not an end of its interval: a hundred photos that lose or gain three by chance could
-        never prove that a drop is below one point, and could never refute it either, so one end would refuse nearly
-        every model and the other let nearly every one pass.
+        The drop itself decides, not an end of its interval. With a hundred photos, three may flip by chance: the
+        lower end would reject almost every model, and the upper end would accept almost every one.
         """
         return -self.difference.points <= allowed_drop(max_drop, self.difference.n) + 1e-9
 
     def is_proven(self, max_drop: float) -> bool:
-        """Whether the drop is within `max_drop` at 95 percent confidence, which takes many photos."""
+        """Whether the drop is within `max_drop` at 95 % confidence, which takes many photos."""
         return -self.difference.low <= max_drop
 
 
 def allowed_drop(max_drop: float, n: int) -> float:
-    """Points that n photos may lose: `max_drop`, and where that is more than nothing at least one photo.
+    """Points of accuracy that may be lost on n photos: `max_drop`, but at least one photo unless `max_drop` is 0.
 
-    One photo is the smallest drop that n photos can show, and one that is mistaken shows nothing.
+    One photo is the smallest drop that n photos can show, and a single mistake is no evidence of a drop.
     """
     return max(max_drop, 100.0 / n) if max_drop > 0 else 0.0
 
 
-def judge(reference: Sequence[ImageResult], answers: Sequence[ImageResult], quantize: str, how: str) -> Judgement:
-    """The answers of a model against those of its float twin; DataError where they have no photo in common."""
-    compared = compare(reference, answers, ("float32", quantize), how)
+def judge(reference: Sequence[ImageResult], predictions: Sequence[ImageResult], quantize: str, how: str) -> Judgement:
+    """Compare the predictions of a model with those of its float twin; DataError if they have no photo in common."""
+    compared = compare(reference, predictions, ("float32", quantize), how)
     return Judgement(compared.first_accuracy, compared.second_accuracy, compared.difference, compared.how)

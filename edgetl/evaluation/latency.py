@@ -1,4 +1,4 @@
-"""Hides how fast a bundle runs on this machine, and how big a model is; the build's report calls it."""
+"""Measures the latency of a bundle on this machine, and the compressed size of a model."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from edgetl.runtime.system import describe_machine
 
 @dataclass(frozen=True)
 class LatencyOptions:
-    """How long to measure: `runs` timed predictions after `warm_up` untimed ones, at most for `limit_s`."""
+    """How long to measure: `runs` timed predictions after `warm_up` untimed ones, for at most `limit_s` seconds."""
 
     runs: int = 200
     warm_up: int = 10
@@ -30,12 +30,12 @@ class LatencyOptions:
 
     def __post_init__(self) -> None:
         if self.runs < 1 or self.warm_up < 0 or not self.limit_s > 0:
-            raise OptionError(f"measure at least 1 run, for more than 0 s; received {self.runs} and {self.limit_s}")
+            raise OptionError(f"runs must be 1 or more and limit_s above 0, received {self.runs} and {self.limit_s}")
 
 
 @dataclass(frozen=True)
 class Latency:
-    """How long one prediction took, and on what: the median and the slowest of a hundred."""
+    """The latency of one prediction: the median and the 99th percentile, and what was measured where."""
 
     p50_ms: float
     p99_ms: float
@@ -52,7 +52,7 @@ class Latency:
         threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
         return (
             f"Measured on this machine ({self.machine}): {self.what}, {self.runs} runs "
-            f"after {self.warm_up} for warm-up, {threads}, {self.interpreter}."
+            f"after {self.warm_up} warm-up runs, {threads}, {self.interpreter}."
         )
 
 
@@ -61,20 +61,20 @@ def measure_latency(
     threads: Optional[int] = None,
     options: LatencyOptions = LatencyOptions(),
 ) -> Latency:
-    """How long a bundle's classifier takes from a frame of the model's size to the answer.
+    """The time that a bundle's classifier takes from a frame of the model's size to its prediction.
 
-    Decoding a photo is not in it. `threads` is the number of cores, as for the Classifier.
+    Decoding a photo is not included. `threads` is the number of cores for None, as for `Classifier`.
     """
     threads = threads or default_threads()
     classifier = Classifier(bundle, threads=threads)
     preprocess = classifier.manifest.preprocess
     size = int(preprocess["height"]), int(preprocess["width"])
     interpreter = f"{classifier.interpreter} on {classifier.accelerator}"
-    return _measure(classifier.predict, size, "frame to answer", threads, interpreter, options)
+    return _measure(classifier.predict, size, "frame to prediction", threads, interpreter, options)
 
 
 def measure_model(model: bytes, threads: Optional[int] = None, options: LatencyOptions = LatencyOptions()) -> Latency:
-    """How long a compiled backbone alone takes from frame to embedding: what variants are compared by."""
+    """The time that a compiled backbone alone takes from frame to embedding."""
     threads = threads or default_threads()
     engine = Engine(model, threads=threads)
     interpreter = f"{engine.interpreter} on {engine.accelerator}"
@@ -82,7 +82,7 @@ def measure_model(model: bytes, threads: Optional[int] = None, options: LatencyO
 
 
 def compressed_size(model: bytes) -> int:
-    """The bytes that are left after gzip -9: what an update over the air carries."""
+    """The size in bytes after gzip -9: what an update over the air transfers."""
     return len(gzip.compress(model, compresslevel=9, mtime=0))
 
 
@@ -94,7 +94,7 @@ def _measure(
     interpreter: str,
     options: LatencyOptions,
 ) -> Latency:
-    # Noise will do: what is in a picture does not change how long it takes.
+    # Noise is good enough: the content of an image does not change the latency.
     noise = np.random.default_rng(options.seed).integers(0, 256, (8, *size, 3), np.uint8)
     frames = itertools.cycle(noise)
     for frame in itertools.islice(frames, options.warm_up):
@@ -114,7 +114,7 @@ def _measure(
 
 
 def _timed(call: Callable[[np.ndarray], object], frames: Iterator[np.ndarray], limit_s: float) -> Iterator[float]:
-    """Milliseconds of one call after another, at least one, until the time is over."""
+    """The milliseconds of each call, at least one, until `limit_s` seconds are over."""
     end = time.perf_counter() + limit_s
     for frame in frames:
         start = time.perf_counter()

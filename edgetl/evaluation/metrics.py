@@ -1,4 +1,4 @@
-"""Hides the formulas behind every figure in a report; scoring calls it with plain numpy arrays."""
+"""The formulas behind every figure of a report, on numpy arrays."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ BINS = 15
 """Equal-width bins of the expected calibration error (Guo et al. 2017, arXiv 1706.04599)."""
 
 RESAMPLES = 1000
-"""Bootstrap resamples behind one interval."""
+"""Bootstrap resamples for one interval."""
 
 PROBABILITY_FLOOR = 1e-7
-"""Log-loss takes no probability as smaller: one float32 rounded to zero must not make it infinite."""
+"""Smaller probabilities are raised to this, so that one float32 rounded to zero does not make log-loss infinite."""
 
 _Z = 1.959963984540054  # the standard normal quantile of (1 + LEVEL) / 2
 
 
 @dataclass(frozen=True)
 class ReliabilityBin:
-    """Predictions whose probability lies in one bin: how sure they were, and how often right."""
+    """The predictions whose probability is in low..high: how many, their mean probability, and their accuracy."""
 
     low: float
     high: float
@@ -36,10 +36,10 @@ class ReliabilityBin:
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """Two sets of predictions for the same images: `first` against `second`.
+    """Two sets of predictions for the same images, compared image by image.
 
     `points` is the accuracy of the second minus that of the first, in percentage points, with its interval
-    `low`..`high`; `gained` images only the second has right, `lost` only the first.
+    `low`..`high`. Only the second set is right on `gained` images, only the first on `lost` images.
     """
 
     n: int
@@ -52,7 +52,7 @@ class PairedDifference:
 
 
 def confusion_matrix(given: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
-    """How often each given label was predicted as each: (K, K) int64, a row per given label.
+    """How often each label was predicted as each class: (K, K) int64, one row per label.
 
     `given` and `predicted` are (n,) integers in 0..K-1.
     """
@@ -61,22 +61,22 @@ def confusion_matrix(given: np.ndarray, predicted: np.ndarray, classes: int) -> 
 
 
 def accuracy(confusion: np.ndarray) -> float:
-    """The share of images that were right."""
+    """The share of images that were predicted right."""
     return _share(np.trace(confusion), confusion.sum())
 
 
 def recall(confusion: np.ndarray) -> np.ndarray:
-    """Per class, the share of its images that were found: (K,) float64, NaN for a class without images."""
+    """Per class, the share of its images that were recognised: (K,) float64, NaN for a class without images."""
     return _shares(np.diag(confusion), confusion.sum(axis=1))
 
 
 def precision(confusion: np.ndarray) -> np.ndarray:
-    """Per class, the share of its predictions that were right: (K,) float64, NaN where there were none."""
+    """Per class, the share of its predictions that were right: (K,) float64, NaN for a class never predicted."""
     return _shares(np.diag(confusion), confusion.sum(axis=0))
 
 
 def f1(confusion: np.ndarray) -> np.ndarray:
-    """Per class, the harmonic mean of precision and recall: (K,) float64, NaN where it never occurs."""
+    """Per class, the harmonic mean of precision and recall: (K,) float64, NaN for a class that never occurs."""
     return _shares(2 * np.diag(confusion), confusion.sum(axis=0) + confusion.sum(axis=1))
 
 
@@ -87,22 +87,22 @@ def balanced_accuracy(confusion: np.ndarray) -> float:
 
 
 def log_loss(probabilities_of_given: np.ndarray) -> float:
-    """The mean of -ln(probability of the given label), in nats; 0 is perfect."""
+    """The mean of -ln(probability of the label), in nats; 0 is perfect. `probabilities_of_given` is (n,)."""
     probabilities = np.clip(np.asarray(probabilities_of_given, np.float64), PROBABILITY_FLOOR, 1.0)
     return float(-np.log(probabilities).mean())
 
 
 def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray, bins: int = BINS) -> float:
-    """How far stated probability and accuracy lie apart, averaged over images in equal-width bins (0..1).
+    """The mean difference (0..1) between probability and accuracy, over images in equal-width bins.
 
-    `confidence` is the probability of the predicted class (n,), `correct` whether it was right (n,).
+    `confidence` (n,) is the probability of the predicted class, `correct` (n,) whether it was right.
     """
     counts, confidences, hits = _binned(confidence, correct, bins)
     return float(np.abs(confidences - hits).sum() / counts.sum())
 
 
 def reliability(confidence: np.ndarray, correct: np.ndarray, bins: int = BINS) -> tuple[ReliabilityBin, ...]:
-    """The bins of the calibration error that hold at least one image, in order."""
+    """The bins of the calibration error that contain at least one image, in order."""
     counts, confidences, hits = _binned(confidence, correct, bins)
     return tuple(
         ReliabilityBin(
@@ -117,7 +117,7 @@ def reliability(confidence: np.ndarray, correct: np.ndarray, bins: int = BINS) -
 
 
 def wilson(successes: int, n: int) -> tuple[float, float]:
-    """The score interval of a proportion (Wilson 1927); it holds for few images and near 0 and 1."""
+    """The score interval of a proportion (Wilson 1927), which is valid for few images and near 0 and 1."""
     if n == 0:
         return 0.0, 1.0
     share = successes / n
@@ -132,8 +132,8 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
 def balanced_accuracy_interval(confusion: np.ndarray, seed: int = 0) -> tuple[float, float]:
     """The percentile bootstrap interval of the balanced accuracy, images resampled within their class.
 
-    Where every class is all right or all wrong there is nothing to resample, and the interval would
-    claim certainty; the classes' Wilson intervals are combined instead.
+    If each class is all right or all wrong, resampling would give an interval of width zero; the Wilson intervals of
+    the classes are combined instead.
     """
     support = confusion.sum(axis=1)
     present = support > 0
@@ -146,7 +146,7 @@ def balanced_accuracy_interval(confusion: np.ndarray, seed: int = 0) -> tuple[fl
 
 
 def _interval_of_mean(hits: np.ndarray, support: np.ndarray) -> tuple[float, float]:
-    """The interval of the mean of independent shares from those of each (Zou and Donner 2008, Stat. Med. 27:1693)."""
+    """The interval of a mean of independent shares, from theirs (Zou and Donner 2008, Stat. Med. 27:1693)."""
     shares = hits / support
     low, high = np.array([wilson(int(part), int(whole)) for part, whole in zip(hits, support)]).T
     down, up = (math.sqrt(((shares - limit) ** 2).sum()) / shares.size for limit in (low, high))
@@ -158,8 +158,8 @@ def calibration_error_interval(
 ) -> tuple[float, float]:
     """The percentile bootstrap interval of the expected calibration error, images resampled.
 
-    Resampling inflates this error (it is a sum of absolute values), so the interval is widened to hold
-    the measured value where it would not.
+    Resampling inflates this error (it is a sum of absolute values), so the interval is widened if it would not
+    contain the measured value.
     """
     confidence, correct = np.asarray(confidence, np.float64), np.asarray(correct, bool)
 
@@ -176,7 +176,7 @@ def log_loss_interval(probabilities_of_given: np.ndarray, seed: int = 0) -> tupl
 
 
 def paired_difference(first_correct: np.ndarray, second_correct: np.ndarray) -> PairedDifference:
-    """What changed from the first set of predictions to the second, on the same images (n,) bool each.
+    """The change from the first set of predictions to the second, on the same images (n,) bool each.
 
     The interval is the adjusted Wald interval of Bonett and Price (2012, J. Educ. Behav. Stat. 37:479),
     the p-value McNemar's, exact and two-sided.
@@ -198,27 +198,31 @@ def paired_difference(first_correct: np.ndarray, second_correct: np.ndarray) -> 
 
 
 def mcnemar(gained: int, lost: int) -> float:
-    """McNemar's exact two-sided p-value: chance of so uneven a split if either way were equally likely."""
+    """McNemar's exact two-sided p-value: the chance of a split at least as uneven if both ways were equally likely."""
     flipped = gained + lost
     tail = sum(math.comb(flipped, i) for i in range(min(gained, lost) + 1))
-    return min(1.0, 2 * tail / 2**flipped)
+    return min(1.0, 2 * tail / (1 << flipped))
 
 
 def _share(part: float, whole: float) -> float:
-    return float(part) / float(whole) if whole else math.nan
+    return float(part / whole) if whole else math.nan
 
 
 def _shares(parts: np.ndarray, wholes: np.ndarray) -> np.ndarray:
-    return np.divide(parts, wholes, out=np.full(len(parts), math.nan), where=wholes > 0)
+    shares: np.ndarray = np.divide(parts, wholes, out=np.full(len(parts), math.nan), where=wholes > 0)
+    return shares
 
 
 def _binned(confidence: np.ndarray, correct: np.ndarray, bins: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Per bin: how many images, the sum of their confidence, how many were right; 1.0 is in the last."""
+    """Per bin: the number of images, the sum of their confidences, and the number that were right.
+
+    A confidence of 1.0 is in the last bin.
+    """
     confidence = np.asarray(confidence, np.float64)
-    slots = np.clip((confidence * bins).astype(np.int64), 0, bins - 1)
-    counts = np.bincount(slots, minlength=bins)
-    confidences = np.bincount(slots, weights=confidence, minlength=bins)
-    hits = np.bincount(slots, weights=np.asarray(correct, np.float64), minlength=bins)
+    positions = np.clip((confidence * bins).astype(np.int64), 0, bins - 1)
+    counts = np.bincount(positions, minlength=bins)
+    confidences = np.bincount(positions, weights=confidence, minlength=bins)
+    hits = np.bincount(positions, weights=np.asarray(correct, np.float64), minlength=bins)
     return counts, confidences, hits
 
 

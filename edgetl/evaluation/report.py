@@ -1,4 +1,4 @@
-"""Hides what a build's report holds and how it is stored; the build fills one, the renderers read it."""
+"""The report of a build, as a value that is stored as JSON."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from edgetl.evaluation.scoring import Comparison, Evaluation
 from edgetl.evaluation.values import Figure, decode, encode
 
 SCHEMA = 1
-"""The version of report.json; another one is refused."""
+"""The version of report.json; reports with another version are rejected."""
 
 SUSPECTED_LABEL = "suspected label"
-"""The kind of finding that the renderers show as pictures to look through."""
+"""The kind of finding that the renderers show as pictures."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What was built, in one glance: sizes in bytes, accuracy on the test photos as shipped."""
+    """What was built, at a glance: sizes in bytes, and the accuracy of the shipped model on the test photos."""
 
     name: str
     target: str
@@ -43,7 +43,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class DataFinding:
-    """One thing the checks found: its kind, the photos it is about, and a line for people."""
+    """A finding of the data checks: its kind, the photos that it concerns, and a sentence for people."""
 
     kind: str
     paths: tuple[str, ...]
@@ -52,7 +52,7 @@ class DataFinding:
 
 @dataclass(frozen=True)
 class Data:
-    """The photos: how many of each class on each side of the split, and what the checks found.
+    """The photos: how many of each class are in each split, and what the checks found.
 
     The fields are those of `DatasetReport.to_json`; `counts` maps label -> split -> photos.
     """
@@ -69,21 +69,25 @@ class Data:
 
     @staticmethod
     def from_json(content: Mapping[str, Any]) -> Data:
-        """The section from `DatasetReport.to_json()`; raises BundleError where it is something else."""
+        """The section from `DatasetReport.to_json()`; raises BundleError if `content` is anything else."""
         return decode(Data, dict(content), "data")
 
     def suspects(self) -> list[DataFinding]:
-        """The findings about labels that look wrong, as the loader ranked them."""
+        """The findings about labels that look wrong, the most doubtful first."""
         return [finding for finding in self.findings if finding.kind == SUSPECTED_LABEL]
 
     def other_findings(self) -> list[DataFinding]:
-        """The findings that are not about a label."""
+        """All other findings."""
         return [finding for finding in self.findings if finding.kind != SUSPECTED_LABEL]
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One way to a model ("stage 1", "fine-tuned", "from scratch"), and what it came to."""
+    """The record of one stage of a build, e.g. "stage 1", "fine-tuned" or "from scratch".
+
+    `kept` is true for the stage whose model ships. `validation` is the accuracy that stages are compared by, `test`
+    the accuracy on the test photos, and `seconds` the duration of the training.
+    """
 
     name: str
     kept: bool
@@ -95,7 +99,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Epoch:
-    """One point of the learning curve; accuracies are shares (0..1), losses in nats."""
+    """One epoch of the learning curve; accuracies are shares (0..1), losses are in nats."""
 
     phase: str
     epoch: int
@@ -107,7 +111,7 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Training:
-    """What transfer bought: the stages side by side, and how fine-tuning went."""
+    """The stages side by side, and the epochs of the training of the model that ships."""
 
     stages: tuple[Stage, ...]
     history: tuple[Epoch, ...] = ()
@@ -116,7 +120,7 @@ class Training:
 
 @dataclass(frozen=True)
 class PrunedLayer:
-    """A layer that lost channels: its name, and its width before and after."""
+    """A layer that lost channels: its name, and its number of channels before and after."""
 
     name: str
     before: int
@@ -125,7 +129,7 @@ class PrunedLayer:
 
 @dataclass(frozen=True)
 class Pruning:
-    """What structured pruning removed, for one image: multiply-accumulates, parameters, and whole channels."""
+    """What structured pruning removed: multiply-accumulates per image, parameters, and channels."""
 
     macs_before: int
     macs_after: int
@@ -135,7 +139,7 @@ class Pruning:
 
     @property
     def share(self) -> float:
-        """Of the multiply-accumulates that went, 0..1."""
+        """The share (0..1) of the multiply-accumulates that was removed."""
         return 1 - self.macs_after / self.macs_before
 
 
@@ -153,12 +157,11 @@ class Variant:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything known about one build. A section that was not made is None or empty.
+    """Everything known about one build. A section that does not apply is None or empty.
 
-    `quantization` compares the float model with the shipped one on the same photos; `gate` says whether that was
-    good enough on photos that may judge it, and what was repaired; `seconds` holds what
-    each step of the build took; `environment` the versions; `determinism` whether the same command
-    gives the same bundle, and if not, which step is why.
+    `quantization` compares the float model with the shipped one on the test photos; `gate` is the decision of the
+    accuracy gate; `seconds` has the duration of each step, `environment` the versions of packages, and `determinism`
+    a sentence on whether the same command gives the same bundle.
     """
 
     edgetl_version: str
@@ -177,25 +180,25 @@ class Report:
     schema: int = SCHEMA
 
     def to_json(self) -> str:
-        """The report as JSON text: the same report gives the same text."""
+        """The report as JSON text; equal reports give equal texts."""
         return json.dumps(encode(self), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
     @staticmethod
     def from_json(text: str) -> Report:
-        """The report from what `to_json` gave; raises BundleError where the text is anything else."""
+        """The report from the text that `to_json` returned; raises BundleError if the text is anything else."""
         try:
             content = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise BundleError(f"the report is not JSON: {error}; build the bundle again") from error
         schema = content.get("schema") if isinstance(content, dict) else None
         if schema != SCHEMA:
-            raise BundleError(f"the report has schema {schema!r}, this edgetl reads {SCHEMA}; update edgetl")
+            raise BundleError(f"the report has schema {schema!r}, this edgetl reads schema {SCHEMA}; update edgetl")
         return decode(Report, content, "report")
 
     def proof(self) -> Report:
         """The part that goes into the bundle: the same photos and options give the same proof.
 
-        Times measured here are left out, and so are the names of photos and of their folder: a bundle goes to devices.
+        It leaves out measured times, and the names of photos and folders, because bundles are copied to devices.
         """
         return replace(
             self,

@@ -1,4 +1,4 @@
-"""Hides how a bundle's answers on labelled photos become figures; the build and `edgetl evaluate` call it."""
+"""Runs a bundle on labelled photos, and computes the figures of the report from its predictions."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ PathLike = Union[str, "os.PathLike[str]"]
 
 @dataclass(frozen=True)
 class ImageResult:
-    """What the model said about one labelled image.
+    """The prediction for one labelled image.
 
-    `probability` is that of the predicted label, `probability_of_label` that of the right one.
+    `probability` (0..1) is that of the predicted class, `probability_of_label` that of the image's label.
     """
 
     source: str
@@ -39,13 +39,13 @@ class ImageResult:
 
     @property
     def correct(self) -> bool:
-        """Whether the prediction is the given label."""
+        """Whether the prediction equals the label."""
         return self.predicted == self.label
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """An image that is not in the figures, and why."""
+    """An image that is not counted, and the reason."""
 
     source: str
     reason: str
@@ -53,7 +53,10 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class ClassResult:
-    """One class: `support` images have its label, `predicted` were given it; None where there were none."""
+    """The figures of one class: `support` images have its label, and `predicted` images were predicted as it.
+
+    A figure is None if there are no such images.
+    """
 
     label: str
     support: int
@@ -65,10 +68,10 @@ class ClassResult:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a model is worth on labelled images: figures with intervals, and every answer behind them.
+    """The figures of a model on labelled images, with intervals, and the prediction for each image.
 
-    `confusion` has a row for each given label and a column for each predicted one, in the order of
-    `labels`; `called_novel` is the share of these images (all of known kinds) called "none of these".
+    `confusion` has one row per label and one column per predicted class, in the order of `labels`. `called_novel` is
+    the share of the images, all of known classes, that were rejected as "none of these".
     """
 
     n: int
@@ -86,12 +89,12 @@ class Evaluation:
     unknown_labels: tuple[tuple[str, int], ...]
 
     def mistakes(self) -> list[ImageResult]:
-        """The images that were wrong, the surest mistake first."""
+        """The images with a wrong prediction, the most confident first."""
         wrong = [image for image in self.images if not image.correct]
         return sorted(wrong, key=lambda image: (-image.probability, image.source))
 
     def confusions(self) -> list[tuple[str, str, int]]:
-        """(given, predicted, how many) for every pair that was mistaken, the most frequent first."""
+        """(label, predicted class, number of images) for every pair that was confused, the most frequent first."""
         pairs = [
             (self.labels[row], self.labels[column], count)
             for row, counts in enumerate(self.confusion)
@@ -101,12 +104,12 @@ class Evaluation:
         return sorted(pairs, key=lambda pair: (-pair[2], pair[:2]))
 
     def worst_classes(self) -> list[tuple[ClassResult, Figure]]:
-        """The classes that have images, each with its recall, the worst first."""
+        """The classes that have images, each with its recall, the lowest first."""
         known = [(entry, entry.recall) for entry in self.per_class if entry.recall is not None]
         return sorted(known, key=lambda pair: (pair[1].value, -pair[0].support, pair[0].label))
 
     def summary(self) -> dict[str, Any]:
-        """The figures without the images, flat: what `edgetl evaluate --json` prints."""
+        """The figures without the images: what `edgetl evaluate --json` prints."""
         return {
             "accuracy": self.accuracy.value,
             "accuracy_interval": [self.accuracy.low, self.accuracy.high],
@@ -136,7 +139,7 @@ class Flip:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two sets of predictions on the same images: the difference, and the images that flipped."""
+    """Two sets of predictions on the same images: the difference in accuracy, and the predictions that changed."""
 
     first: str
     second: str
@@ -158,48 +161,52 @@ def evaluate(
     seed: int = 0,
     progress: Optional[Progress] = None,
 ) -> Evaluation:
-    """Runs the bundle's own classifier on every image and holds its answers against the labels.
+    """Run the bundle's classifier on every image, and compare its predictions with the labels.
 
-    Images that cannot be read are named in `unreadable` and not counted. Labels may be a subset of the
-    model's. With `root`, images under it are named relative to it. The same seed gives the same intervals.
+    Images that cannot be read are listed in `unreadable` and not counted. The labels may be a subset of the model's.
+    With `root`, images below it are named relative to it. The same seed gives the same intervals.
 
     Raises:
-        DataError: no image is left, or the model does not know a label and `leave_out_unknown` is off.
-        OptionError: there are not as many labels as images.
+        DataError: no image is left, or the model does not have one of the labels and `leave_out_unknown` is off.
+        OptionError: the numbers of images and labels differ.
     """
     if len(images) != len(labels):
         raise OptionError(f"each image needs one label, received {len(images)} images and {len(labels)} labels")
     model_labels = frozenset(classifier.labels)
     unknown = Counter(label for label in labels if label not in model_labels)
     if unknown and not leave_out_unknown:
-        raise DataError(_unknown_message(unknown, classifier.labels))
+        raise DataError(_unknown_labels_message(unknown, classifier.labels))
     known = [(path, label) for path, label in zip(images, labels) if label not in unknown]
     results: list[ImageResult] = []
     unreadable: list[LeftOut] = []
     for done, result in enumerate(_results(classifier, known, root, workers), start=1):
-        (results if isinstance(result, ImageResult) else unreadable).append(result)  # type: ignore[arg-type]
+        if isinstance(result, ImageResult):
+            results.append(result)
+        else:
+            unreadable.append(result)
         if progress:
             progress("evaluate", done, len(known))
     if unreadable and not results:
-        raise DataError(f"no image is left to evaluate on, {len(unreadable)} cannot be read; {unreadable[0].reason}")
+        raise DataError(f"no image is left to evaluate on: {len(unreadable)} cannot be read; {unreadable[0].reason}")
     evaluation = score(results, classifier.labels, how=_how(classifier), seed=seed)
     return replace(evaluation, unreadable=tuple(unreadable), unknown_labels=tuple(sorted(unknown.items())))
 
 
 def score(images: Sequence[ImageResult], labels: Sequence[str], how: str, seed: int = 0) -> Evaluation:
-    """The figures for answers that are already there; `how` says what gave them ("float32 in Keras").
+    """The figures of known predictions; `how` says what made them, e.g. "float32 in Keras".
 
-    Raises DataError where there are no images, or a label is none of `labels`.
+    Raises:
+        DataError: there are no images, or a label is not one of `labels`.
     """
     if not images:
-        raise DataError("no image is left to evaluate on; give labelled photos that can be read")
-    slots = {label: slot for slot, label in enumerate(labels)}
-    stray = Counter(name for image in images for name in (image.label, image.predicted) if name not in slots)
+        raise DataError("no image is left to evaluate on; add labelled photos that can be read")
+    columns = {label: column for column, label in enumerate(labels)}
+    stray = Counter(name for image in images for name in (image.label, image.predicted) if name not in columns)
     if stray:
-        raise DataError(_unknown_message(stray, labels))
+        raise DataError(_unknown_labels_message(stray, labels))
     confusion = metrics.confusion_matrix(
-        np.array([slots[image.label] for image in images]),
-        np.array([slots[image.predicted] for image in images]),
+        np.array([columns[image.label] for image in images]),
+        np.array([columns[image.predicted] for image in images]),
         len(labels),
     )
     correct = np.array([image.correct for image in images])
@@ -232,7 +239,7 @@ def score(images: Sequence[ImageResult], labels: Sequence[str], how: str, seed: 
         called_novel=proportion(
             sum(image.is_novel for image in images),
             n,
-            f"Known images called none of these; {how}, {n} images",
+            f"Share of images of known classes rejected as none of these; {how}, {n} images",
         ),
         per_class=_per_class(confusion, labels, how),
         confusion=tuple(tuple(int(count) for count in row) for row in confusion),
@@ -246,9 +253,10 @@ def score(images: Sequence[ImageResult], labels: Sequence[str], how: str, seed: 
 def compare(
     first: Sequence[ImageResult], second: Sequence[ImageResult], names: tuple[str, str], how: str
 ) -> Comparison:
-    """What changes from the first predictions to the second, image by image, on those that both have.
+    """The change from the first predictions to the second, on the images that both contain.
 
-    Raises DataError where they share no image, or disagree about a label.
+    Raises:
+        DataError: they have no image in common, or disagree about a label.
     """
     others = {image.source: image for image in second}
     pairs = [(image, others[image.source]) for image in first if image.source in others]
@@ -272,9 +280,9 @@ def compare(
 
 
 def proportion(successes: int, n: int, how: str) -> Figure:
-    """A share of n images with its Wilson interval at 95 percent; raises DataError where n is 0."""
+    """A share of n images with its Wilson interval at 95 %; raises DataError if n is 0."""
     if n == 0:
-        raise DataError(f"there is no image to take a share of ({how}); give labelled photos that can be read")
+        raise DataError(f"no images to measure a share on ({how}); add labelled photos that can be read")
     return Figure(successes / n, "share", f"{how}, Wilson interval", *metrics.wilson(successes, n))
 
 
@@ -284,7 +292,7 @@ def _results(
     root: Optional[Path],
     workers: Optional[int],
 ) -> Iterator[Union[ImageResult, LeftOut]]:
-    """One result an image, in order; threads decode and run the model beside each other."""
+    """One result per image, in order; threads decode images and run the model in parallel."""
     executor = ThreadPoolExecutor(workers or os.cpu_count() or 1, thread_name_prefix="evaluate")
     try:
         yield from executor.map(lambda pair: _result(classifier, pair[0], pair[1], root), known)
@@ -320,20 +328,20 @@ def _per_class(confusion: np.ndarray, labels: Sequence[str], how: str) -> tuple[
     hits, support, predicted = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
     scores = metrics.f1(confusion)
 
-    def share(slot: int, whole: np.ndarray, name: str) -> Optional[Figure]:
-        n = int(whole[slot])
-        return proportion(int(hits[slot]), n, f"{name}; {how}, {n} images") if n else None
+    def share(column: int, whole: np.ndarray, name: str) -> Optional[Figure]:
+        n = int(whole[column])
+        return proportion(int(hits[column]), n, f"{name}; {how}, {n} images") if n else None
 
     return tuple(
         ClassResult(
             label=label,
-            support=int(support[slot]),
-            predicted=int(predicted[slot]),
-            recall=share(slot, support, "Recall"),
-            precision=share(slot, predicted, "Precision"),
-            f1=None if np.isnan(scores[slot]) else float(scores[slot]),
+            support=int(support[column]),
+            predicted=int(predicted[column]),
+            recall=share(column, support, "Recall"),
+            precision=share(column, predicted, "Precision"),
+            f1=None if np.isnan(scores[column]) else float(scores[column]),
         )
-        for slot, label in enumerate(labels)
+        for column, label in enumerate(labels)
     )
 
 
@@ -349,11 +357,11 @@ def _flat(entry: ClassResult) -> dict[str, Any]:
     }
 
 
-def _unknown_message(unknown: Counter[str], labels: Sequence[str]) -> str:
+def _unknown_labels_message(unknown: Counter[str], labels: Sequence[str]) -> str:
     names = ", ".join(f"'{label}' ({count})" for label, count in unknown.most_common(5))
     more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
     return (
-        f"the model does not know the labels {names}{more}; it knows {', '.join(labels)}. "
+        f"the model does not have the labels {names}{more}; it has {', '.join(labels)}. "
         "Rename the folders, or leave those images out: --leave-out-unknown"
     )
 

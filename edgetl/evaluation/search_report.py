@@ -1,4 +1,4 @@
-"""What a search found, as a value: every trial with its figures, the pick, and why; renderers read it."""
+"""The report of a search, as a value: every trial with its figures, the pick, and the reason for it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from edgetl.evaluation.values import Figure, encode
 class Trial:
     """One model that a search tried.
 
-    `accuracy` is the share of right answers on the photos that judged all trials, with `standard_error`, a share too;
-    `log_loss` is in nats; `latency` that on the board, None where nothing is known of it. `epochs` is 0 where the
-    backbone is as it was published, `pruned` the share of its multiply-accumulates that was removed. No other trial
-    beats one `on_front` in accuracy, log-loss, speed and size at once.
+    `accuracy` is the share of right predictions on the photos that were held out in all trials, and `standard_error`
+    its standard error, also a share. `log_loss` is in nats. `latency` is for the board, None if it is not known.
+    `epochs` is 0 where the backbone is as published; `pruned` is the share of the multiply-accumulates that was
+    removed. `on_front` is true if no other trial is at least as good in accuracy, log-loss, latency and size.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class SearchReport:
-    """All trials, the most accurate first; `skipped` has a line for each candidate that was not tried, and why."""
+    """All trials, the most accurate first; `skipped` has a line for each model that was not tried, and why."""
 
     target: str
     target_title: str

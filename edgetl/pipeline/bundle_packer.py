@@ -1,4 +1,4 @@
-"""Packs candidates as bundles, and measures them by running the bundle as a device does; `build` calls it."""
+"""Packs candidates as bundles, and measures them by running the bundle with the device runtime."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from edgetl.runtime.inference.canaries import canary_entries
 from edgetl.targets import Target
 
 CANARIES = 8
-"""Pictures in the bundle, with the host's answers, that a device must answer alike before it switches."""
+"""Test photos in the bundle, with the host's predictions: a device must reproduce them before it activates it."""
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What a candidate is worth when the device runtime runs its bundle on the test photos."""
+class Measurement:
+    """How a candidate does when the device runtime runs its bundle on the test photos."""
 
     evaluation: Evaluation
     latency: Latency
@@ -38,29 +38,29 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Shelf:
-    """What all bundles of one build have in common."""
+class BundlePacker:
+    """Packs and measures the candidates of one build: the name, board, backbone and photos are the same for all."""
 
     name: str
     board: Target
-    origin: Origin
+    backbone: Origin
     dataset: Dataset
 
     @property
-    def root(self) -> Path:
-        """The folder that photos are named from."""
+    def photo_root(self) -> Path:
+        """The folder that the names of photos in the report are relative to."""
         source = Path(self.dataset.report.source)
         return source if source.is_dir() else source.parent
 
-    def measure(self, candidate: Candidate, scratch: Path, progress: Optional[Progress]) -> Measured:
-        """Accuracy on the test photos and latency on this machine, from a bundle packed into `scratch`."""
+    def measure(self, candidate: Candidate, scratch: Path, progress: Optional[Progress]) -> Measurement:
+        """The accuracy on the test photos and the latency on this machine of a bundle packed into `scratch`."""
         bundle = self.pack(scratch / f"{candidate.artifact.quantize}.edgetl", candidate)
         test = self.dataset.indices("test")
-        figures = evaluate(
+        evaluation = evaluate(
             Classifier(bundle, threads=1),
             [self.dataset.samples[index].path for index in test],
             self.dataset.labels_of(test),
-            root=self.root,
+            root=self.photo_root,
             progress=progress,
         )
         latency, model = measure_latency(bundle), candidate.artifact.model
@@ -69,10 +69,10 @@ class Shelf:
             shipped=False,
             model_bytes=len(model),
             compressed_bytes=compressed_size(model),
-            accuracy=figures.accuracy,
+            accuracy=evaluation.accuracy,
             latency=latency,
         )
-        return Measured(figures, latency, variant)
+        return Measurement(evaluation, latency, variant)
 
     def pack(
         self,
@@ -81,7 +81,7 @@ class Shelf:
         proof: Optional[Report] = None,
         edgetpu: Optional[EdgeTpuModel] = None,
     ) -> Path:
-        """Write the candidate's bundle; with the report's `proof` and the Edge TPU's model, where they are there."""
+        """Write the candidate's bundle to `path`, with the report's `proof` and the Edge TPU model if there are any."""
         layer, entries = last_layer_entries(candidate.last_layer, candidate.selection.parameters)
         entries[MODEL] = candidate.artifact.model
         entries[STATISTICS] = candidate.selection.statistics.to_bytes()
@@ -93,8 +93,8 @@ class Shelf:
         manifest = Manifest(
             name=self.name,
             edgetl_version=__version__,
-            backbone={**self.origin.description, "stage": candidate.stage},
-            preprocess=self.origin.preprocess.to_dict(),
+            backbone={**self.backbone.description, "stage": candidate.stage},
+            preprocess=self.backbone.preprocess.to_dict(),
             target=self.board.name,
             quantize=candidate.artifact.quantize,
             labels=list(candidate.last_layer.labels),
@@ -102,14 +102,14 @@ class Shelf:
             last_layer=layer,
             accuracy=_accuracy(proof) if proof else {},
             edgetpu=edgetpu.state if edgetpu else "not requested",
-            licences=[{"what": f"backbone {self.origin.name}", "licence": self.origin.description["licence"]}],
+            licences=[{"what": f"backbone {self.backbone.name}", "licence": self.backbone.description["licence"]}],
         )
         return pack(path, manifest, entries)
 
     def _guard(self, candidate: Candidate) -> dict[str, bytes]:
-        """The validation photos' raw embeddings (m, d): what no later learning step may make worse.
+        """The raw embeddings (m, d) of the validation photos, on which later learning must not lose accuracy.
 
-        They are part of the statistics too; who judges by them takes them out first, which is exact.
+        The statistics contain them too, so they are removed from the statistics before they judge, which is exact.
         """
         indices = self.dataset.indices("val")
         embeddings = io.BytesIO()
@@ -118,13 +118,13 @@ class Shelf:
         return {GUARD_EMBEDDINGS: embeddings.getvalue(), GUARD_LABELS: labels.encode()}
 
     def _canaries(self, candidate: Candidate) -> dict[str, bytes]:
-        """A few test photos at the model's size, with the answers that this host gives for them."""
-        embedder = Embedder(candidate.artifact.model, self.origin.preprocess)
-        pictures = [_jpeg(self.dataset.frame(index)) for index in self._one_of_each(CANARIES)]
+        """A few test photos at the model's size, with the predictions that this host makes for them."""
+        embedder = Embedder(candidate.artifact.model, self.backbone.preprocess)
+        pictures = [_jpeg(self.dataset.frame(index)) for index in self._one_per_class(CANARIES)]
         return canary_entries(pictures, embedder, candidate.last_layer, self.board.max_latency_ms)
 
-    def _one_of_each(self, count: int) -> list[int]:
-        """Up to `count` test photos, of as many classes as there are."""
+    def _one_per_class(self, count: int) -> list[int]:
+        """Indices of at most `count` test photos, one per class."""
         by_label: dict[str, int] = {}
         for index in self.dataset.indices("test"):
             by_label.setdefault(self.dataset.samples[index].label, int(index))

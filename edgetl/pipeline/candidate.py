@@ -1,102 +1,138 @@
-"""A compiled backbone with the last layer solved on the embeddings that it gives; the stages make and compare them."""
+"""A compiled backbone with its last layer: what a build's stages make, compare, and ship."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from edgetl.conversion import Artifact
+from edgetl.conversion import Artifact, ConversionOptions
 from edgetl.data import Dataset
 from edgetl.evaluation import ImageResult
 from edgetl.learners import LastLayer, Selection, choose, relearn, to_grid
 
+if TYPE_CHECKING:
+    from tf_keras import Model as KerasModel
+
 FOLDS = 5
-"""Parts of the cross-validation that chooses the solver: each is predicted by a layer solved from the rest."""
+"""Folds of the cross-validation that chooses the solver."""
+
+_SMALLEST_PROBABILITY = 1e-12
+
+
+@dataclass(frozen=True, eq=False)
+class Quantization:
+    """How a candidate was converted, where it was trained or repaired for its number format.
+
+    `model` is the tf_keras backbone that was converted, BatchNorm folded; None for the candidate's own.
+    `trained_on_photos` is true where quantization-aware training changed it after the float twin was made: the
+    training photos then no longer judge it fairly. `bias_corrected` is true where int8 biases are corrected after
+    the conversion.
+    """
+
+    options: ConversionOptions
+    model: Optional[KerasModel] = None
+    trained_on_photos: bool = False
+    bias_corrected: bool = False
 
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
     """One model that could ship.
 
-    `embeddings` (n, d) are raw, a row a photo of the data set. `model` is the tf_keras backbone where this
-    build trained one; `history` tells how that went, epoch by epoch, and `seconds` how long it took.
+    `stage` is the name of the stage that made it. `embeddings` (n, d) are raw, one row per photo of the data set.
+    `model` is the float tf_keras backbone where this build trained one, None where it is as published; `history`
+    holds one record per epoch of that training, and `seconds` its duration. `quantization` is None for a plain
+    conversion with the build's options.
     """
 
     stage: str
     artifact: Artifact
     embeddings: np.ndarray
     selection: Selection
-    model: Any = None
+    model: Optional[KerasModel] = None
     history: tuple[Mapping[str, Any], ...] = ()
     seconds: Optional[float] = None
+    quantization: Optional[Quantization] = None
 
     @property
     def last_layer(self) -> LastLayer:
-        """Solved from every photo but the test photos."""
+        """Solved from all photos except the test photos."""
         return self.selection.last_layer
 
-    def answers(self, dataset: Dataset, indices: np.ndarray) -> list[ImageResult]:
-        """What it says about photos of the data set, from their embeddings."""
-        grid = to_grid(self.embeddings[indices], self.artifact.embedding["zero_point"])
-        return _results(dataset, indices, self.last_layer.probabilities(grid), self.last_layer.labels)
+    @property
+    def is_trained_for_int8(self) -> bool:
+        """Whether quantization-aware training on the training photos changed it."""
+        return self.quantization is not None and self.quantization.trained_on_photos
+
+    def predict(self, dataset: Dataset, indices: np.ndarray) -> list[ImageResult]:
+        """The predictions for the photos at `indices` of the data set, from their embeddings."""
+        embeddings = to_grid(self.embeddings[indices], self.artifact.embedding["zero_point"])
+        return _image_results(dataset, indices, self.last_layer.probabilities(embeddings), self.last_layer.labels)
 
 
 def known_photos(dataset: Dataset) -> np.ndarray:
-    """The photos that a last layer may learn from: all but the test photos."""
+    """Indices of the photos that a last layer may learn from: all except the test photos."""
     return np.sort(np.concatenate([dataset.indices("train"), dataset.indices("val")]))
 
 
 def solve_cross_validated(artifact: Artifact, embeddings: np.ndarray, dataset: Dataset) -> Selection:
-    """For a backbone that has seen none of these photos: every one of them can be predicted out of fold."""
+    """The last layer for a backbone that was not trained on these photos: each can be predicted out of fold."""
     known = known_photos(dataset)
     return _choose(artifact, embeddings, dataset, dataset.folds(known, FOLDS))
 
 
 def solve_held_out(artifact: Artifact, embeddings: np.ndarray, dataset: Dataset) -> Selection:
-    """For a backbone that was trained on the training photos: only the validation photos can judge."""
+    """The last layer for a backbone that was trained on the training photos: only validation photos can judge it."""
     validation = np.isin(known_photos(dataset), dataset.indices("val"))
     return _choose(artifact, embeddings, dataset, np.where(validation, 0, -1))
 
 
 def solved_from_training_photos(candidate: Candidate, dataset: Dataset) -> LastLayer:
-    """The candidate's last layer without the validation photos, so that these can judge what starts from it."""
+    """The candidate's last layer without the validation photos, so that these can judge what is trained from it."""
     validation = dataset.indices("val")
-    grid = to_grid(candidate.embeddings[validation], candidate.artifact.embedding["zero_point"])
+    embeddings = to_grid(candidate.embeddings[validation], candidate.artifact.embedding["zero_point"])
     statistics = candidate.selection.statistics.copy()
-    statistics.remove(grid, dataset.labels_of(validation))
+    statistics.remove(embeddings, dataset.labels_of(validation))
     with threadpool_limits(1, "blas"):
         return relearn(candidate.last_layer, statistics, candidate.selection.parameters)
 
 
-def held_out_answers(selection: Selection, dataset: Dataset) -> list[ImageResult]:
-    """What layers that had not seen them said about the photos that `selection` held out."""
+def held_out_predictions(selection: Selection, dataset: Dataset) -> list[ImageResult]:
+    """The predictions for the photos that `selection` held out, by last layers that were solved without them."""
     indices = known_photos(dataset)[selection.out_of_fold_indices]
-    return _results(dataset, indices, selection.out_of_fold_probabilities, selection.last_layer.labels)
+    return _image_results(dataset, indices, selection.out_of_fold_probabilities, selection.last_layer.labels)
+
+
+def merit(predictions: list[ImageResult]) -> tuple[float, float]:
+    """What candidates are compared by: accuracy, then mean log-probability of the right label."""
+    accuracy = float(np.mean([prediction.correct for prediction in predictions]))
+    probabilities = [max(prediction.probability_of_label, _SMALLEST_PROBABILITY) for prediction in predictions]
+    return accuracy, float(np.mean([np.log(probability) for probability in probabilities]))
 
 
 def _choose(artifact: Artifact, embeddings: np.ndarray, dataset: Dataset, folds: np.ndarray) -> Selection:
     known = known_photos(dataset)
-    grid = to_grid(embeddings[known], artifact.embedding["zero_point"])
-    # OpenBLAS's threads spin for each other where the cores are busy: 10 ms of Cholesky then take a second.
+    fixed_point = to_grid(embeddings[known], artifact.embedding["zero_point"])
+    # OpenBLAS threads spin while they wait for each other: on busy cores, 10 ms of Cholesky take a second.
     with threadpool_limits(1, "blas"):
-        return choose(grid, dataset.labels_of(known), folds)
+        return choose(fixed_point, dataset.labels_of(known), folds)
 
 
-def _results(
+def _image_results(
     dataset: Dataset, indices: np.ndarray, probabilities: np.ndarray, labels: tuple[str, ...]
 ) -> list[ImageResult]:
-    slots = {label: slot for slot, label in enumerate(labels)}
+    columns = {label: column for column, label in enumerate(labels)}
     return [
         ImageResult(
             source=str(dataset.samples[index].path),
             label=dataset.samples[index].label,
             predicted=labels[int(row.argmax())],
             probability=float(row.max()),
-            probability_of_label=float(row[slots[dataset.samples[index].label]]),
+            probability_of_label=float(row[columns[dataset.samples[index].label]]),
         )
         for index, row in zip(indices, probabilities)
     ]

@@ -1,4 +1,4 @@
-"""The Edge TPU's part of a build, and `edgetl compile`, which finishes a bundle where the compiler is."""
+"""The Edge TPU part of a build, and `edgetl compile`, which compiles the model of a finished bundle."""
 
 from __future__ import annotations
 
@@ -25,16 +25,15 @@ from edgetl.progress import Progress
 from edgetl.targets import Target, load_target
 
 MOST_ON_CPU = 2
-"""Operators that may stay on the CPU: a conversion at the entrance and one at the exit cost microseconds."""
-
+"""Operators that may stay on the CPU: a conversion of the input and one of the output take microseconds."""
 
 MAKE_COMPILER = "make the compiler's container"
-"""The step that takes a minute, once on a machine."""
+"""A step that takes a minute, once per machine."""
 
 
 @dataclass(frozen=True)
 class EdgeTpuModel:
-    """What became of the model for the Edge TPU: `state` as the manifest has it, and a line that tells more."""
+    """The Edge TPU model, if there is one; `state` is the manifest's value, `note` what the user can do next."""
 
     state: str
     model: Optional[bytes]
@@ -42,10 +41,10 @@ class EdgeTpuModel:
 
 
 def require_suitable(backbone: str, board: Target) -> None:
-    """Before weights are fetched: what is known of a backbone by its name; nothing is known of a file.
+    """Check a backbone by its name, before its weights are fetched; files always pass.
 
     Raises:
-        ConversionError: the board has an Edge TPU, which does not take the backbone.
+        ConversionError: the board has an Edge TPU, which cannot run the backbone.
     """
     specs = {spec.name: spec for spec in list_backbones()}
     if not board.edgetpu or backbone not in specs or specs[backbone].coral:
@@ -53,13 +52,15 @@ def require_suitable(backbone: str, board: Target) -> None:
     suitable = [name for name, spec in specs.items() if spec.coral]
     nearest = difflib.get_close_matches(backbone, suitable, n=1, cutoff=0.0)[0]
     raise ConversionError(
-        f"{backbone} has layers that the Edge TPU of {board.name} does not take; take {nearest} instead, "
+        f"{backbone} has layers that the Edge TPU of {board.name} does not support; use {nearest} instead, "
         "or another one of: edgetl backbones"
     )
 
 
 def take_precompiled(model: bytes, compiled: Optional[bytes], board: Target) -> Optional[EdgeTpuModel]:
-    """A backbone that came compiled, proved to be `model`; None where none came, or the board has no Edge TPU.
+    """The Edge TPU file that came with a backbone, verified to be the same model.
+
+    None if `compiled` is None, or the board has no Edge TPU.
 
     Raises:
         ConversionError: `compiled` was made from another model, or for a newer runtime than the board's.
@@ -69,16 +70,18 @@ def take_precompiled(model: bytes, compiled: Optional[bytes], board: Target) -> 
     proof = verify(model, compiled, Limits.of(board))
     if not proof.match:
         raise ConversionError(
-            f"the Edge TPU file does not belong to the backbone: {proof.reasons[0]}; give the two files of one model"
+            f"the Edge TPU file does not belong to the backbone: {proof.reasons[0]}; give two files of the same model"
         )
     return EdgeTpuModel("compiled", compiled, "")
 
 
 def require_mappable(model: bytes, board: Target) -> Optional[Analysis]:
-    """The forecast for a board with an Edge TPU, before any time is spent; None for other boards.
+    """Predict what the Edge TPU compiler will do with the model, before any time is spent.
+
+    Returns the analysis, or None for a board without an Edge TPU.
 
     Raises:
-        ConversionError: the compiler would refuse the model, or leave its layers to the CPU.
+        ConversionError: the compiler would refuse the model, or leave its layers on the CPU.
     """
     if not board.edgetpu:
         return None
@@ -95,23 +98,23 @@ def require_mappable(model: bytes, board: Target) -> Optional[Analysis]:
 
 
 def require_compiler(board: Target, progress: Optional[Progress] = None) -> None:
-    """Finds the Edge TPU compiler, or makes its container, before any time is spent on what needs it.
+    """Find the Edge TPU compiler, or build its container, before any time is spent on work that needs it.
 
     Raises:
         OptionError: the board has no Edge TPU.
-        ConversionError: there is no compiler, and no container engine that could make one.
+        ConversionError: there is no compiler, and no container engine to build one with.
     """
     if not board.edgetpu:
         raise OptionError(f"{board.name} has no Edge TPU to compile for; coral and coral-dev-board have one")
     if find_compiler() is None:
-        tell = progress or (lambda step, done, total: None)
-        tell(MAKE_COMPILER, 0, 1)
+        report = progress or (lambda step, done, total: None)
+        report(MAKE_COMPILER, 0, 1)
         make_compiler()
-        tell(MAKE_COMPILER, 1, 1)
+        report(MAKE_COMPILER, 1, 1)
 
 
 def compile_for(model: bytes, board: Target) -> EdgeTpuModel:
-    """The model as the Edge TPU runs it, where the board has one and a compiler is at hand.
+    """The model compiled for the Edge TPU, if the board has one and a compiler is available.
 
     Raises:
         ConversionError: the compiler fails.
@@ -119,28 +122,28 @@ def compile_for(model: bytes, board: Target) -> EdgeTpuModel:
     if not board.edgetpu:
         return EdgeTpuModel("not requested", None, "")
     if find_compiler() is None:
-        note = "No Edge TPU compiler here. On x86-64 Linux with Docker, finish it with: edgetl compile {bundle}"
+        note = "No Edge TPU compiler found. On x86-64 Linux with Docker, finish with: edgetl compile {bundle}"
         return EdgeTpuModel("not compiled", None, note)
     result = compile(model, limits=Limits.of(board))
     return EdgeTpuModel("compiled", result.model, "; ".join(result.differences))
 
 
 def compile_bundle(bundle: Union[str, Path], progress: Optional[Progress] = None) -> CompileResult:
-    """Compile a bundle's model for its board's Edge TPU, in place: the old file or the whole new one.
+    """Compile a bundle's model for its board's Edge TPU, and replace the bundle in one step.
 
-    What comes back tells what the compiler did, and where it did not do what was foretold.
+    The result says what the compiler did, and where that differs from the prediction.
 
     Raises:
         OptionError: the bundle's board has no Edge TPU.
-        BundleError, ConversionError, StorageError: it cannot be opened, compiled or written.
+        BundleError, ConversionError, StorageError: the bundle cannot be opened, compiled or written.
     """
     opened = open_bundle(bundle)
     board = load_target(opened.manifest.target)
     require_compiler(board, progress)
-    made = compile(opened.read(MODEL), limits=Limits.of(board))
-    entries = {**_entries(opened), EDGETPU_MODEL: made.model}
+    compiled = compile(opened.read(MODEL), limits=Limits.of(board))
+    entries = {**_entries(opened), EDGETPU_MODEL: compiled.model}
     pack(os.fspath(bundle), replace(opened.manifest, edgetpu="compiled", entries={}), entries)
-    return made
+    return compiled
 
 
 def _entries(bundle: Bundle) -> dict[str, bytes]:

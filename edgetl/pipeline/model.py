@@ -1,69 +1,78 @@
-"""Which model ships: stage 1, or what training, pruning and repair made of it, in their order; `build` calls it."""
+"""The value that the stages of a build pass on: the best model so far, and how it came about."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Optional
 
 from edgetl.conversion.backbone_source import Origin
-from edgetl.evaluation import Gate, Pruning, Stage
-from edgetl.pipeline.candidate import Candidate
-from edgetl.pipeline.job import Job
-from edgetl.pipeline.stages.distillation import prefer_distilled
-from edgetl.pipeline.stages.gate import pass_gate, prefer_aware
-from edgetl.pipeline.stages.pruning import prune_backbone
-from edgetl.pipeline.stages.related import Start, start_from_related
-from edgetl.pipeline.stages.repairs import Attempt
-from edgetl.pipeline.stages.sparsity import compress_weights
-from edgetl.pipeline.stages.transfer import fine_tune_stage_2, keep_better, reason_to_stay, train_from_scratch
+from edgetl.data import Dataset
+from edgetl.evaluation import Gate, ImageResult, Pruning, Stage, proportion
+from edgetl.pipeline.candidate import FOLDS, Candidate
+
+CROSS_VALIDATED = f"{FOLDS}-fold cross-validation of the last layer"
+"""How validation predictions were made for a backbone that was not trained on the photos."""
+
+HELD_OUT = "validation photos, last layer solved from the training photos"
+"""How validation predictions were made for a backbone that was trained on the training photos."""
+
+VALIDATION = "validation photos"
+"""How the predictions of the accuracy gate and of quantization-aware training were made."""
 
 
-@dataclass(frozen=True)
-class Chosen:
-    """The model to ship and how it came about.
+@dataclass(frozen=True, eq=False)
+class Model:
+    """The model that would ship if the build ended here.
 
-    `origin` describes its backbone, pruned or not; `twin` is its float counterpart, where the gate has made one.
+    `backbone` is the source of the candidate's backbone: pruning and related photos replace it. `start` is the
+    candidate that training starts from: stage 1, or what related photos made of it. `stages` records each stage so
+    far for the report; exactly one is marked as kept. `pruning` is what structured pruning removed, `gate` the
+    decision of the accuracy gate, and `float_twin` the same model in float32, if the gate has made one.
     """
 
     candidate: Candidate
-    origin: Origin
+    backbone: Origin
+    start: Candidate
     stages: tuple[Stage, ...]
     pruning: Optional[Pruning] = None
     gate: Optional[Gate] = None
-    twin: Optional[Candidate] = None
+    float_twin: Optional[Candidate] = None
+
+    def with_stage(self, candidate: Candidate, stage: Stage) -> Model:
+        """This model after one more stage; `candidate` replaces the current one if the stage's record is kept."""
+        if not stage.kept:
+            return replace(self, stages=(*self.stages, stage))
+        earlier = tuple(replace(one, kept=False) for one in self.stages)
+        return replace(self, candidate=candidate, stages=(*earlier, stage))
+
+    def with_note(self, note: str) -> Model:
+        """This model with a further note on the stage that is kept."""
+        return self.with_kept_stage(
+            replace(self.kept_stage, note="; ".join(filter(None, [self.kept_stage.note, note])))
+        )
+
+    def with_kept_stage(self, stage: Stage) -> Model:
+        """This model with another record of the stage that is kept."""
+        return replace(self, stages=tuple(stage if one.kept else one for one in self.stages))
+
+    @property
+    def kept_stage(self) -> Stage:
+        """The record of the stage that made the candidate."""
+        return next(stage for stage in self.stages if stage.kept)
 
 
-def choose_model(first: Candidate, job: Job) -> Chosen:
-    """The model that stage 1, `first`, becomes by all that the options ask for.
-
-    Raises:
-        OptionError: something was asked for that the backbone or the photos do not allow.
-        ConversionError: no model passes the gate, or the board does not take it.
-    """
-    start = Start(first, job) if job.related is None else start_from_related(first, job)
-    first, job = start.candidate, start.job
-    reason = reason_to_stay(first, job)
-    tuned = None if reason else fine_tune_stage_2(first, job)
-    kept, stages = keep_better(first, tuned, job.dataset, "; ".join(filter(None, [start.note, reason])))
-    stages = (*start.stages, *stages)
-    if job.options.teacher is not None or job.unlabelled is not None:
-        kept, stages = prefer_distilled(first, kept, stages, job)
-    pruning = None
-    if job.options.pruning is not None:
-        pruned = prune_backbone(kept, stages, job)
-        kept, stages, pruning = pruned.candidate, pruned.stages, pruned.record
-        job = replace(job, origin=pruned.origin)
-    if job.options.sparsity is not None:
-        kept, stages = compress_weights(kept, stages, job)
-    attempt = Attempt(kept, job.options.conversion)
-    if job.options.aware:
-        attempt, aware = prefer_aware(kept, job)
-        stages = (*(replace(stage, kept=stage.kept and not aware.kept) for stage in stages), aware)
-    chosen = Chosen(attempt.candidate, job.origin, stages, pruning)
-    if job.options.max_drop is not None:
-        gated = pass_gate(attempt, job)
-        chosen = replace(chosen, candidate=gated.candidate, gate=gated.gate, twin=gated.reference)
-    if job.options.compare_scratch:
-        scratch = train_from_scratch(job)
-        chosen = replace(chosen, stages=(*stages, scratch))
-    return chosen
+def stage_record(
+    candidate: Candidate, kept: bool, validation: Sequence[ImageResult], how: str, dataset: Dataset, note: str = ""
+) -> Stage:
+    """The record of a stage for the report: accuracy on the validation predictions and on the test photos."""
+    test = candidate.predict(dataset, dataset.indices("test"))
+    right, test_right = (sum(answer.correct for answer in answers) for answers in (validation, test))
+    return Stage(
+        name=candidate.stage,
+        kept=kept,
+        validation=proportion(right, len(validation), how),
+        test=proportion(test_right, len(test), f"test photos, {candidate.artifact.quantize} embeddings"),
+        seconds=candidate.seconds,
+        note=note,
+    )

@@ -1,4 +1,4 @@
-"""What a build may be told, and what it gives back; the CLI fills the one and prints the other."""
+"""The options and the result of a build."""
 
 from __future__ import annotations
 
@@ -17,19 +17,34 @@ from edgetl.training import FineTuneOptions, ImitationOptions, QuantizationAware
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """What a build does otherwise than by default; each room has its own options nested here. Paths may be text.
+    """The options of a build; each room's own options are nested here. Paths may be strings.
 
-    `backbone` is a name or a file, the target's default for None; `edgetpu_backbone` the file that the Edge TPU
-    compiler made of it, where `backbone` is a .tflite file; `normalization` the (offset, scale) of a Keras
-    file that does not hold its own: it takes (pixel - offset) / scale; `fine_tune` is "auto", "off" or a number
-    of epochs; `teacher` a bundle or a backbone whose answers are learned too, on the photos and on the pictures in
-    the folder `unlabelled`, which the build's own model teaches where there is no other; `related` photos of
-    other classes from a related domain, a folder per class, for the backbone to learn from first; `pruning` makes the
-    backbone smaller (None: it keeps its channels), `sparsity` its weights easier to compress; `max_drop` the points
-    of accuracy that the final model may lose against float (None: no gate), which `allow_drop` only reports; `aware`
-    adds quantization-aware training to int8; `cache` the folder for embeddings and compiled backbones, the user's
-    cache for None; `budget` what the model may take on the board: a build refuses to exceed it, a search finds a
-    model that keeps to it.
+    Attributes:
+        backbone: a name or a file; the target's default for None.
+        edgetpu_backbone: the file that the Edge TPU compiler made from the .tflite file `backbone`.
+        weights: the file with the backbone's weights.
+        input_size: pixels per side; the backbone's default for None.
+        normalization: (offset, scale) for a Keras file that does not include it: the model takes
+            (pixel - offset) / scale.
+        fine_tune: "auto", "off" or a number of epochs.
+        float_reference: also measure the model in float32.
+        compare_scratch: also train the same architecture from random weights, for comparison.
+        require_edgetpu: fail if no Edge TPU compiler is available.
+        max_drop: points of accuracy (0..100) that the final model may lose against float; None for no gate.
+        allow_drop: report a larger drop instead of failing.
+        aware: train the backbone for int8 (quantization-aware training).
+        cache: the folder for embeddings, compiled backbones and checkpoints; the user's cache for None.
+        data, conversion, training, imitation, quantization_aware: options of the rooms that do the work.
+        teacher: a bundle or a backbone whose predictions are learned too.
+        unlabelled: a folder of pictures that the teacher labels; without a teacher, the build's own model does.
+        related: photos of other classes from a related domain, one folder per class, to train the backbone on first.
+        pruning: removes channels from the backbone; None to keep all.
+        sparsity: makes the weights easier to compress; None to leave them as they are.
+        budget: limits for the model on the board: a build fails if it exceeds them, a search finds a model within
+            them.
+
+    Raises:
+        OptionError: a value is out of range, or two options contradict each other.
     """
 
     backbone: Optional[str] = None
@@ -67,26 +82,26 @@ class BuildOptions:
         if self.max_drop is not None and not 0 <= self.max_drop <= 100:
             raise OptionError(f"max_drop must be 0 to 100 points of accuracy, received {self.max_drop:g}")
         if self.allow_drop and self.max_drop is None:
-            raise OptionError("allow_drop goes with max_drop: say how many points less are all right: --max-drop 1")
+            raise OptionError("allow_drop needs max_drop, the points of accuracy that may be lost, e.g. --max-drop 1")
         if self.aware and self.conversion.quantize != "int8":
             raise OptionError(f"quantization-aware training is for int8, received {self.conversion.quantize}")
 
     @property
     def names_one_model(self) -> bool:
-        """Whether backbone, input size, length of training and pruning are all given, so that nothing is to choose."""
+        """Whether backbone, input size, epochs and pruning are all fixed, so that a search has nothing to choose."""
         if self.backbone is None:
             return False
-        is_course_given = self.fine_tune == "off" or (self.fine_tune != "auto" and self.pruning is not None)
+        is_training_fixed = self.fine_tune == "off" or (self.fine_tune != "auto" and self.pruning is not None)
         is_compiled = Path(self.backbone).suffix in COMPILED_SUFFIXES
-        return is_compiled or (self.input_size is not None and is_course_given)
+        return is_compiled or (self.input_size is not None and is_training_fixed)
 
     @property
     def needs_frames(self) -> bool:
-        """Whether anything after stage 1 looks at the photos again."""
+        """Whether any stage after stage 1 needs the decoded photos."""
         trains = self.fine_tune != "off" or self.compare_scratch or self.aware
-        taught = any(further is not None for further in (self.teacher, self.unlabelled, self.related))
+        learns_more = any(further is not None for further in (self.teacher, self.unlabelled, self.related))
         changes = self.pruning is not None or self.sparsity is not None
-        return trains or taught or changes or self.float_reference or self.max_drop is not None
+        return trains or learns_more or changes or self.float_reference or self.max_drop is not None
 
 
 @dataclass(frozen=True)
@@ -98,10 +113,10 @@ class BuildResult:
     report_json: Path
     report: Report
     note: str = ""
-    """What is left to do, such as to compile for the Edge TPU; empty where nothing is."""
+    """What the user can do next, e.g. compile for the Edge TPU; empty if there is nothing."""
 
     def to_json(self) -> dict[str, Any]:
-        """What `edgetl build --json` prints: paths, accuracies 0..1, seconds a step."""
+        """What `edgetl build --json` prints: paths, accuracies 0..1, seconds per step."""
         summary, training = self.report.summary, self.report.training
         return {
             "bundle": str(self.bundle),

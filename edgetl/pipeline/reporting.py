@@ -1,4 +1,4 @@
-"""How what a build came to becomes its report; `build` calls it last."""
+"""Makes the report of a build."""
 
 from __future__ import annotations
 
@@ -9,67 +9,72 @@ from typing import Optional
 
 from edgetl import __version__
 from edgetl.conversion.backbone_source import Origin
-from edgetl.data import suspect_labels
+from edgetl.data import Dataset, suspect_labels
 from edgetl.evaluation import Comparison, Data, Epoch, Figure, Report, Summary, Training, compare
-from edgetl.pipeline.bundle_packer import Measured, Shelf
+from edgetl.pipeline.bundle_packer import BundlePacker, Measurement
 from edgetl.pipeline.candidate import Candidate, known_photos
-from edgetl.pipeline.model import Chosen
+from edgetl.pipeline.model import Model
 from edgetl.runtime import interpreters
 from edgetl.targets import LatencyEstimate, Target
 
 
-def tell(
-    shelf: Shelf,
-    first: Candidate,
-    chosen: Chosen,
-    shipped: Measured,
-    reference: Optional[Measured],
+def make_report(
+    packer: BundlePacker,
+    stage_1: Candidate,
+    model: Model,
+    shipped: Measurement,
+    reference: Optional[Measurement],
     seconds: dict[str, float],
 ) -> Report:
-    """The report of a build; `first` is stage 1, which doubts labels better than a trained model."""
-    kept = chosen.candidate
+    """The report of a build.
+
+    Labels that look wrong are found with `stage_1`: a backbone that was trained on wrong labels may have learned
+    them. `shipped` and `reference` are the measurements of the model and of its float twin, `seconds` the duration
+    of each step.
+    """
+    kept = model.candidate
     quantize = kept.artifact.quantize
     return Report(
         edgetl_version=__version__,
-        summary=_summary(shelf, kept, shipped, reference),
+        summary=_summary(packer, kept, shipped, reference),
         evaluation=shipped.evaluation,
-        data=_data(shelf, first),
-        training=Training(chosen.stages, tuple(_epoch(record) for record in kept.history)),
+        data=_data(packer.dataset, stage_1),
+        training=Training(model.stages, tuple(_epoch(record) for record in kept.history)),
         quantization=_compare(reference, shipped, quantize),
-        gate=chosen.gate,
-        pruning=chosen.pruning,
+        gate=model.gate,
+        pruning=model.pruning,
         variants=(replace(shipped.variant, shipped=True), *([reference.variant] if reference else [])),
         seconds=seconds,
         environment=_environment(),
         determinism="The same photos, options and versions give the same bundle, byte for byte, on one machine.",
-        licences=(f"backbone {shelf.origin.name}: {shelf.origin.description['licence']}",),
+        licences=(f"backbone {packer.backbone.name}: {packer.backbone.description['licence']}",),
     )
 
 
-def latency_figure(board: Target, origin: Origin, quantize: str) -> Optional[Figure]:
-    """What is known of the backbone's latency on the board: measured there with this backbone, or an estimate."""
-    estimate = board.estimate_latency(origin.workload, quantize)
+def latency_figure(board: Target, backbone: Origin, quantize: str) -> Optional[Figure]:
+    """The backbone's latency on the board, measured with this backbone or estimated; None if it is not known."""
+    estimate = board.estimate_latency(backbone.workload, quantize)
     if estimate is None:
         return None
     reference = estimate.references[0]
-    if estimate.is_own and (reference.model, reference.workload) == (origin.name, origin.workload):
+    if estimate.is_own and (reference.model, reference.workload) == (backbone.name, backbone.workload):
         return Figure(round(estimate.latency_ms, 1), "ms", f"{reference.source}, with edgetl bench")
-    return estimated(estimate)
+    return estimate_figure(estimate)
 
 
-def estimated(estimate: LatencyEstimate) -> Figure:
-    """An estimate with its interval and what it was scaled from."""
+def estimate_figure(estimate: LatencyEstimate) -> Figure:
+    """The figure for an estimated latency, with its interval and the measurements that it was scaled from."""
     latency, low, high = (float(f"{value:.3g}") for value in (estimate.latency_ms, *estimate.interval_ms))
     return Figure(latency, "ms", estimate.explain(), low, high, estimate=True)
 
 
-def _summary(shelf: Shelf, kept: Candidate, shipped: Measured, reference: Optional[Measured]) -> Summary:
+def _summary(packer: BundlePacker, kept: Candidate, shipped: Measurement, reference: Optional[Measurement]) -> Summary:
     return Summary(
-        name=shelf.name,
-        target=shelf.board.name,
-        target_title=shelf.board.title,
-        backbone=shelf.origin.name,
-        input_size=shelf.origin.preprocess.size,
+        name=packer.name,
+        target=packer.board.name,
+        target_title=packer.board.title,
+        backbone=packer.backbone.name,
+        input_size=packer.backbone.preprocess.size,
         quantize=kept.artifact.quantize,
         solver=kept.selection.solver,
         labels=kept.last_layer.labels,
@@ -77,22 +82,22 @@ def _summary(shelf: Shelf, kept: Candidate, shipped: Measured, reference: Option
         float_accuracy=reference.evaluation.accuracy if reference else None,
         model_bytes=len(kept.artifact.model),
         latency_here=shipped.latency,
-        latency_on_target=latency_figure(shelf.board, shelf.origin, kept.artifact.quantize),
+        latency_on_target=latency_figure(packer.board, packer.backbone, kept.artifact.quantize),
     )
 
 
-def _compare(reference: Optional[Measured], shipped: Measured, quantize: str) -> Optional[Comparison]:
+def _compare(reference: Optional[Measurement], shipped: Measurement, quantize: str) -> Optional[Comparison]:
     if reference is None:
         return None
     answers = (reference.evaluation.images, shipped.evaluation.images)
     return compare(*answers, ("float32", quantize), "run by the device runtime")
 
 
-def _data(shelf: Shelf, first: Candidate) -> Data:
-    """What the checks found, and the labels that stage 1 doubts."""
-    selection, dataset = first.selection, shelf.dataset
+def _data(dataset: Dataset, stage_1: Candidate) -> Data:
+    """The findings of the checks, and the labels that look wrong to stage 1."""
+    selection = stage_1.selection
     indices = known_photos(dataset)[selection.out_of_fold_indices]
-    suspects = suspect_labels(dataset, indices, selection.out_of_fold_probabilities, first.last_layer.labels)
+    suspects = suspect_labels(dataset, indices, selection.out_of_fold_probabilities, stage_1.last_layer.labels)
     report = replace(dataset.report, findings=(*dataset.report.findings, *suspects))
     return Data.from_json(report.to_json())
 

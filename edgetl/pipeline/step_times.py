@@ -1,4 +1,4 @@
-"""How long each step of a build takes, and who is told of its progress."""
+"""Measures how long each step of a build takes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from typing import Optional
 from edgetl.progress import Progress
 
 
-class Steps:
-    """Seconds a step, in the order in which they were first measured."""
+class StepTimes:
+    """Seconds per step, in the order in which the steps were first measured.
+
+    `progress` is the build's progress callback, for the functions that a step calls.
+    """
 
     def __init__(self, progress: Optional[Progress] = None) -> None:
         self.progress = progress
@@ -20,7 +23,7 @@ class Steps:
 
     @contextmanager
     def measure(self, step: str) -> Iterator[None]:
-        """Count the time of the block towards `step`."""
+        """Add the duration of the block to `step`."""
         started = time.perf_counter()
         try:
             yield
@@ -28,6 +31,6 @@ class Steps:
             self._seconds[step] = self._seconds.get(step, 0.0) + time.perf_counter() - started
 
     def seconds(self) -> dict[str, float]:
-        """Seconds of each step so far, and the total, to the millisecond."""
+        """Seconds per step so far and in total, rounded to milliseconds."""
         total = time.perf_counter() - self._started
         return {step: round(taken, 3) for step, taken in {**self._seconds, "total": total}.items()}

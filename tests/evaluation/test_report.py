@@ -113,5 +113,5 @@ def test_a_missing_key_is_named(report: Report) -> None:
     content = json.loads(report.to_json())
     del content["evaluation"]["n"]
 
-    with pytest.raises(BundleError, match="evaluation lacks the key 'n'"):
+    with pytest.raises(BundleError, match="evaluation is missing the key 'n'"):
         Report.from_json(json.dumps(content))

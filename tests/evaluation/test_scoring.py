@@ -129,7 +129,7 @@ def test_unknown_labels_are_an_error_unless_they_are_left_out(
 ) -> None:
     paths, labels = [path for path, _ in photos], ["purple"] * 2 + [label for _, label in photos[2:]]
 
-    with pytest.raises(DataError, match=r"'purple' \(2\); it knows blue, green, red"):
+    with pytest.raises(DataError, match=r"'purple' \(2\); it has blue, green, red"):
         evaluate(classifier, paths, labels)
     evaluation = evaluate(classifier, paths, labels, leave_out_unknown=True)
 
@@ -173,7 +173,7 @@ def test_latency_says_what_it_was_measured_on(bundle: Path, tiny_model: bytes) -
         assert 0 < latency.p50_ms <= latency.p99_ms
         assert (latency.runs, latency.threads) == (20, 1)
         assert describe_machine() in latency.how
-        assert "20 runs after 2 for warm-up, 1 thread" in latency.how
+        assert "20 runs after 2 warm-up runs, 1 thread" in latency.how
 
 
 def test_a_slow_model_is_measured_less_often(bundle: Path) -> None:
@@ -205,7 +205,7 @@ def test_a_comparison_wants_the_same_images_and_labels() -> None:
 
 
 def test_answers_about_labels_that_are_not_listed_are_refused() -> None:
-    with pytest.raises(DataError, match="does not know"):
+    with pytest.raises(DataError, match="does not have"):
         score(answers(["a", "b"], 2, 5), ["a"], "int8")
 
 

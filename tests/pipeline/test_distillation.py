@@ -47,12 +47,12 @@ def test_pictures_without_labels_are_taught_by_the_model_itself(digits, own_back
     stages = {stage.name: stage for stage in result.report.training.stages}
     (kept,) = (stage for stage in stages.values() if stage.kept)
     assert result.report.summary.accuracy.value == kept.test.value
-    assert re.match(r"teacher the stage 1 model itself and \d+ of 32 unlabelled pictures", stages["distilled"].note)
+    assert re.match(r"teacher: the stage 1 model itself, \d+ of 32 unlabelled pictures", stages["distilled"].note)
     told = {finding.kind: finding.paths for finding in result.report.data.findings}
     assert told["unreadable"] == (str(unlabelled / "broken.png"),)
     assert str(unlabelled / "seen.png") in told["like a labelled photo"]
 
 
 def test_a_teacher_of_other_classes_is_refused_in_a_line(digits, own_backbone, tiny_bundle, tmp_path):
-    with pytest.raises(OptionError, match="tells blue, green, red apart, the photos show 0, 1, 7"):
+    with pytest.raises(OptionError, match="has the classes blue, green, red, the photos have 0, 1, 7"):
         build(digits, "rpi4", replace(own_backbone, teacher=str(tiny_bundle)), output=tmp_path)

@@ -93,7 +93,7 @@ def test_what_cannot_be_mended_is_refused_with_the_reason_and_the_way_round(tmp_
 
 def test_a_backbone_that_is_known_not_to_map_is_refused_before_its_weights_are_fetched(tmp_path, digits):
     options = BuildOptions(backbone="mobilenet-v3-small", weights=tmp_path / "nowhere.h5")
-    with pytest.raises(ConversionError, match="take mobilenet-v3-small-minimalistic instead"):
+    with pytest.raises(ConversionError, match="use mobilenet-v3-small-minimalistic instead"):
         build(digits, "coral", options, output=tmp_path)
 
 

@@ -24,11 +24,11 @@ from edgetl.errors import DataError, EdgetlError, MissingExtraError, OptionError
 from edgetl.pipeline import BuildOptions
 from edgetl.pipeline.search import Budget, SearchOptions, search
 from edgetl.pipeline.search.cluster import TRIAL_CPUS, connect
-from edgetl.pipeline.search.ranking import Tried, decide, explain, promote
+from edgetl.pipeline.search.ranking import FinishedTrial, explain, promote, rank
 from edgetl.pipeline.search.space import Recipe, Space
-from edgetl.pipeline.search.time_estimate import Costs
-from edgetl.pipeline.search.trial import Outcome
-from edgetl.pipeline.search.trial_store import Records
+from edgetl.pipeline.search.time_estimate import TimeEstimate
+from edgetl.pipeline.search.trial import TrialResult
+from edgetl.pipeline.search.trial_store import TrialStore
 from edgetl.targets import load_target
 from edgetl.workload import Workload
 
@@ -38,7 +38,7 @@ BOARD = "rpi-zero2w"
 def tried(name, cost, right, of=100, size=1000, probability=0.9):
     """A trial that is right on the first `right` of so many photos."""
     answers = {str(photo): (photo < right, probability if photo < right else 0.1) for photo in range(of)}
-    return Tried(Recipe(name, 32, Path(name), cost), Outcome(1.0, cost, size, size, answers), cost)
+    return FinishedTrial(Recipe(name, 32, Path(name), cost), TrialResult(1.0, cost, size, size, answers), cost)
 
 
 def names(recipes):
@@ -47,37 +47,37 @@ def names(recipes):
 
 def test_the_fastest_of_those_that_the_photos_cannot_tell_apart_is_picked():
     trials = [tried("slow", 90, 96), tried("fast", 10, 95), tried("faster", 5, 80)]
-    verdict = decide(trials)
-    assert (verdict.best, verdict.pick) == (0, 1)
-    assert "9.0 times faster" in explain(trials, verdict)
+    ranking = rank(trials)
+    assert (ranking.best, ranking.pick) == (0, 1)
+    assert "9.0 times faster" in explain(trials, ranking)
 
 
 def test_where_a_limit_has_said_what_is_fast_enough_the_most_accurate_is_picked():
     trials = [tried("slow", 90, 96), tried("fast", 10, 95), tried("surer", 80, 96, probability=0.99)]
-    assert decide(trials, fast_enough=True).pick == 2
+    assert rank(trials, fast_enough=True).pick == 2
 
 
 def test_a_model_that_is_as_often_right_but_much_less_sure_is_not_picked():
-    verdict = decide([tried("slow", 90, 96, probability=0.99), tried("fast", 10, 96, probability=0.6)])
-    assert verdict.pick == 0
+    ranking = rank([tried("slow", 90, 96, probability=0.99), tried("fast", 10, 96, probability=0.6)])
+    assert ranking.pick == 0
 
 
 def test_only_the_photos_that_judged_all_count():
     whole = tried("whole", 10, 50)
-    held_out = Tried(whole.recipe, Outcome(1.0, 9, 9, 9, {str(photo): (True, 0.9) for photo in range(40)}), 20)
-    verdict = decide([whole, held_out])
-    assert verdict.right.shape == (2, 40)
-    assert verdict.pick == 0
+    held_out = FinishedTrial(whole.recipe, TrialResult(1.0, 9, 9, 9, {str(photo): (True, 0.9) for photo in range(40)}), 20)
+    ranking = rank([whole, held_out])
+    assert ranking.right.shape == (2, 40)
+    assert ranking.pick == 0
 
 
 def test_one_photo_cannot_choose():
-    with pytest.raises(DataError, match="add photos"):
-        decide([tried("any", 1, 1, of=1)])
+    with pytest.raises(DataError, match="found 1; add photos"):
+        rank([tried("any", 1, 1, of=1)])
 
 
 def test_what_nothing_beats_is_on_the_front():
     trials = [tried("accurate", 90, 96), tried("fast", 10, 90), tried("beaten", 95, 90), tried("small", 95, 90, size=9)]
-    assert decide(trials).front == {0, 1, 3}
+    assert rank(trials).front == {0, 1, 3}
 
 
 def test_a_third_goes_on_the_best_for_their_cost_first():
@@ -87,7 +87,7 @@ def test_a_third_goes_on_the_best_for_their_cost_first():
 
 
 def test_costs_follow_what_trials_of_the_kind_took():
-    costs, recipe = Costs(photos=100), Recipe("any", 32, Path("any"), 10**8)
+    costs, recipe = TimeEstimate(photos=100), Recipe("any", 32, Path("any"), 10**8)
     before = costs.expect(recipe)
     costs.learn(recipe, 3 * before)
     assert costs.expect(recipe) == pytest.approx(3 * before)
@@ -178,13 +178,13 @@ def remember(digits, backbones, tmp_path):
 
     def start(rights, **options):
         options = options_of(("efficientnet-lite0", backbones[0]), tmp_path, input_sizes=(), **options)
-        records = Records(tmp_path, load_folder(digits, cache=tmp_path), load_target(BOARD), options.build)
+        records = TrialStore(tmp_path, load_folder(digits, cache=tmp_path), load_target(BOARD), options.build)
         usual, small = Space(load_target(BOARD), Budget(), options).backbones()
         for (is_usual, epochs, pruned), right in rights.items():
             recipe = replace(usual if is_usual else small, epochs=epochs, pruned=pruned)
             seconds = 1.0 if not epochs else 60.0 if is_usual else 20.0
             work = Workload(round(recipe.macs * (1 - pruned)), 0, 0)
-            records.keep(recipe, replace(tried("any", 1, right).outcome, seconds=seconds, workload=work))
+            records.keep(recipe, replace(tried("any", 1, right).result, seconds=seconds, workload=work))
         report = search(digits, BOARD, options, output=tmp_path, bundle=False).report
         return {(trial.backbone == "efficientnet-lite0", trial.epochs, trial.pruned) for trial in report.trials}, report
 
@@ -221,7 +221,7 @@ def test_candidates_that_fail_do_not_end_a_search(digits, backbones, tmp_path):
 
 @pytest.mark.slow
 def test_where_no_trial_fits_into_the_time_it_says_so(digits, backbones, tmp_path):
-    with pytest.raises(OptionError, match="no trial fits into the time; give more"):
+    with pytest.raises(OptionError, match="no trial fits into the time; allow more"):
         search(digits, BOARD, options_of(backbones, tmp_path, time_s=1.0), output=tmp_path)
 
 
@@ -292,7 +292,7 @@ def test_photos_that_a_machine_of_the_cluster_does_not_see_end_a_search_in_one_l
     os.close(folder)
     _, complaint = process.communicate(timeout=600)
     assert process.returncode == 2
-    assert f"{unseen} is not there; photos and weights must lie at the same path" in complaint
+    assert f"{unseen} does not exist; photos and weights must be at the same path" in complaint
 
 
 @pytest.mark.ray

@@ -60,7 +60,7 @@ def render_html(report: Report, root: Optional[Path] = None, album: Optional[Alb
     Photos named relatively are looked for under `root`; those that are not there have no picture.
     Raises MissingExtraError where jinja2 is not installed.
     """
-    return load_template("report.html.j2").render(_page(report, Album(root, album or AlbumOptions())))
+    return str(load_template("report.html.j2").render(_page(report, Album(root, album or AlbumOptions()))))
 
 
 def write_html(report: Report, path: Path, root: Optional[Path] = None, album: Optional[AlbumOptions] = None) -> Path:

@@ -1,6 +1,6 @@
-"""Hides Ray: runs the trials of a search on the machines of a cluster; the search calls it, for --ray.
+"""Runs the trials of a search on the machines of a Ray cluster.
 
-The records stay with the search: a machine of the cluster is given a recipe, and gives an outcome back.
+The search itself stores the results: a machine of the cluster receives a recipe and returns its result.
 """
 
 from __future__ import annotations
@@ -18,21 +18,25 @@ from typing import Any, Union
 from edgetl import __version__
 from edgetl.errors import EdgetlError, MissingExtraError, OptionError
 from edgetl.pipeline.search.space import Recipe
-from edgetl.pipeline.search.trial import Keep, Outcome, Trials, Wait
+from edgetl.pipeline.search.trial import Keep, TrialResult, Trials, Wait
 
 TRIAL_CPUS = 4
-"""CPUs of a trial, where a machine has so many: several trials on a large machine, instead of one on all of it."""
+"""CPUs per trial, if a machine has that many: a large machine runs several trials at once."""
 
-_REACHED_WITHIN_S = 10.0
+_CONNECT_TIMEOUT_S = 10.0
 _CLIENT = "ray://"
 
 
 @contextmanager
 def connect(address: str, trials: Trials, keep: Keep) -> Iterator[Cluster]:
-    """The Ray cluster at HOST:PORT, or "auto" for the one that runs here, for as long as the block lasts.
+    """Connect to the Ray cluster at HOST:PORT, or to the one on this machine for "auto", while the block runs.
 
-    Where it asks for a token, Ray finds it by RAY_AUTH_MODE=token and RAY_AUTH_TOKEN. `keep` is
-    told of each outcome as it comes. Raises MissingExtraError, and OptionError where no Ray answers.
+    If the cluster requires a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN for Ray. `keep` is called with each
+    result as it arrives.
+
+    Raises:
+        MissingExtraError: Ray is not installed.
+        OptionError: no Ray cluster answers, or it has no CPUs.
     """
     try:
         import ray
@@ -50,7 +54,7 @@ def connect(address: str, trials: Trials, keep: Keep) -> Iterator[Cluster]:
 
 
 class Cluster:
-    """The machines of a cluster; `at_once` is how many trials run at the same time."""
+    """Runs trials on the machines of a cluster; `at_once` of them at the same time."""
 
     def __init__(self, ray: ModuleType, address: str, trials: Trials, keep: Keep) -> None:
         cpus = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
@@ -59,44 +63,49 @@ class Cluster:
             raise OptionError(f"the Ray cluster at {address} has no CPUs; add machines: ray start --address={address}")
         self.at_once = sum(count // each for count in cpus)
         self._ray, self._keep = ray, keep
-        self._run = partial(ray.remote(_run).options(num_cpus=each).remote, ray.put(trials.elsewhere(each)), each)
-        self._under_way: dict[Any, Recipe] = {}
-        self._finished: dict[Recipe, Outcome] = {}
+        self._run = partial(
+            ray.remote(_run).options(num_cpus=each).remote, ray.put(trials.for_another_process(each)), each
+        )
+        self._running: dict[Any, Recipe] = {}
+        self._finished: dict[Recipe, TrialResult] = {}
 
-    def begin(self, recipe: Recipe) -> Wait:
-        """Hands a trial to the cluster; what comes back waits for its outcome."""
-        self._under_way[self._run(_absolute(recipe), __version__)] = recipe
+    def start(self, recipe: Recipe) -> Wait:
+        """Submit a trial to the cluster; the returned function waits for its result."""
+        self._running[self._run(_absolute(recipe), __version__)] = recipe
         return partial(self._wait, recipe)
 
-    def _wait(self, recipe: Recipe) -> Outcome:
+    def _wait(self, recipe: Recipe) -> TrialResult:
         while recipe not in self._finished:
-            (first, *_), _ = self._ray.wait(list(self._under_way))
-            done, outcome = self._under_way.pop(first), self._receive(first)
-            self._keep(done, outcome)
-            self._finished[done] = outcome
+            (first, *_), _ = self._ray.wait(list(self._running))
+            done, result = self._running.pop(first), self._receive(first)
+            self._keep(done, result)
+            self._finished[done] = result
         return self._finished.pop(recipe)
 
-    def _receive(self, trial: Any) -> Outcome:
+    def _receive(self, trial: Any) -> TrialResult:
         try:
             machine, result = self._ray.get(trial)
         except self._ray.exceptions.RayError as error:
             cause = str(getattr(error, "cause", None) or error).strip().splitlines()[0]
             needed = f"every machine needs edgetl {__version__} with [host,tflite]"
             raise OptionError(f"the Ray cluster cannot run a trial: {cause}; {needed}") from error
-        if isinstance(result, str):
+        if not isinstance(result, TrialResult):
             raise OptionError(f"{machine}, a machine of the Ray cluster, cannot run a trial: {result}")
         return result
 
 
-def _run(trials: Trials, cpus: int, recipe: Recipe, version: str) -> tuple[str, Union[Outcome, str]]:
-    """On a machine of the cluster: its name, and the outcome, or why it cannot; errors with fields do not travel."""
+def _run(trials: Trials, cpus: int, recipe: Recipe, version: str) -> tuple[str, Union[TrialResult, str]]:
+    """Runs on a machine of the cluster: returns its name, and the result or an error message.
+
+    Errors are returned as text, because those with fields cannot be pickled.
+    """
     os.environ["TF_NUM_INTRAOP_THREADS"] = str(cpus)
     machine = socket.gethostname()
     if version != __version__:
-        return machine, f"it has edgetl {__version__}, the search {version}; install the same"
+        return machine, f"it has edgetl {__version__}, but the search runs {version}; install the same version"
     for path in (trials.source, recipe.weights):
         if not path.exists():
-            return machine, f"{path} is not there; photos and weights must lie at the same path on every machine"
+            return machine, f"{path} does not exist; photos and weights must be at the same path on every machine"
     try:
         return machine, trials.run(recipe)
     except EdgetlError as error:
@@ -104,19 +113,19 @@ def _run(trials: Trials, cpus: int, recipe: Recipe, version: str) -> tuple[str, 
 
 
 def _absolute(recipe: Recipe) -> Recipe:
-    """The same recipe for a process in another folder."""
+    """The recipe with absolute paths, for a process in another folder."""
     backbone = Path(recipe.backbone)
     named = str(backbone.absolute()) if backbone.exists() else recipe.backbone
     return replace(recipe, backbone=named, weights=recipe.weights.absolute())
 
 
 def _require_reachable(address: str) -> None:
-    """Ray itself goes on trying for minutes."""
+    """Fail after seconds where Ray itself would retry for minutes."""
     host, _, port = address.removeprefix(_CLIENT).rpartition(":")
     if not host or not port.isdecimal():
-        return  # "auto" and the like, or what Ray refuses at once
+        return  # e.g. "auto", or an address that Ray refuses at once
     try:
-        socket.create_connection((host.strip("[]"), int(port)), _REACHED_WITHIN_S).close()
+        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_TIMEOUT_S).close()
     except (OSError, OverflowError) as error:
         raise _unreachable(address, error) from error
 
@@ -124,6 +133,6 @@ def _require_reachable(address: str) -> None:
 def _unreachable(address: str, error: Exception) -> OptionError:
     reason = (str(error).splitlines() or [type(error).__name__])[0]
     return OptionError(
-        f"no Ray cluster at {address}: {reason}. Start one: ray start --head; then --ray HOST:6379, "
-        "with RAY_AUTH_MODE=token and RAY_AUTH_TOKEN set where it asks for a token"
+        f"no Ray cluster at {address}: {reason}. Start one with ray start --head, and use --ray HOST:6379; "
+        "if it requires a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
     )

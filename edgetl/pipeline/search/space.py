@@ -1,4 +1,4 @@
-"""What a search can try: backbones whose weights are at hand, at sizes that may fit the budget."""
+"""What a search can try: backbones whose weights are available, at input sizes that may fit the budget."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from edgetl.workload import Workload
 
 @dataclass(frozen=True)
 class Recipe:
-    """What one trial tries: the part of a build's options that a search chooses.
+    """What one trial tries: the build options that a search chooses.
 
-    `epochs` of 0 is stage 1 alone; `pruned` the share of the multiply-accumulates that goes after fine-tuning.
-    `macs` are those expected of the backbone before pruning.
+    `epochs` is 0 for stage 1 alone. `pruned` is the share (0..1) of the multiply-accumulates that is removed after
+    fine-tuning, and `macs` the expected multiply-accumulates before that.
     """
 
     backbone: str
@@ -36,7 +36,7 @@ class Recipe:
 
     @property
     def name(self) -> str:
-        """What people call it: "mobilenet-v2-0.35 at 160, 10 epochs, half pruned" and the like."""
+        """A name for people, e.g. "mobilenet-v2-0.35 at 160, 10 epochs, 50% pruned"."""
         parts = [f"{Path(self.backbone).name} at {self.input_size}"]
         parts += [f"{self.epochs} epochs"] if self.epochs else []
         parts += [f"{self.pruned:.0%} pruned"] if self.pruned else []
@@ -48,7 +48,7 @@ class Recipe:
         return file_digest(self.weights)
 
     def build_options(self, common: BuildOptions) -> BuildOptions:
-        """The options of the build that gives just this model."""
+        """The options of a build that makes this model."""
         return replace(
             common,
             backbone=self.backbone,
@@ -60,10 +60,10 @@ class Recipe:
 
 
 class Space:
-    """The recipes of stage 1 that a board, a budget and the weights at hand allow.
+    """The recipes of stage 1 that the board, the budget and the available weights allow.
 
-    `skipped` says what is not, and `excesses` what of it is over the budget. Where the user fixed the backbone or the
-    pruning, what fits only once it is pruned is among the recipes.
+    `skipped` has one line for each backbone that is left out; `excesses` says how far those exceed the budget that
+    are too large. If the user fixed the backbone or the pruning, recipes that fit only after pruning are included.
     """
 
     def __init__(self, board: Target, budget: Budget, options: SearchOptions) -> None:
@@ -73,11 +73,13 @@ class Space:
         self.excesses: dict[str, Excess] = {}
 
     def backbones(self) -> list[Recipe]:
-        """Each backbone at the largest of its input sizes that may fit, in the order in which time is spent on them.
+        """Each backbone at the largest of its input sizes that may fit, in the order in which to try them.
 
-        First the board's own, which a build without a search takes; then those that no other beats in published
-        accuracy and multiply-accumulates, then the others; the cheapest first, so that many are tried where there is
-        no time for all. Raises EdgetlError where the user fixed the backbone, and it cannot be used.
+        The board's default backbone comes first; then those that no other beats in both published accuracy and
+        multiply-accumulates, and then the others. Cheaper ones come first, so that many are tried if time is short.
+
+        Raises:
+            EdgetlError: the user fixed the backbone, and it cannot be used.
         """
         fixed = self._options.build.backbone
         names = (fixed,) if fixed else self._options.backbones or [spec.name for spec in list_backbones()]
@@ -92,7 +94,10 @@ class Space:
         return [other for other, _ in self._recipes(recipe.backbone) if other.input_size < recipe.input_size]
 
     def _recipes(self, name: str) -> list[tuple[Recipe, Spec]]:
-        """What may fit of a backbone, the largest input first; of one of many nothing where something is missing."""
+        """The recipes of a backbone that may fit, the largest input first; none if it cannot be used.
+
+        Raises EdgetlError instead if the user fixed the backbone.
+        """
         if name not in self._found:
             self._found[name] = []
             try:
@@ -110,7 +115,7 @@ class Space:
         excesses = {size: self._excess(spec, size) for size in sizes}
         fitting = [size for size in sizes if excesses[size] is None]
         if not fitting and (least := excesses[sizes[-1]]):
-            smallest = f"{name} at {sizes[-1]}{f', {self._pruned:.0%} pruned' if self._pruned else ''}"
+            smallest = f"{name} at {sizes[-1]}{f', {self._pruned_share:.0%} pruned' if self._pruned_share else ''}"
             self.excesses[smallest] = least
             self.skipped.append(f"{smallest}: {least.text}")
         return [(self._recipe(name, spec, size), spec) for size in fitting]
@@ -123,33 +128,33 @@ class Space:
         return sorted({own, *(size for size in self._options.input_sizes if size < own)}, reverse=True)
 
     def _excess(self, spec: Spec, size: int) -> Optional[Excess]:
-        """What is known beforehand: work, and that a weight takes a byte at least."""
-        whole, kept = spec.workload(size), 1 - self._pruned
+        """How far the model exceeds the budget at least: its work, and one byte per weight, are known in advance."""
+        whole, kept = spec.workload(size), 1 - self._pruned_share
         counts = (whole.macs, whole.depthwise_macs, whole.parameters)
         work = Workload(*(round(kept * count) for count in counts))
         latency = self._board.estimate_latency(work)
         return self._budget.excess(latency, work.parameters, least_ram(work.parameters))
 
     @property
-    def _pruned(self) -> float:
-        """The most that pruning takes, where a user who fixed the backbone or the pruning waits for what fits then."""
+    def _pruned_share(self) -> float:
+        """The largest share that may be pruned, if the user fixed the backbone or the pruning; otherwise 0."""
         build = self._options.build
-        is_awaited = build.backbone is not None or build.pruning is not None
-        return max(self._options.shares, default=0.0) if is_awaited else 0.0
+        counts_on_pruning = build.backbone is not None or build.pruning is not None
+        return max(self._options.shares, default=0.0) if counts_on_pruning else 0.0
 
     def _recipe(self, name: str, spec: Spec, size: int) -> Recipe:
         return Recipe(name, size, self._weights(spec, size), spec.workload(size).macs)
 
     def _weights(self, spec: Spec, size: int) -> Path:
-        given = self._options.build.weights
-        return find_weights(spec, size, given) if given else _find_weights(spec, size, self._options.weights)
+        path = self._options.build.weights
+        return find_weights(spec, size, path) if path else _find_weights(spec, size, self._options.weights)
 
 
 def _find_weights(spec: Spec, size: int, folder: Optional[Path]) -> Path:
-    """Those that were published for this size, else those of the default size, which do nearly as well."""
+    """The weights published for this size, or those for the default size, which are nearly as good."""
     own = spec.input_sizes[0]
-    named = [folder / spec.weights.filename.format(size=published) for published in (size, own)] if folder else []
-    for path in named:
+    expected = [folder / spec.weights.filename.format(size=published) for published in (size, own)] if folder else []
+    for path in expected:
         if path.is_file():
             return path
     try:
@@ -161,7 +166,7 @@ def _find_weights(spec: Spec, size: int, folder: Optional[Path]) -> Path:
 
 
 def _beats(one: tuple[Recipe, Spec], other: tuple[Recipe, Spec]) -> bool:
-    """Whether a published accuracy is higher for less work."""
+    """Whether `one` has at least the published accuracy of `other` with fewer multiply-accumulates."""
     if one[1].top1 is None or other[1].top1 is None:
         return False
     return one[1].top1 >= other[1].top1 and one[0].macs < other[0].macs

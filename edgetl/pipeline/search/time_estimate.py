@@ -1,4 +1,4 @@
-"""Foretells how long a trial will take, from how long those before it took; the search asks whether one still fits."""
+"""Predicts how long a trial will take, from how long earlier trials took."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ from edgetl.conversion import PruningOptions
 from edgetl.pipeline.search.space import Recipe
 
 COMPILE_SECONDS = 20.0
-"""A backbone of any size to int8 and float32; before the first trial has shown how fast this machine is."""
+"""Converting a backbone to int8 and float32; used until a trial has shown how fast this machine is."""
 
 SECONDS_PER_MAC = 1e-11
-"""Of an embedding, with what reading a photo takes; measured with EfficientNet-Lite0 on two cores."""
+"""Embedding a photo, reading it included; measured with EfficientNet-Lite0 on two cores."""
 
 TRAINING_MACS = 4.0
-"""How many embeddings' time a photo takes in an epoch of fine-tuning."""
+"""The time of one photo in one epoch of fine-tuning, relative to embedding it."""
 
 
-class Costs:
-    """Seconds expected of a trial: a rough formula, scaled by what trials of its kind really took."""
+class TimeEstimate:
+    """Expected seconds of a trial: a rough formula, scaled by the measured times of trials of the same kind.
+
+    Trials with and without training are the two kinds.
+    """
 
     def __init__(self, photos: int) -> None:
         self._photos = photos
@@ -24,26 +27,26 @@ class Costs:
         self._taken: dict[bool, float] = {}
 
     def expect(self, recipe: Recipe) -> float:
-        """Seconds that the trial will take."""
+        """Seconds that the trial is expected to take."""
         kind = recipe.epochs > 0
         scale = self._taken[kind] / self._expected[kind] if kind in self._taken else 1.0
         return scale * self._formula(recipe)
 
     def learn(self, recipe: Recipe, seconds: float) -> None:
-        """Takes note of how long a trial took."""
+        """Adjust the estimate by the seconds that a trial took."""
         kind = recipe.epochs > 0
         self._expected[kind] = self._expected.get(kind, 0.0) + self._formula(recipe)
         self._taken[kind] = self._taken.get(kind, 0.0) + seconds
 
     def _formula(self, recipe: Recipe) -> float:
-        epochs = _mending_epochs(recipe) if recipe.pruned else recipe.epochs  # what is pruned was trained before
+        epochs = _pruning_epochs(recipe) if recipe.pruned else recipe.epochs  # its fine-tuning was a trial of its own
         passes = 1 + TRAINING_MACS * epochs
         compilations = 1 + (recipe.epochs > 0) + (recipe.pruned > 0)
         return compilations * COMPILE_SECONDS + passes * self._photos * recipe.macs * SECONDS_PER_MAC
 
 
-def _mending_epochs(recipe: Recipe) -> float:
-    """Epochs of the unpruned backbone that take as long as the rounds of pruning; the teacher takes a third more."""
+def _pruning_epochs(recipe: Recipe) -> float:
+    """Epochs of the unpruned backbone that take as long as the rounds of pruning; the teacher adds a third."""
     pruning = PruningOptions(recipe.pruned)
     epochs = pruning.epochs * (pruning.rounds - 1) + pruning.last_epochs
     return epochs * (1 - recipe.pruned + 1 / 3)

@@ -1,4 +1,4 @@
-"""One trial of a search: a build's own steps on one recipe, up to what the validation photos say."""
+"""Runs one trial of a search: the stages of a build on one recipe, without its gate and its bundle."""
 
 from __future__ import annotations
 
@@ -13,41 +13,41 @@ from typing import Optional, Protocol
 import numpy as np
 
 from edgetl.conversion import check
-from edgetl.conversion.backbone_source import Origin, find_origin
+from edgetl.conversion.backbone_source import find_origin
 from edgetl.conversion.memory_estimate import estimate_ram
 from edgetl.data import Dataset, load_folder
 from edgetl.errors import DataError, EdgetlError, ImageError, MissingExtraError, StorageError
-from edgetl.pipeline.candidate import Candidate, held_out_answers
+from edgetl.pipeline.candidate import Candidate, held_out_predictions
 from edgetl.pipeline.edgetpu import require_mappable
 from edgetl.pipeline.job import Job
 from edgetl.pipeline.options import BuildOptions
 from edgetl.pipeline.search.space import Recipe
+from edgetl.pipeline.stages.closed_form import solve_closed_form
+from edgetl.pipeline.stages.fine_tuning import fine_tune_backbone, reason_not_to_fine_tune
 from edgetl.pipeline.stages.pruning import prune_backbone
-from edgetl.pipeline.stages.transfer import fine_tune_stage_2, keep_better, reason_to_stay, solve_stage_1
-from edgetl.pipeline.step_times import Steps
+from edgetl.pipeline.step_times import StepTimes
 from edgetl.progress import Progress
 from edgetl.runtime import Embedder
 from edgetl.targets import Target
 from edgetl.workload import Workload
 
-NOT_THE_CANDIDATES_FAULT = (DataError, ImageError, MissingExtraError, StorageError)
-"""Errors that would meet every other candidate as well, so they end the search."""
+FATAL_ERRORS = (DataError, ImageError, MissingExtraError, StorageError)
+"""Errors that would occur with every other recipe as well, so they end the search."""
 
 _DIGEST = 12
-"""Hex digits that name a photo in the answers; two of a million photos share them with a chance of 1 in 600."""
-
+"""Hex digits that identify a photo; the chance that any two of a million photos share them is 1 in 600."""
 
 NO_WORK = Workload(0, 0, 0)
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What came of a trial; it waits in the cache as JSON.
+class TrialResult:
+    """The result of a trial; the cache stores it as JSON.
 
-    `answers` has, for each photo that judged, by its digest, whether the answer was right and the probability that
-    the right label got: all photos but the test photos, cross-validated, where the backbone is as it was, the
-    validation photos where it was trained. `stays` says why fine-tuning is not worth while, `failure` why there is
-    no model; both are mostly empty.
+    `answers` maps the digest of each held-out photo to whether its prediction was right, and the probability of the
+    right label. Held out are all photos except the test photos, by cross-validation, where the backbone is as
+    published, and the validation photos where it was trained. `stays` says why fine-tuning is not worthwhile, and
+    `failure` why there is no model; both are usually empty.
     """
 
     seconds: float
@@ -60,81 +60,86 @@ class Outcome:
 
     @property
     def accuracy(self) -> float:
-        """On all the photos that judged it."""
+        """The share of right predictions among the held-out photos."""
         return float(np.mean([right for right, _ in self.answers.values()]))
 
     def to_json(self) -> str:
-        """The inverse of `from_json`."""
+        """The result as JSON text."""
         return json.dumps(asdict(self))
 
     @classmethod
-    def from_json(cls, text: str) -> Outcome:
-        """What `to_json` wrote."""
+    def from_json(cls, text: str) -> TrialResult:
+        """The result from the text that `to_json` returned."""
         content = json.loads(text)
         return cls(**{**content, "workload": Workload(**content["workload"])})
 
 
-Wait = Callable[[], Outcome]
-"""Waits for the outcome of a trial that was begun. Raises what is not the candidate's fault."""
+Wait = Callable[[], TrialResult]
+"""Waits for the result of a trial that was started. Raises one of FATAL_ERRORS."""
 
-Keep = Callable[[Recipe, Outcome], None]
-"""Takes note of the outcome of a trial as soon as it is there."""
+Keep = Callable[[Recipe, TrialResult], None]
+"""Stores the result of a trial as soon as it is known."""
 
 
 class Runner(Protocol):
-    """Where trials run: here, or on a cluster; `at_once` of them at the same time."""
+    """Runs trials in this process or on a cluster; `at_once` of them at the same time."""
 
     at_once: int
 
-    def begin(self, recipe: Recipe) -> Wait:
-        """Begins a trial; no more than `at_once` may be under way."""
+    def start(self, recipe: Recipe) -> Wait:
+        """Start a trial; no more than `at_once` may be running."""
 
 
 class Trials:
-    """Runs recipes on one set of photos for one board; a recipe that cannot be built is an outcome, not an error.
+    """Runs recipes on one set of photos for one board; a recipe that cannot be built is a result, not an error.
 
-    Whether fine-tuning is worth while is asked of all alike, so that an outcome serves any other search.
+    Each result says whether fine-tuning is worthwhile, whatever was asked for, so that other searches can reuse it.
     """
 
     def __init__(self, source: Path, board: Target, common: BuildOptions, progress: Optional[Progress]) -> None:
         self.source, self._board, self._progress = source, board, progress
         self._common = replace(common, fine_tune="auto")
 
-    def elsewhere(self, cpus: int) -> Trials:
-        """The same for a process in another folder, and perhaps on another machine, that has so many CPUs."""
+    def for_another_process(self, cpus: int) -> Trials:
+        """The same for a process in another folder, perhaps on another machine, that may use `cpus` CPUs."""
         data = replace(self._common.data, workers=self._common.data.workers or cpus)
         return Trials(self.source.absolute(), self._board, replace(self._common, data=data), None)
 
-    def run(self, recipe: Recipe) -> Outcome:
-        """The outcome of one trial. Raises what is not the candidate's fault."""
+    def run(self, recipe: Recipe) -> TrialResult:
+        """Run one trial. Raises one of FATAL_ERRORS."""
         started = time.monotonic()
         try:
             return self._try(recipe, started)
-        except NOT_THE_CANDIDATES_FAULT:
+        except FATAL_ERRORS:
             raise
         except (EdgetlError, MemoryError) as error:
-            return Outcome(time.monotonic() - started, failure=str(error) or "it takes more memory than there is")
+            return TrialResult(time.monotonic() - started, failure=str(error) or "not enough memory")
 
-    def _try(self, recipe: Recipe, started: float) -> Outcome:
+    def _try(self, recipe: Recipe, started: float) -> TrialResult:
         options, board = recipe.build_options(self._common), self._board
-        origin = find_origin(recipe.backbone, recipe.input_size, recipe.weights, options.cache, options.normalization)
-        artifact = origin.compile("int8")
+        backbone = find_origin(recipe.backbone, recipe.input_size, recipe.weights, options.cache, options.normalization)
+        artifact = backbone.compile("int8")
         check(artifact.model, board)
         require_mappable(artifact.model, board)
-        embedder = Embedder(artifact.model, origin.preprocess)
+        embedder = Embedder(artifact.model, backbone.preprocess)
         trains = recipe.epochs > 0 or recipe.pruned > 0
         dataset = load_folder(
-            self.source, options.data, origin.preprocess, embedder, trains, options.cache, self._progress
+            self.source, options.data, backbone.preprocess, embedder, trains, options.cache, self._progress
         )
         try:
-            job = Job(origin, dataset, board, options, Steps(self._progress))
-            kept, origin, stays = self._transfer(solve_stage_1(artifact, dataset), job)
-            return Outcome(
+            job = Job(dataset, board, options, StepTimes(self._progress))
+            model = solve_closed_form(artifact, backbone, dataset)
+            asked = replace(job, options=self._common) if options.fine_tune == "off" else job
+            stays = reason_not_to_fine_tune(model, asked)
+            for stage in (fine_tune_backbone, prune_backbone):
+                model = stage(model, job)
+            compiled = model.candidate.artifact.model
+            return TrialResult(
                 seconds=time.monotonic() - started,
-                workload=origin.workload or NO_WORK,
-                model_bytes=len(kept.artifact.model),
-                ram_bytes=estimate_ram(kept.artifact.model),
-                answers=_answers(kept, dataset),
+                workload=model.backbone.workload or NO_WORK,
+                model_bytes=len(compiled),
+                ram_bytes=estimate_ram(compiled),
+                answers=_answers(model.candidate, dataset),
                 stays=stays,
             )
         finally:
@@ -142,18 +147,8 @@ class Trials:
             if trains:
                 _forget_graphs()
 
-    def _transfer(self, first: Candidate, job: Job) -> tuple[Candidate, Origin, str]:
-        """What a build would keep, before the gate, and where it comes from; at stage 1 why it would stay there."""
-        is_trained = job.options.fine_tune != "off"
-        stays = reason_to_stay(first, job if is_trained else replace(job, options=self._common))
-        kept, stages = keep_better(first, fine_tune_stage_2(first, job) if is_trained else None, job.dataset)
-        if job.options.pruning is None:
-            return kept, job.origin, stays
-        pruned = prune_backbone(kept, stages, job)
-        return pruned.candidate, pruned.origin, stays
 
-
-class Here:
+class LocalRunner:
     """Runs one trial after the other in this process."""
 
     at_once = 1
@@ -161,26 +156,26 @@ class Here:
     def __init__(self, trials: Trials, keep: Keep) -> None:
         self._trials, self._keep = trials, keep
 
-    def begin(self, recipe: Recipe) -> Wait:
-        """The trial runs when its outcome is waited for."""
+    def start(self, recipe: Recipe) -> Wait:
+        """The trial runs when its result is waited for."""
         return partial(self._run, recipe)
 
-    def _run(self, recipe: Recipe) -> Outcome:
-        outcome = self._trials.run(recipe)
-        self._keep(recipe, outcome)
-        return outcome
+    def _run(self, recipe: Recipe) -> TrialResult:
+        result = self._trials.run(recipe)
+        self._keep(recipe, result)
+        return result
 
 
 def _answers(candidate: Candidate, dataset: Dataset) -> dict[str, tuple[bool, float]]:
     digests = {str(sample.path): sample.digest[:_DIGEST] for sample in dataset.samples}
     return {
-        digests[answer.source]: (answer.correct, round(answer.probability_of_label, 6))
-        for answer in held_out_answers(candidate.selection, dataset)
+        digests[prediction.source]: (prediction.correct, round(prediction.probability_of_label, 6))
+        for prediction in held_out_predictions(candidate.selection, dataset)
     }
 
 
 def _forget_graphs() -> None:
-    """TensorFlow keeps every graph of a process, tens of megabytes a training, until it is told not to."""
+    """Free the graphs of past trainings, tens of megabytes each: TensorFlow keeps them until the session is cleared."""
     from edgetl.backbones import tf_keras
 
     tf_keras().backend.clear_session()

@@ -1,185 +1,109 @@
-"""What may win back the accuracy that quantization costs, in order of cost; `gate` tries one after the other."""
+"""Repairs of the accuracy that quantization costs, one function each, the cheapest first."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Any
+from dataclasses import replace
+from typing import NamedTuple
 
-from edgetl.conversion import Artifact, ConversionOptions, convert
+from edgetl.conversion import ConversionOptions
 from edgetl.conversion.quantization.layerwise_error import FRAMES, compare_layers, guilty_layers, tensors_around
-from edgetl.pipeline.candidate import Candidate, solve_cross_validated, solve_held_out
+from edgetl.pipeline.candidate import Candidate
 from edgetl.pipeline.job import Job
-from edgetl.pipeline.stages.transfer import calibration_frames, compile_for_board
-from edgetl.runtime import Embedder
+from edgetl.pipeline.stages.requantizer import BIAS_FRAMES, Requantizer
 
 MORE_FRAMES = 500
-"""Photos to calibrate on once the usual number was not enough."""
+"""Photos to calibrate on where the usual number was not enough."""
 
 CLIPPED_QUANTILE = 0.9999
-"""Of a tensor's values: what lies beyond saturates (Wu et al. 2020, arXiv 2004.09602, section 4.2)."""
+"""Quantile of a tensor's values beyond which they saturate (Wu et al. 2020, arXiv 2004.09602, section 4.2)."""
 
 RANGE_FRAMES = 64
-"""Photos that show how large each channel becomes, for equalisation."""
-
-BIAS_FRAMES = 16
-"""Photos that the means for bias correction come from."""
+"""Photos that the range of each channel is measured on, for equalisation."""
 
 FLOAT_LAYERS = 8
-"""Guilty layers that are kept in float; beyond that the model is hardly an int8 one any more."""
+"""Layers with the largest error that are kept in float; with more, the model would hardly be an int8 one."""
 
 
-@dataclass(frozen=True)
-class Attempt:
-    """A candidate and how it was converted; `model` is the tf_keras backbone, None for the build's own.
-
-    `trained` says that its backbone was trained on the training photos after the float twin was made, `corrected`
-    that biases are corrected after the conversion, int8 given.
-    """
+class Repaired(NamedTuple):
+    """A repaired candidate, and a note for the report on what was done."""
 
     candidate: Candidate
-    conversion: ConversionOptions
-    model: Any = None
-    trained: bool = False
-    corrected: bool = False
     note: str = ""
 
 
-class Workshop:
-    """What every repair needs: the model in float, photos, and the way from a model to a candidate."""
-
-    def __init__(self, kept: Candidate, job: Job) -> None:
-        self._kept, self._job = kept, job
-        self.normalization, self.steps = job.origin.normalization, job.steps
-
-    @cached_property
-    def model(self) -> Any:
-        """The float backbone, BatchNorm folded into its convolutions."""
-        from edgetl.training import fold
-
-        assert self._job.origin.assemble is not None
-        return fold(self._job.origin.assemble() if self._kept.model is None else self._kept.model)
-
-    def frames(self, count: int) -> list[Any]:
-        """Training photos, uint8 (h, w, 3), every class in turn."""
-        return calibration_frames(self._job.dataset, count)
-
-    def attempt(self, before: Attempt, model: Any, conversion: ConversionOptions, note: str = "") -> Attempt:
-        """A model, converted like the one before, with its last layer solved on what it then gives."""
-        artifact = self.convert(model, conversion)
-        if before.corrected and conversion.quantize == "int8":
-            artifact = self.correct(artifact, model)
-        candidate = self.solve(artifact)
-        return replace(before, candidate=candidate, conversion=conversion, model=model, note=note)
-
-    def convert(self, model: Any, conversion: ConversionOptions) -> Artifact:
-        """The model as the board takes it; ConversionError where it does not."""
-        return compile_for_board(model, conversion, self._job)
-
-    def correct(self, artifact: Artifact, model: Any) -> Artifact:
-        """The int8 artifact with the mean of each channel where the model has it in float."""
-        from edgetl.conversion.quantization.bias_correction import correct_bias
-
-        return correct_bias(artifact, self.twin(model), self.frames(BIAS_FRAMES))
-
-    def twin(self, model: Any) -> Artifact:
-        """The model in float32, to compare with; no board has to take it."""
-        return convert(model, self.normalization, self._job.origin.preprocess, ConversionOptions("float32"))
-
-    def solve(self, artifact: Artifact) -> Candidate:
-        """A candidate like the one that was kept, but of this artifact."""
-        embeddings = self._job.embed(Embedder(artifact.model, self._job.origin.preprocess))
-        solve = solve_cross_validated if self._kept.model is None else solve_held_out
-        selection = solve(artifact, embeddings, self._job.dataset)
-        return replace(self._kept, artifact=artifact, embeddings=embeddings, selection=selection)
-
-    def train(self, model: Any) -> Any:
-        """The model, trained to stand int8."""
-        from edgetl.training import train_quantization_aware
-
-        dataset, options = self._job.dataset, self._job.options
-        assert dataset.frames is not None
-        return train_quantization_aware(
-            model,
-            self.normalization,
-            dataset.frames,
-            dataset.indices("train"),
-            replace(options.quantization_aware, seed=options.data.seed),
-            progress=self._job.steps.progress,
-        )
-
-
-@dataclass(frozen=True)
-class RepairStep:
-    """One repair: what it is called, and what it makes of the best attempt so far."""
+class RepairStep(NamedTuple):
+    """One repair: its name, and the function that applies it to the best candidate so far."""
 
     name: str
-    apply: Callable[[Workshop, Attempt], Attempt]
+    apply: Callable[[Requantizer, Candidate], Repaired]
 
 
-def repairs_for(attempt: Attempt, job: Job) -> list[RepairStep]:
-    """The repairs that an int8 model of this job can have, the cheapest first; none for other number formats.
+def repairs_for(candidate: Candidate, job: Job) -> list[RepairStep]:
+    """The repairs that apply to an int8 model of this job, in the order to try them; none for other formats.
 
-    None of them undoes sparsity or clusters: equalisation, which scales the weights of a channel apart from each
-    other, is left out where there are clusters.
+    None of them undoes sparsity or clusters: equalisation scales the weights within a channel differently, so it is
+    left out where there are clusters.
     """
-    if attempt.candidate.artifact.quantize != "int8":
+    if candidate.artifact.quantize != "int8":
         return []
-    steps = [RepairStep("more calibration photos", _calibrate_on_more), RepairStep("clipped activation ranges", _clip)]
-    if job.options.sparsity is None or job.options.sparsity.clusters is None:
-        steps.append(RepairStep("cross-layer equalisation", _equalize))
-    steps.append(RepairStep("bias correction", _correct_bias))
-    board = job.board
-    if not board.edgetpu:
-        steps.append(RepairStep("guilty layers in float", _keep_in_float))
-    if not attempt.trained:
-        steps.append(RepairStep("quantization-aware training", train_aware))
-    if "int16x8" in board.quantize:
-        steps.append(RepairStep("int16 activations", _widen))
-    return steps
+    clustered = job.options.sparsity is not None and job.options.sparsity.clusters is not None
+    steps = [
+        (True, RepairStep("more calibration photos", _calibrate_on_more)),
+        (True, RepairStep("clipped activation ranges", _clip_ranges)),
+        (not clustered, RepairStep("cross-layer equalisation", _equalize)),
+        (True, RepairStep("bias correction", _correct_bias)),
+        (not job.board.edgetpu, RepairStep("guilty layers in float", _keep_layers_in_float)),
+        (not candidate.is_trained_for_int8, RepairStep("quantization-aware training", train_for_int8)),
+        ("int16x8" in job.board.quantize, RepairStep("int16 activations", _widen_activations)),
+    ]
+    return [step for applies, step in steps if applies]
 
 
-def train_aware(workshop: Workshop, best: Attempt) -> Attempt:
-    """Quantization-aware training, towards the embeddings of the float model."""
-    model = workshop.train(best.model or workshop.model)
-    return replace(workshop.attempt(best, model, best.conversion), trained=True)
+def train_for_int8(requantizer: Requantizer, best: Candidate) -> Repaired:
+    """Quantization-aware training towards the embeddings of the float model."""
+    before = requantizer.quantization_of(best)
+    trained = replace(before, model=requantizer.train(before.model), trained_on_photos=True)
+    return Repaired(requantizer.quantize(trained))
 
 
-def _calibrate_on_more(workshop: Workshop, best: Attempt) -> Attempt:
-    frames = workshop.frames(MORE_FRAMES)
-    conversion = replace(best.conversion, calibration_images=MORE_FRAMES)
-    return workshop.attempt(best, best.model or workshop.model, conversion, f"{len(frames)} photos")
+def _calibrate_on_more(requantizer: Requantizer, best: Candidate) -> Repaired:
+    before = requantizer.quantization_of(best)
+    options = replace(before.options, calibration_images=MORE_FRAMES)
+    photos = len(requantizer.frames(MORE_FRAMES))
+    return Repaired(requantizer.quantize(replace(before, options=options)), f"{photos} photos")
 
 
-def _clip(workshop: Workshop, best: Attempt) -> Attempt:
-    conversion = replace(best.conversion, range_quantile=CLIPPED_QUANTILE)
+def _clip_ranges(requantizer: Requantizer, best: Candidate) -> Repaired:
+    before = requantizer.quantization_of(best)
+    options = replace(before.options, range_quantile=CLIPPED_QUANTILE)
     note = f"to the middle {2 * CLIPPED_QUANTILE - 1:.2%} of the values"
-    return workshop.attempt(best, best.model or workshop.model, conversion, note)
+    return Repaired(requantizer.quantize(replace(before, options=options)), note)
 
 
-def _equalize(workshop: Workshop, best: Attempt) -> Attempt:
+def _equalize(requantizer: Requantizer, best: Candidate) -> Repaired:
     from edgetl.conversion.quantization.equalization import equalize
 
-    frames = workshop.frames(RANGE_FRAMES)
-    model = equalize(best.model or workshop.model, frames, workshop.normalization)
-    return workshop.attempt(best, model, best.conversion)
+    before = requantizer.quantization_of(best)
+    model = equalize(before.model, requantizer.frames(RANGE_FRAMES), requantizer.normalization)
+    return Repaired(requantizer.quantize(replace(before, model=model)))
 
 
-def _correct_bias(workshop: Workshop, best: Attempt) -> Attempt:
-    model, corrected = best.model or workshop.model, replace(best, corrected=True)
-    return workshop.attempt(corrected, model, best.conversion, f"means of {BIAS_FRAMES} photos")
+def _correct_bias(requantizer: Requantizer, best: Candidate) -> Repaired:
+    corrected = replace(requantizer.quantization_of(best), bias_corrected=True)
+    return Repaired(requantizer.quantize(corrected), f"channel means from {BIAS_FRAMES} photos")
 
 
-def _keep_in_float(workshop: Workshop, best: Attempt) -> Attempt:
-    model = best.model or workshop.model
-    artifact, frames = workshop.convert(model, best.conversion), workshop.frames(FRAMES)
-    errors = compare_layers(artifact.model, workshop.twin(model).model, frames)
-    guilty = guilty_layers(errors, FLOAT_LAYERS)
-    conversion = replace(best.conversion, float_tensors=tensors_around(artifact.model, guilty))
-    return workshop.attempt(best, model, conversion, ", ".join(error.layer for error in guilty))
+def _keep_layers_in_float(requantizer: Requantizer, best: Candidate) -> Repaired:
+    before = requantizer.quantization_of(best)
+    quantized, float_twin = requantizer.convert(before), requantizer.float_twin(before)
+    errors = compare_layers(quantized.model, float_twin.model, requantizer.frames(FRAMES))
+    worst = guilty_layers(errors, FLOAT_LAYERS)
+    options = replace(before.options, float_tensors=tensors_around(quantized.model, worst))
+    return Repaired(requantizer.quantize(replace(before, options=options)), ", ".join(error.layer for error in worst))
 
 
-def _widen(workshop: Workshop, best: Attempt) -> Attempt:
-    conversion = ConversionOptions("int16x8", best.conversion.calibration_images)
-    return workshop.attempt(best, best.model or workshop.model, conversion, "slower on most boards")
+def _widen_activations(requantizer: Requantizer, best: Candidate) -> Repaired:
+    before = requantizer.quantization_of(best)
+    options = ConversionOptions("int16x8", before.options.calibration_images)
+    return Repaired(requantizer.quantize(replace(before, options=options)), "slower on most boards")
