@@ -64,7 +64,8 @@ def test_a_model_that_is_as_often_right_but_much_less_sure_is_not_picked():
 
 def test_only_the_photos_that_judged_all_count():
     whole = tried("whole", 10, 50)
-    held_out = FinishedTrial(whole.recipe, TrialResult(1.0, 9, 9, 9, {str(photo): (True, 0.9) for photo in range(40)}), 20)
+    answers = {str(photo): (True, 0.9) for photo in range(40)}
+    held_out = FinishedTrial(whole.recipe, TrialResult(1.0, 9, 9, 9, answers), 20)
     ranking = rank([whole, held_out])
     assert ranking.right.shape == (2, 40)
     assert ranking.pick == 0
