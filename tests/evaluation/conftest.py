@@ -1,4 +1,4 @@
-"""Reports for the tests of this room: complete ones, bare ones, and as many classes as asked for."""
+"""Reports for the tests of this folder: complete or bare, with any number of classes."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from tests.models import tiny_model, tiny_models
 __all__ = ["tiny_model", "tiny_models"]
 
 
-def answers(labels: Sequence[str], images: int, skill: float, seed: int = 0) -> list[ImageResult]:
-    """What a model of some skill might say about `images` images of each label."""
+def predictions(labels: Sequence[str], images: int, skill: float, seed: int = 0) -> list[ImageResult]:
+    """What a model of some skill might predict for `images` images of each label."""
     random = np.random.default_rng(seed)
     results = []
-    for slot, label in enumerate(labels):
+    for column, label in enumerate(labels):
         for i in range(images):
             scores = random.normal(size=len(labels))
-            scores[slot] += skill
+            scores[column] += skill
             probabilities = np.exp(2 * scores) / np.exp(2 * scores).sum()
             best = int(probabilities.argmax())
             results.append(
@@ -45,7 +45,7 @@ def answers(labels: Sequence[str], images: int, skill: float, seed: int = 0) -> 
                     label=label,
                     predicted=labels[best],
                     probability=float(probabilities[best]),
-                    probability_of_label=float(probabilities[slot]),
+                    probability_of_label=float(probabilities[column]),
                     novelty=float(random.random()),
                     is_novel=bool(random.random() < 0.05),
                 )
@@ -54,8 +54,8 @@ def answers(labels: Sequence[str], images: int, skill: float, seed: int = 0) -> 
 
 
 def bare_report(labels: Sequence[str], images: int = 10, skill: float = 2.0) -> Report:
-    """A report that has only what every report has."""
-    evaluation = score(answers(labels, images, skill), labels, "int8 through the device runtime")
+    """A report without optional sections."""
+    evaluation = score(predictions(labels, images, skill), labels, "int8 through the device runtime")
     summary = Summary(
         name="leaves",
         target="rpi4",
@@ -77,7 +77,7 @@ def full_report(labels: Sequence[str] = ("birch", "maple", "oak")) -> Report:
     report = bare_report(labels)
     shipped = list(report.evaluation.images)
     before = [replace(shipped[0], predicted=labels[1]), *shipped[1:]]
-    latency = Latency(3.1, 5.2, "frame to answer", 200, 10, 2, "ai-edge-litert 2.3.0 on cpu", "a CPU, 2 cores")
+    latency = Latency(3.1, 5.2, "frame to prediction", 200, 10, 2, "ai-edge-litert 2.3.0 on cpu", "a CPU, 2 cores")
     accuracy = report.evaluation.accuracy
     return replace(
         report,
@@ -97,7 +97,7 @@ def full_report(labels: Sequence[str] = ("birch", "maple", "oak")) -> Report:
             properties={"rotated": 1},
             ignored={".txt": 1},
             findings=(
-                DataFinding("leakage", ("/home/ada/leaves/a.jpg",), "a.jpg stands on both sides"),
+                DataFinding("leakage", ("/home/ada/leaves/a.jpg",), "a.jpg is on both sides"),
                 DataFinding("suspected label", ("/home/ada/leaves/b.jpg",), "labelled oak, looks like birch"),
             ),
             left_out={"/home/ada/leaves/torn.jpg": "truncated"},

@@ -1,4 +1,4 @@
-"""What an accuracy gate allows, and how it is told."""
+"""What the accuracy gate allows, and how it is reported."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from edgetl.evaluation import (
 from edgetl.evaluation.renderers.wording import verdict
 
 
-def answers(n: int, wrong: range) -> list[ImageResult]:
-    """n photos of oak, of which some are taken for elm."""
+def predictions(n: int, wrong: range) -> list[ImageResult]:
+    """Predictions for n photos of oak, some of which are predicted as elm."""
     return [ImageResult(f"{i}.jpg", "oak", "elm" if i in wrong else "oak", 0.9, 0.9) for i in range(n)]
 
 
 def after_losing(lost: int, n: int):
-    return judge(answers(n, range(0)), answers(n, range(lost)), "int8", "validation photos")
+    return judge(predictions(n, range(0)), predictions(n, range(lost)), "int8", "validation photos")
 
 
 def gate(lost: int, n: int, max_drop: float, repairs: tuple[Repair, ...] = ()) -> Gate:
@@ -52,53 +52,53 @@ def gate(lost: int, n: int, max_drop: float, repairs: tuple[Repair, ...] = ()) -
 @pytest.mark.parametrize(
     ("lost", "n", "passes"), [(10, 1000, True), (11, 1000, False), (1, 112, True), (2, 112, False)]
 )
-def test_the_drop_that_was_measured_decides(lost, n, passes):
+def test_the_measured_drop_decides(lost, n, passes):
     assert after_losing(lost, n).passes(1.0) is passes
 
 
-def test_one_photo_alone_fails_no_gate_however_few_there_are():
+def test_a_single_photo_never_fails_the_gate():
     assert after_losing(1, 10).passes(1.0)
     assert not after_losing(2, 10).passes(1.0)
 
 
-def test_no_drop_allowed_means_not_one_photo():
+def test_a_maximum_drop_of_zero_allows_no_photo_to_be_lost():
     assert after_losing(0, 10).passes(0.0)
     assert not after_losing(1, 1000).passes(0.0)
 
 
-def test_photos_that_were_gained_make_up_for_those_lost():
-    reference, int8 = answers(100, range(0, 5)), answers(100, range(5, 10))
+def test_gained_photos_compensate_for_lost_ones():
+    reference, int8 = predictions(100, range(0, 5)), predictions(100, range(5, 10))
     judgement = judge(reference, int8, "int8", "validation photos")
     assert judgement.difference.points == 0
     assert judgement.passes(0.0)
 
 
-def test_few_photos_pass_without_proving_and_many_prove():
+def test_only_many_photos_prove_that_a_drop_is_small():
     assert not after_losing(0, 50).is_proven(1.0)
     assert after_losing(0, 5000).is_proven(1.0)
 
 
-def test_the_verdict_says_what_was_found_and_what_it_proves():
+def test_the_verdict_says_what_was_measured_and_whether_it_is_proven():
     unproven = verdict(gate(1, 112, 1.0))
     assert unproven.startswith("Passed: −0.9 points against float32 on 112 photos (−")
-    assert unproven.endswith("112 photos cannot prove it: the interval reaches beyond.")
-    assert verdict(gate(0, 5000, 1.0)).endswith("drop of 1 allowed.")
-    assert verdict(gate(9, 112, 1.0)).startswith("Failed, and shipped all the same: −8.0 points")
+    assert unproven.endswith("112 photos are too few to rule out a larger drop.")
+    assert verdict(gate(0, 5000, 1.0)).endswith("a drop of 1 is allowed.")
+    assert verdict(gate(9, 112, 1.0)).startswith("Failed, but shipped anyway: −8.0 points")
 
 
 def with_gate(report: Report) -> Report:
     before, after = after_losing(9, 112), after_losing(1, 112)
     kept = Repair("cross-layer equalisation", before.accuracy, after.accuracy, after.difference, 21.0, True)
-    failed = Repair("int16 activations", after.accuracy, seconds=0.4, note="the board does not take it")
+    failed = Repair("int16 activations", after.accuracy, seconds=0.4, note="the board does not support it")
     return replace(report, gate=gate(1, 112, 1.0, (kept, failed)))
 
 
 def test_a_report_with_a_gate_comes_back_from_json_as_it_was(report):
-    told = with_gate(report)
-    assert Report.from_json(told.to_json()) == told
+    gated = with_gate(report)
+    assert Report.from_json(gated.to_json()) == gated
 
 
-def test_the_summary_has_what_a_program_asks_for(report):
+def test_the_summary_contains_the_decision_and_the_repairs(report):
     summary = with_gate(report).gate.summary()
     assert (summary["passed"], summary["proven"], summary["n"]) == (True, False, 112)
     assert summary["repairs"] == ["cross-layer equalisation"]
@@ -117,11 +117,11 @@ def test_the_terminal_shows_every_repair(report):
     lines = [" ".join(line.split()) for line in stream.getvalue().splitlines()]
     assert any(line.startswith("accuracy gate passed Passed: −0.9 points") for line in lines)
     assert "repair 99.1 % cross-layer equalisation: kept; before 92.0 %; 21 s" in lines
-    assert "repair – int16 activations: not kept; before 99.1 %; 0.4 s; the board does not take it" in lines
+    assert "repair – int16 activations: not kept; before 99.1 %; 0.4 s; the board does not support it" in lines
 
 
-def test_the_page_shows_every_repair_and_the_guilty_layers(report):
+def test_the_page_shows_every_repair_and_the_worst_layers(report):
     page = render_html(with_gate(report))
-    for part in ("Accuracy gate", "block1a_project", "cross-layer equalisation", "the board does not take it"):
+    for part in ("Accuracy gate", "block1a_project", "cross-layer equalisation", "the board does not support it"):
         assert part in page
     assert "Accuracy gate" not in render_html(report)

@@ -24,7 +24,7 @@ def confusion(given: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     return metrics.confusion_matrix(given, predicted, 5)
 
 
-def test_figures_equal_those_of_scikit_learn(given: np.ndarray, predicted: np.ndarray, confusion: np.ndarray) -> None:
+def test_the_figures_equal_those_of_scikit_learn(given: np.ndarray, predicted: np.ndarray, confusion: np.ndarray) -> None:
     sklearn = pytest.importorskip("sklearn.metrics")
     precision, recall, f1, support = sklearn.precision_recall_fscore_support(given, predicted)
 
@@ -67,17 +67,17 @@ def test_a_class_without_images_or_predictions_has_no_recall_or_precision() -> N
         (1, 29, 0.0061, 0.1718),
     ],
 )
-def test_wilson_gives_published_values(successes: int, n: int, low: float, high: float) -> None:
+def test_the_wilson_interval_equals_published_values(successes: int, n: int, low: float, high: float) -> None:
     assert metrics.wilson(successes, n) == pytest.approx((low, high), abs=5e-5)
 
 
-def test_wilson_stays_within_zero_and_one() -> None:
+def test_the_wilson_interval_stays_within_zero_and_one() -> None:
     assert metrics.wilson(0, 5)[0] == 0.0
     assert metrics.wilson(5, 5)[1] == 1.0
     assert metrics.wilson(0, 0) == (0.0, 1.0)
 
 
-def test_calibration_error_of_a_known_case() -> None:
+def test_the_calibration_error_of_a_known_case_is_right() -> None:
     confidence = np.array([0.95, 0.95, 0.55, 0.55])
     correct = np.array([True, True, True, False])
 
@@ -92,7 +92,7 @@ def test_calibrated_predictions_have_hardly_any_calibration_error() -> None:
     assert metrics.expected_calibration_error(confidence, random.random(50_000) < confidence) < 0.01
 
 
-def test_bootstrap_intervals_hold_the_value_and_repeat_with_their_seed(confusion: np.ndarray) -> None:
+def test_bootstrap_intervals_contain_the_value_and_repeat_with_their_seed(confusion: np.ndarray) -> None:
     random = np.random.default_rng(7)
     confidence, correct = random.uniform(0.5, 1, 300), random.random(300) < 0.8
     of_label = random.uniform(0.1, 1, 300)
@@ -117,14 +117,14 @@ def test_the_balanced_accuracy_of_balanced_classes_has_about_the_wilson_interval
     assert metrics.balanced_accuracy_interval(confusion) == pytest.approx(metrics.wilson(4 * 65, 4 * 80), abs=0.01)
 
 
-def test_a_perfect_score_is_not_taken_for_certainty() -> None:
+def test_a_perfect_score_still_has_an_interval() -> None:
     low, high = metrics.balanced_accuracy_interval(np.diag([10, 10]))
 
     assert (low, high) == pytest.approx(metrics.wilson(20, 20), abs=0.04)
     assert low < 0.9
 
 
-def test_a_class_of_one_image_that_was_wrong_leaves_the_balanced_accuracy_in_its_interval() -> None:
+def test_the_interval_contains_the_balanced_accuracy_when_the_only_image_of_a_class_was_wrong() -> None:
     confusion = np.array([[104, 0], [1, 0]])
     low, high = metrics.balanced_accuracy_interval(confusion)
     assert low < metrics.balanced_accuracy(confusion) < high
@@ -152,7 +152,7 @@ def test_a_paired_difference_counts_flips_both_ways() -> None:
     assert difference.p_value == pytest.approx(0.0923, abs=1e-4)
 
 
-def test_the_paired_interval_holds_the_truth_about_as_often_as_it_says() -> None:
+def test_the_paired_interval_contains_the_truth_about_95_times_in_a_hundred() -> None:
     random = np.random.default_rng(8)
     held = 0
     for _ in range(1000):
@@ -162,7 +162,7 @@ def test_the_paired_interval_holds_the_truth_about_as_often_as_it_says() -> None
     assert 920 <= held <= 990
 
 
-def test_no_change_is_no_difference_but_not_certainty() -> None:
+def test_no_change_still_has_an_interval() -> None:
     same = np.array([True, False] * 50)
 
     difference = metrics.paired_difference(same, same)

@@ -23,7 +23,7 @@ from edgetl.evaluation import (
 from edgetl.learners import choose, to_grid
 from edgetl.runtime import Classifier, Embedder, Preprocess
 from edgetl.runtime.inference.bundle_entries import last_layer_entries
-from tests.evaluation.conftest import answers
+from tests.evaluation.conftest import predictions
 
 COLOURS = {"blue": (40, 60, 200), "green": (40, 180, 60), "red": (210, 40, 50)}
 PREPROCESS = Preprocess(32, 32)
@@ -37,12 +37,12 @@ def colour_frames(label: str, count: int, seed: int) -> list[np.ndarray]:
 
 @pytest.fixture(scope="session")
 def bundle(tiny_model: bytes, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle that tells three colours apart, packed as a build packs it."""
+    """A bundle that distinguishes three colours, packed like that of a build."""
     embedder = Embedder(tiny_model, PREPROCESS)
     frames = [(frame, label) for label in COLOURS for frame in colour_frames(label, 8, seed=1)]
     raw = np.stack([embedder.embed(frame) for frame, _ in frames])
-    grid, labels = to_grid(raw, embedder.zero_point), [label for _, label in frames]
-    selection = choose(grid, labels, np.arange(len(labels)) % 4)
+    fixed_point, labels = to_grid(raw, embedder.zero_point), [label for _, label in frames]
+    selection = choose(fixed_point, labels, np.arange(len(labels)) % 4)
     described, entries = last_layer_entries(selection.last_layer, selection.parameters)
     manifest = Manifest(
         name="colours",
@@ -82,7 +82,7 @@ def photos(tmp_path: Path) -> list[tuple[Path, str]]:
     return pairs
 
 
-def test_what_is_measured_is_what_the_classifier_says(
+def test_the_evaluation_measures_what_the_classifier_predicts(
     classifier: Classifier, photos: list[tuple[Path, str]], tmp_path: Path
 ) -> None:
     evaluation = evaluate(classifier, *map(list, zip(*photos)), root=tmp_path)
@@ -97,7 +97,7 @@ def test_what_is_measured_is_what_the_classifier_says(
     assert classifier.interpreter in evaluation.accuracy.how
 
 
-def test_the_summary_holds_what_scripts_rely_on(classifier: Classifier, photos: list[tuple[Path, str]]) -> None:
+def test_the_summary_contains_the_keys_that_scripts_rely_on(classifier: Classifier, photos: list[tuple[Path, str]]) -> None:
     summary = evaluate(classifier, *map(list, zip(*photos))).summary()
 
     assert summary["accuracy"] == 1.0
@@ -117,7 +117,7 @@ def test_images_that_cannot_be_read_are_named_and_not_counted(
     assert [entry.source for entry in evaluation.unreadable] == ["blue/3.png"]
 
 
-def test_a_subset_of_the_classes_will_do(classifier: Classifier, photos: list[tuple[Path, str]]) -> None:
+def test_a_subset_of_the_classes_is_enough(classifier: Classifier, photos: list[tuple[Path, str]]) -> None:
     evaluation = evaluate(classifier, *map(list, zip(*photos[:5])))
 
     assert evaluation.balanced_accuracy.value == 1.0
@@ -137,7 +137,7 @@ def test_unknown_labels_are_an_error_unless_they_are_left_out(
     assert evaluation.unknown_labels == (("purple", 2),)
 
 
-def test_progress_comes_up_to_the_total(classifier: Classifier, photos: list[tuple[Path, str]]) -> None:
+def test_progress_reaches_the_total(classifier: Classifier, photos: list[tuple[Path, str]]) -> None:
     seen: list[tuple[str, int, int]] = []
 
     evaluate(classifier, *map(list, zip(*photos)), progress=lambda *step: seen.append(step))
@@ -162,7 +162,7 @@ def test_nothing_to_evaluate_is_an_error(classifier: Classifier, tmp_path: Path)
         evaluate(classifier, ["a", "b"], ["red"])
 
 
-def test_latency_says_what_it_was_measured_on(bundle: Path, tiny_model: bytes) -> None:
+def test_a_latency_says_how_it_was_measured(bundle: Path, tiny_model: bytes) -> None:
     options = LatencyOptions(runs=20, warm_up=2)
     measures: list[Callable] = [
         lambda: measure_latency(bundle, 1, options),
@@ -180,12 +180,12 @@ def test_a_slow_model_is_measured_less_often(bundle: Path) -> None:
     assert measure_latency(bundle, 1, LatencyOptions(runs=10_000_000, limit_s=0.05)).runs < 100_000
 
 
-def test_compressed_size_is_the_same_every_time() -> None:
+def test_the_compressed_size_is_the_same_every_time() -> None:
     assert compressed_size(b"edge" * 1000) == compressed_size(b"edge" * 1000) < 100
 
 
-def test_a_comparison_lists_the_images_that_flipped() -> None:
-    first = answers(["a", "b"], 10, 50)
+def test_a_comparison_lists_the_images_whose_prediction_changed() -> None:
+    first = predictions(["a", "b"], 10, 50)
     second = [replace(first[0], predicted="b"), *first[1:]]
 
     comparison = compare(first, second, ("float32", "int8"), "test photos")
@@ -195,8 +195,8 @@ def test_a_comparison_lists_the_images_that_flipped() -> None:
     assert comparison.first_accuracy.value == 1.0
 
 
-def test_a_comparison_wants_the_same_images_and_labels() -> None:
-    images = answers(["a", "b"], 2, 50)
+def test_a_comparison_needs_the_same_images_and_labels() -> None:
+    images = predictions(["a", "b"], 2, 50)
 
     with pytest.raises(DataError, match="no image in common"):
         compare(images[:2], images[2:], ("x", "y"), "test photos")
@@ -204,16 +204,16 @@ def test_a_comparison_wants_the_same_images_and_labels() -> None:
         compare(images, [replace(images[0], label="b")], ("x", "y"), "test photos")
 
 
-def test_answers_about_labels_that_are_not_listed_are_refused() -> None:
+def test_predictions_with_unknown_labels_are_refused() -> None:
     with pytest.raises(DataError, match="does not have"):
-        score(answers(["a", "b"], 2, 5), ["a"], "int8")
+        score(predictions(["a", "b"], 2, 5), ["a"], "int8")
 
 
-def test_mistakes_come_surest_first_and_confusions_most_frequent_first() -> None:
-    evaluation = score(answers(["a", "b", "c"], 40, 1.0), ["a", "b", "c"], "int8")
+def test_the_most_confident_mistakes_and_the_most_frequent_confusions_come_first() -> None:
+    evaluation = score(predictions(["a", "b", "c"], 40, 1.0), ["a", "b", "c"], "int8")
 
-    sure = [image.probability for image in evaluation.mistakes()]
+    confidence = [image.probability for image in evaluation.mistakes()]
     counts = [count for _, _, count in evaluation.confusions()]
-    assert sure == sorted(sure, reverse=True)
+    assert confidence == sorted(confidence, reverse=True)
     assert counts == sorted(counts, reverse=True)
-    assert len(sure) == sum(counts) > 0
+    assert len(confidence) == sum(counts) > 0

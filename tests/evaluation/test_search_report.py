@@ -1,4 +1,4 @@
-"""What a search found, as JSON, in a terminal and on a page."""
+"""The report of a search as JSON, in a terminal, and as a page."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def terminal(report: SearchReport) -> str:
     return text.getvalue()
 
 
-def test_json_has_the_pick_and_every_figure(found: SearchReport) -> None:
+def test_the_json_contains_the_pick_and_every_figure(found: SearchReport) -> None:
     content = json.loads(json.dumps(found.to_json()))
     assert content["pick"] == "<small>"
     assert [entry["accuracy"]["value"] for entry in content["trials"]] == [0.995, 0.99, 0.95]
@@ -78,19 +78,19 @@ def test_the_page_plots_every_trial_against_latency_and_size(found: SearchReport
     assert found.why in page.text
 
 
-def test_the_line_climbs_through_what_nothing_beats(found: SearchReport) -> None:
+def test_the_line_climbs_through_the_best_trials(found: SearchReport) -> None:
     page = Page(render_search_html(found))
     corners = [tuple(map(float, corner.split(","))) for corner in str(page.named("polyline")[0]["points"]).split()]
     assert [x for x, _ in corners] == sorted(x for x, _ in corners)
     assert [y for _, y in corners] == sorted((y for _, y in corners), reverse=True)
 
 
-def test_without_a_latency_it_plots_multiply_accumulates(found: SearchReport) -> None:
+def test_without_latencies_the_page_plots_multiply_accumulates(found: SearchReport) -> None:
     unknown = replace(found, trials=tuple(replace(one, latency=None) for one in found.trials))
     assert "Accuracy against multiply-accumulates" in Page(render_search_html(unknown)).text
     assert "→" in terminal(unknown)
 
 
-def test_one_trial_is_a_page_too(found: SearchReport, tmp_path: Path) -> None:
+def test_a_single_trial_gives_a_page_too(found: SearchReport, tmp_path: Path) -> None:
     path = write_search(replace(found, trials=found.trials[1:2]), tmp_path / "found-search.html")
     assert len(Page(path.read_text()).named("circle")) == 2

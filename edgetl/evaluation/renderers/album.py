@@ -1,4 +1,4 @@
-"""Hides how photos become the small, bounded number of pictures in the HTML report; html.py calls it."""
+"""Small pictures of photos for the HTML report, limited in number and size."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from edgetl.runtime import decode
 
 @dataclass(frozen=True)
 class AlbumOptions:
-    """How many pictures the report may hold, their side in pixels, and what they may weigh together."""
+    """How many pictures the report may contain, their side in pixels, JPEG quality, and total size."""
 
     pictures: int = 120
     side: int = 160
@@ -25,7 +25,7 @@ class AlbumOptions:
 
 
 class Album:
-    """The pictures of one report; a photo that is missing, broken or over the limits has none."""
+    """The pictures of one report; photos that are missing, unreadable or over the limits have none."""
 
     def __init__(self, root: Optional[Path] = None, options: AlbumOptions = AlbumOptions()) -> None:
         self._root = root or Path()
@@ -34,7 +34,7 @@ class Album:
         self._used_bytes = 0
 
     def picture(self, source: str) -> Optional[str]:
-        """The photo as a square JPEG in a data URI, or None."""
+        """The photo as a square JPEG in a data URI; None if it has no picture."""
         if source not in self._pictures and len(self._pictures) < self._options.pictures:
             self._pictures[source] = self._make(source)
         return self._pictures.get(source) or None

@@ -1,4 +1,4 @@
-"""Hides the geometry of the report's charts; the HTML template draws what it gives, in SVG units."""
+"""The geometry of the report's charts, in SVG units."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from edgetl.evaluation.report import Epoch
 from edgetl.evaluation.scoring import Evaluation
 
 TABLE_CLASSES = 15
-"""Up to so many classes the confusion matrix is a table with numbers; above, a map of colours."""
+"""With more classes, the confusion matrix is a colour map instead of a table with numbers."""
 
 CELL = 14
-"""The side of one cell of that map."""
+"""The side of one cell of the colour map."""
 
 
 @dataclass(frozen=True)
 class Tick:
-    """A place on an axis and what stands there."""
+    """A position on an axis and its text."""
 
     at: float
     text: str
@@ -30,7 +30,7 @@ class Tick:
 
 @dataclass(frozen=True)
 class Line:
-    """One curve: its CSS class, its name, the SVG points, and where it ends."""
+    """One curve: its CSS class, its name, the points of an SVG polyline, and its last point and value."""
 
     kind: str
     name: str
@@ -41,7 +41,10 @@ class Line:
 
 @dataclass(frozen=True)
 class Curve:
-    """The learning curve in a frame of `left`..`right`, `top`..`bottom`; `phases` are bands from x to x."""
+    """The learning curve in a frame of `left`..`right`, `top`..`bottom`.
+
+    `phases` are (first x, last x, name) of the phases of training.
+    """
 
     left: float
     right: float
@@ -55,7 +58,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Dot:
-    """One bin of the reliability diagram: place, radius, and what a pointer shows."""
+    """One bin of the reliability diagram: position, radius, and tooltip."""
 
     x: float
     y: float
@@ -65,7 +68,7 @@ class Dot:
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell of a large confusion matrix that is not empty."""
+    """A cell of the colour map that is not empty."""
 
     x: int
     y: int
@@ -76,7 +79,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Map:
-    """A large confusion matrix; `margin` is the room for the labels."""
+    """A large confusion matrix as a colour map; `margin` is the space for the labels."""
 
     side: int
     margin: int
@@ -85,7 +88,7 @@ class Map:
 
 
 def learning_curve(history: Sequence[Epoch]) -> Optional[Curve]:
-    """Training and validation accuracy over the epochs; None where there are fewer than two of them."""
+    """Training and validation accuracy over the epochs; None if there are fewer than two."""
     left, right, top, bottom = 40.0, 318.0, 26.0, 190.0
     series = (
         ("train", "training", [epoch.accuracy for epoch in history]),
@@ -125,27 +128,27 @@ def learning_curve(history: Sequence[Epoch]) -> Optional[Curve]:
 
 
 def reliability_dots(bins: Sequence[ReliabilityBin], side: float = 200.0) -> tuple[Dot, ...]:
-    """The bins as dots whose area is the number of images, in a square with the origin at its lower left."""
+    """The bins as dots, larger for more images, in a square with the origin at its lower left."""
     most = max((entry.n for entry in bins), default=1)
     return tuple(
         Dot(
             x=round(side * entry.confidence, 1),
             y=round(side * (1 - entry.accuracy), 1),
             radius=round(2.5 + 8 * math.sqrt(entry.n / most), 1),
-            title=f"{entry.n} answers at {percent(entry.confidence, 0)}: {percent(entry.accuracy, 0)} right",
+            title=f"{entry.n} predictions at {percent(entry.confidence, 0)}: {percent(entry.accuracy, 0)} right",
         )
         for entry in bins
     )
 
 
 def confusion_map(evaluation: Evaluation) -> Map:
-    """The confusion matrix of many classes, the empty cells left out."""
+    """The colour map of a confusion matrix with many classes."""
     cells = []
     for row, counts in enumerate(evaluation.confusion):
         for column, count in enumerate(counts):
             if count:
-                given, predicted = evaluation.labels[row], evaluation.labels[column]
-                title = f"{given} → {predicted}: {count} of {sum(counts)}"
+                label, predicted = evaluation.labels[row], evaluation.labels[column]
+                title = f"{label} → {predicted}: {count} of {sum(counts)}"
                 strength = round(0.15 + 0.85 * count / sum(counts), 2)
                 cells.append(Cell(column * CELL, row * CELL, row == column, strength, title))
     longest = max(len(label) for label in evaluation.labels)
@@ -158,7 +161,7 @@ def _line(kind: str, name: str, places: list[tuple[float, float, float]]) -> Lin
 
 
 def _phases(history: Sequence[Epoch]) -> list[tuple[float, float, str]]:
-    """(first epoch, one past the last, name) of each run of epochs with the same phase."""
+    """(first epoch, one past the last, name) of each phase."""
     spans, start = [], 0
     for name, epochs in itertools.groupby(epoch.phase for epoch in history):
         end = start + len(list(epochs))

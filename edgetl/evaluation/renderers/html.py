@@ -1,4 +1,4 @@
-"""Hides how a report becomes one self-contained page; the build writes it beside the bundle."""
+"""Renders the report of a build as one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ from edgetl.evaluation.report import DataFinding, Report
 from edgetl.evaluation.scoring import ClassResult, Evaluation, Flip, ImageResult
 
 MISTAKES = 24
-"""Worst mistakes shown as pictures."""
+"""Most confident mistakes shown as pictures."""
 
 SUSPECTS = 24
 """Suspected labels shown as pictures."""
 
 FLIPS = 12
-"""Images that flip between float and the shipped model, shown as pictures."""
+"""Photos whose prediction differs between float and the shipped model, shown as pictures."""
 
 EXAMPLES = 8
-"""Right answers shown as pictures, one a class."""
+"""Correct predictions shown as pictures, one per class."""
 
-GRAVE = (wording.LEAKAGE, "contradicting labels")
+SERIOUS = (wording.LEAKAGE, "contradicting labels")
 """Kinds of findings that are listed first."""
 
 FINDINGS = 40
-"""Findings about the photos that are listed; the rest are counted."""
+"""Findings about the photos that are listed; further ones are counted."""
 
 CONFUSIONS = 8
-"""Pairs of classes listed as most often mistaken."""
+"""Pairs of classes listed as most often confused."""
 
 
 @dataclass(frozen=True)
 class Photo:
-    """One picture of the page with its caption: what it is, what was said, and a note below."""
+    """One picture of the page, and its caption: the label, the prediction with its probability, and a note."""
 
     source: str
     picture: Optional[str]
-    given: str
-    answer: str
+    label: str
+    predicted: str
     probability: Optional[float] = None
     note: str = ""
     better: Optional[bool] = None
@@ -55,10 +55,12 @@ class Photo:
 
 
 def render_html(report: Report, root: Optional[Path] = None, album: Optional[AlbumOptions] = None) -> str:
-    """The report as one HTML page that loads nothing from anywhere.
+    """The report as one HTML page that loads no other files.
 
-    Photos named relatively are looked for under `root`; those that are not there have no picture.
-    Raises MissingExtraError where jinja2 is not installed.
+    Photos with relative names are read below `root`; those that do not exist have no picture.
+
+    Raises:
+        MissingExtraError: jinja2 is not installed.
     """
     return str(load_template("report.html.j2").render(_page(report, Album(root, album or AlbumOptions()))))
 
@@ -70,7 +72,7 @@ def write_html(report: Report, path: Path, root: Optional[Path] = None, album: O
 
 
 def load_template(name: str) -> Any:
-    """A template of this folder, with the words for figures as filters; MissingExtraError without jinja2."""
+    """A template of this folder, with the functions for figures as filters; MissingExtraError without jinja2."""
     try:
         import jinja2
     except ImportError as error:
@@ -82,11 +84,11 @@ def load_template(name: str) -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update({phrase.__name__: _unbroken(phrase) for phrase in _PHRASES})
+    environment.filters.update({function.__name__: _unbroken(function) for function in _FILTERS})
     return environment.get_template(name)
 
 
-_PHRASES: tuple[Callable[..., str], ...] = (
+_FILTERS: tuple[Callable[..., str], ...] = (
     wording.percent,
     wording.size,
     wording.interval_ms,
@@ -98,13 +100,13 @@ _PHRASES: tuple[Callable[..., str], ...] = (
 )
 
 
-def _unbroken(phrase: Callable[..., str]) -> Callable[..., str]:
-    """The same words with no line break between a number and its unit."""
-    return lambda *arguments: phrase(*arguments).replace(" ", "\N{NO-BREAK SPACE}")
+def _unbroken(function: Callable[..., str]) -> Callable[..., str]:
+    """The function with no-break spaces in its result, so that a number and its unit stay on one line."""
+    return lambda *arguments: function(*arguments).replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _page(report: Report, album: Album) -> dict[str, Any]:
-    """Everything the template shows, pictures made in the order of their worth: the album is bounded."""
+    """The variables of the template; the most useful pictures are made first, because their number is limited."""
     evaluation, data, comparison = report.evaluation, report.data, report.quantization
     mistakes = evaluation.mistakes()
     suspects = data.suspects() if data else []
@@ -116,9 +118,9 @@ def _page(report: Report, album: Album) -> dict[str, Any]:
         "gate_verdict": wording.verdict(report.gate) if report.gate else "",
         "remainder": wording.remainder(report.pruning) if report.pruning else "",
         "advice": wording.advice(report),
-        "guessing": _most_common_share(report),
-        "examples": [_answer(album, image) for image in _one_right_answer_per_class(report)],
-        "mistakes": [_answer(album, image) for image in mistakes[:MISTAKES]],
+        "majority_accuracy": _majority_accuracy(report),
+        "examples": [_prediction(album, image) for image in _one_right_prediction_per_class(report)],
+        "mistakes": [_prediction(album, image) for image in mistakes[:MISTAKES]],
         "mistakes_total": len(mistakes),
         "suspects": [_suspect(album, finding) for finding in suspects[:SUSPECTS]],
         "suspects_total": len(suspects),
@@ -142,17 +144,17 @@ def _page(report: Report, album: Album) -> dict[str, Any]:
 
 
 def _classes(evaluation: Evaluation) -> list[ClassResult]:
-    """The worst first, those without test images last."""
+    """The classes with the lowest recall first, those without test images last."""
     ranked = [entry for entry, _ in evaluation.worst_classes()]
     return ranked + [entry for entry in evaluation.per_class if entry.recall is None]
 
 
-def _most_common_share(report: Report) -> float:
-    """The accuracy of always saying the most common class: what any model must beat."""
+def _majority_accuracy(report: Report) -> float:
+    """The accuracy of always predicting the most common class."""
     return max(entry.support for entry in report.evaluation.per_class) / report.evaluation.n
 
 
-def _one_right_answer_per_class(report: Report) -> list[ImageResult]:
+def _one_right_prediction_per_class(report: Report) -> list[ImageResult]:
     best: dict[str, ImageResult] = {}
     for image in report.evaluation.images:
         known = best.get(image.label)
@@ -161,7 +163,7 @@ def _one_right_answer_per_class(report: Report) -> list[ImageResult]:
     return [best[label] for label in sorted(best)][:EXAMPLES]
 
 
-def _answer(album: Album, image: ImageResult) -> Photo:
+def _prediction(album: Album, image: ImageResult) -> Photo:
     return Photo(image.source, album.picture(image.source), image.label, image.predicted, image.probability)
 
 
@@ -176,9 +178,9 @@ def _flip(album: Album, flip: Flip) -> Photo:
 
 
 def _findings(album: Album, findings: Sequence[DataFinding]) -> list[tuple[DataFinding, list[str]]]:
-    """The findings with up to four pictures each, those first that make the figures doubtful."""
+    """The findings with up to four pictures each, the most serious first."""
     shown = []
-    for finding in sorted(findings, key=lambda finding: finding.kind not in GRAVE)[:FINDINGS]:
+    for finding in sorted(findings, key=lambda finding: finding.kind not in SERIOUS)[:FINDINGS]:
         pictures = [album.picture(path) for path in finding.paths[:4]]
         shown.append((finding, [picture for picture in pictures if picture]))
     return shown

@@ -1,4 +1,4 @@
-"""Hides how the outcome of a search becomes one page: accuracy against latency and size; the search writes it."""
+"""Renders the report of a search as one HTML page: accuracy against latency and size."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from edgetl.evaluation.search_report import SearchReport, Trial
 
 @dataclass(frozen=True)
 class Point:
-    """One trial in a plot: its place, its CSS class, and what a pointer shows."""
+    """One trial in a plot: its position, its CSS class, and its tooltip."""
 
     x: float
     y: float
@@ -28,8 +28,7 @@ class Point:
 class Scatter:
     """Accuracy against a cost on a logarithmic axis, in a frame of `left`..`right`, `top`..`bottom`, in SVG units.
 
-    `steps` is the outline of what is reachable: the points of an SVG polyline through the trials that no other beats
-    in the two.
+    `steps` are the points of an SVG polyline through the trials that no other beats in both.
     """
 
     left: float
@@ -44,7 +43,7 @@ class Scatter:
 
 
 def render_search_html(report: SearchReport) -> str:
-    """The outcome as one HTML page that loads nothing from anywhere; MissingExtraError without jinja2."""
+    """The report as one HTML page that loads no other files; MissingExtraError without jinja2."""
     plots = [_scatter(report, lambda trial: trial.model_bytes, _size, "size of the model")]
     if all(trial.latency for trial in report.trials):
         title = f"latency on {report.target}, estimated"
@@ -55,13 +54,13 @@ def render_search_html(report: SearchReport) -> str:
 
 
 def write_search(report: SearchReport, path: Path) -> Path:
-    """Writes the page; a kill leaves the old one or the new one. Raises StorageError, MissingExtraError."""
+    """Write the page to `path` in one step. Raises StorageError, MissingExtraError."""
     replace_file(path, render_search_html(report).encode())
     return path
 
 
 def _scatter(
-    report: SearchReport, cost: Callable[[Trial], float], say: Callable[[float], str], x_title: str
+    report: SearchReport, cost: Callable[[Trial], float], text_of: Callable[[float], str], x_title: str
 ) -> Scatter:
     left, right, top, bottom = 46.0, 404.0, 14.0, 220.0
     costs = [cost(trial) for trial in report.trials]
@@ -77,7 +76,7 @@ def _scatter(
 
     def point(trial: Trial) -> Point:
         kind = "pick" if trial.picked else "trained" if trial.epochs else "plain"
-        title = f"{trial.name}: {wording.percent(trial.accuracy.value)}, {say(cost(trial))}"
+        title = f"{trial.name}: {wording.percent(trial.accuracy.value)}, {text_of(cost(trial))}"
         return Point(x(cost(trial)), y(trial.accuracy.value), kind, title)
 
     levels = [floor + (1 - floor) * i / 5 for i in range(6)]
@@ -88,14 +87,14 @@ def _scatter(
         bottom,
         tuple(point(trial) for trial in sorted(report.trials, key=lambda trial: trial.picked)),
         _steps([(x(cost(trial)), y(trial.accuracy.value)) for trial in report.trials], right),
-        tuple(Tick(x(value), say(value)) for value in _round_values(lowest, highest)),
+        tuple(Tick(x(value), text_of(value)) for value in _round_values(lowest, highest)),
         tuple(Tick(y(level), wording.percent(level, 0 if floor < 0.9 else 1)) for level in levels),
         x_title,
     )
 
 
 def _steps(places: list[tuple[float, float]], right: float) -> str:
-    """From the cheapest to the dearest, upwards only; y grows downwards in SVG."""
+    """From the cheapest to the most expensive, only upwards; in SVG, y grows downwards."""
     corners, best = [], math.inf
     for x, y in sorted(places):
         if y < best:
@@ -105,7 +104,7 @@ def _steps(places: list[tuple[float, float]], right: float) -> str:
 
 
 def _round_values(lowest: float, highest: float) -> list[float]:
-    """Round values of an axis: 1, 2 and 5 times powers of ten."""
+    """The round values of an axis: 1, 2 and 5 times powers of ten."""
     powers = range(math.floor(math.log10(lowest)), math.ceil(math.log10(highest)) + 1)
     return [value for power in powers for value in (10.0**power * i for i in (1, 2, 5)) if lowest <= value <= highest]
 

@@ -1,4 +1,4 @@
-"""Hides how the outcome of a search looks in a terminal; the command line prints it."""
+"""Prints the report of a search in a terminal."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from edgetl.evaluation.renderers.terminal import open_console, visible
 from edgetl.evaluation.search_report import SearchReport, Trial
 
 SKIPPED = 40
-"""Lines about candidates that were not tried; the rest are counted."""
+"""Models that were not tried are listed up to this number; further ones are counted."""
 
 
 def render_search(report: SearchReport, console: Optional[Console] = None) -> None:
-    """Prints the trials, the most accurate first, what was skipped, and the pick; plain where there is no terminal."""
+    """Print the trials, the most accurate first, what was skipped, and the pick; without colours in a pipe."""
     console = console or open_console()
     table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     table.add_column("", no_wrap=True)
     table.add_column("model", no_wrap=True)
-    for title in ("accuracy", "std. error", "log-loss", f"on {report.target}", "MACs", "size", "RAM", "took"):
+    for title in ("accuracy", "std. error", "log-loss", f"on {report.target}", "MACs", "size", "RAM", "time"):
         table.add_column(title, justify="right", no_wrap=True)
     for trial in report.trials:
         style = "bold" if trial.picked else "" if trial.on_front else "dim"
         table.add_row(*(Text(visible(cell)) for cell in _cells(trial)), style=style)
     console.print(table)
-    console.print(Text("→ the pick   * nothing else is as accurate, as sure, as fast and as small", style="dim"))
+    console.print(Text("→ the pick   * no other model is as good in accuracy, log-loss, latency and size", style="dim"))
     for line in report.skipped[:SKIPPED]:
         console.print(Text(visible(f"skipped  {line}"), style="dim"))
     if len(report.skipped) > SKIPPED:

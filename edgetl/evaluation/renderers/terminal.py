@@ -1,4 +1,4 @@
-"""Hides how a report looks in a terminal; the command line prints it after a build or an evaluation."""
+"""Prints the report of a build or of an evaluation in a terminal."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from edgetl.evaluation.scoring import Evaluation
 from edgetl.evaluation.values import Figure
 
 WORST = 3
-"""Classes listed as the worst."""
+"""Classes with the lowest recall that are listed."""
 
 PIPE_WIDTH = 200
-"""Columns of a line where there is no terminal."""
+"""Characters per line if the output is not a terminal."""
 
 
 def render_terminal(report: Report, console: Optional[Console] = None) -> None:
-    """Prints what was built, what it is worth, and what to do next; plain where there is no terminal."""
+    """Print what was built, how good it is, and what to do next; without colours in a pipe."""
     console = console or open_console()
     summary, comparison = report.summary, report.quantization
     console.print()
@@ -51,8 +51,8 @@ def render_terminal(report: Report, console: Optional[Console] = None) -> None:
     _row(table, "size", wording.size(summary.model_bytes), _bundle_note(summary.bundle_bytes))
     if summary.latency_here is not None:
         latency = summary.latency_here
-        note = f"99 of 100 under {wording.milliseconds(latency.p99_ms)}; {latency.machine}"
-        _row(table, "speed here", wording.milliseconds(latency.p50_ms), note)
+        note = f"99th percentile {wording.milliseconds(latency.p99_ms)}; {latency.machine}"
+        _row(table, "latency here", wording.milliseconds(latency.p50_ms), note)
     if summary.latency_on_target is not None:
         figure = summary.latency_on_target
         _row(table, f"on {summary.target}", *_on_target(figure))
@@ -65,7 +65,7 @@ def render_terminal(report: Report, console: Optional[Console] = None) -> None:
 
 
 def render_evaluation(evaluation: Evaluation, console: Optional[Console] = None) -> None:
-    """Prints the figures of one evaluation and what was not counted; plain where there is no terminal."""
+    """Print the figures of one evaluation, and the photos that were not counted; without colours in a pipe."""
     console = console or open_console()
     table = _table()
     _row(table, "accuracy", wording.percent(evaluation.accuracy.value), _within(evaluation))
@@ -77,7 +77,7 @@ def render_evaluation(evaluation: Evaluation, console: Optional[Console] = None)
         _row(table, "not measured", wording.count(len(absent), "class", "classes"), wording.listing(absent, 4))
     if evaluation.unreadable:
         names = wording.listing([entry.source for entry in evaluation.unreadable], 4)
-        _row(table, "not readable", wording.count(len(evaluation.unreadable), "photo"), names)
+        _row(table, "unreadable", wording.count(len(evaluation.unreadable), "photo"), names)
     if evaluation.unknown_labels:
         names = wording.listing([label for label, _ in evaluation.unknown_labels], 4)
         total = sum(number for _, number in evaluation.unknown_labels)
@@ -86,7 +86,7 @@ def render_evaluation(evaluation: Evaluation, console: Optional[Console] = None)
 
 
 def open_console() -> Console:
-    """Standard output; a pipe is taken as wide, so that nothing is wrapped."""
+    """Standard output; a pipe gets long lines, so that nothing is wrapped."""
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=PIPE_WIDTH)
 
@@ -100,12 +100,12 @@ def _table() -> Table:
 
 
 def _row(table: Table, *cells: str) -> None:
-    """Adds text as it is: a label is never taken for markup."""
+    """Add a row of plain text: labels are never interpreted as markup."""
     table.add_row(*(Text(visible(cell)) for cell in cells))
 
 
 def visible(text: str) -> str:
-    """The text without control characters: those in names of classes and files must not reach the terminal."""
+    """The text with control characters replaced: those in the names of classes and files must not reach the terminal."""
     return "".join(character if character.isprintable() else "�" for character in text)
 
 
@@ -114,11 +114,11 @@ def _within(evaluation: Evaluation) -> str:
 
 
 def _bundle_note(bundle_bytes: Optional[int]) -> str:
-    return f"{wording.size(bundle_bytes)} with everything in the bundle" if bundle_bytes else ""
+    return f"{wording.size(bundle_bytes)} for the whole bundle" if bundle_bytes else ""
 
 
 def _repair_note(repair: Repair) -> str:
-    """What a repair was, what was there before it, how long it took and what became of it."""
+    """The name of a repair, whether it was kept, the accuracy before it, and how long it took."""
     verdict = "kept" if repair.kept else "not kept"
     parts = [verdict, f"before {wording.percent(repair.before.value)}", wording.seconds(repair.seconds), repair.note]
     return f"{repair.name}: {'; '.join(part for part in parts if part)}"
@@ -132,7 +132,7 @@ def _on_target(figure: Figure) -> tuple[str, str]:
 
 
 def _worst(evaluation: Evaluation) -> tuple[str, str]:
-    """The worst class, and the next ones beside it."""
+    """The class with the lowest recall, and the next ones."""
     worst = [
         f"{entry.label} {wording.percent(recall.value, 0)}" for entry, recall in evaluation.worst_classes()[:WORST]
     ]

@@ -1,4 +1,4 @@
-"""Hides how figures are said to people, and what is worth saying first; both renderers call it."""
+"""Figures, verdicts and advice in words, for all renderers."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from edgetl.evaluation.report import Pruning, Report
 from edgetl.evaluation.values import Figure
 
 LEAKAGE = "leakage"
-"""The kind of a finding about photos that its owner put on both sides of the split."""
+"""The kind of finding about photos that the user put on both sides of the split."""
 
 FEW_IMAGES = 100
-"""With fewer test images than this, the interval is so wide that more photos come first."""
+"""With fewer test images, the interval is so wide that more photos are the first advice."""
 
 WEAK_RECALL = 0.75
-"""A class whose recall is below this is named as the one to work on."""
+"""A class with a lower recall is named as the one to improve."""
 
 
 def percent(share: Optional[float], digits: int = 1) -> str:
-    """A share (0..1) as "82.2 %"; a dash where there is none. Only a perfect share is called 100 %."""
+    """A share (0..1), e.g. "82.2 %"; a dash for None. Only a perfect share becomes "100 %"."""
     if share is None:
         return "–"
     value = 100 * share
@@ -30,20 +30,20 @@ def percent(share: Optional[float], digits: int = 1) -> str:
 
 
 def interval(figure: Figure) -> str:
-    """The interval of a share as "77.3 to 86.2 %"; empty where there is none."""
+    """The interval of a share, e.g. "77.3 to 86.2 %"; empty if it is not known."""
     if figure.low is None or figure.high is None:
         return ""
     return f"{percent(figure.low).removesuffix(' %')} to {percent(figure.high)}"
 
 
 def points(difference: float) -> str:
-    """A difference in percentage points with its sign: "+0.3", "−1.2", "0.0"."""
+    """A difference in percentage points with its sign, e.g. "+0.3", "−1.2" or "0.0"."""
     rounded = round(difference, 1)
     return f"{rounded:+.1f}".replace("-", "−") if rounded else "0.0"
 
 
 def size(count: Optional[int]) -> str:
-    """Bytes as "3.9 MB" (decimal, as file managers and shops have it)."""
+    """A number of bytes in decimal units, e.g. "3.9 MB"; a dash for None."""
     if count is None:
         return "–"
     value, unit = float(count), "bytes"
@@ -55,21 +55,21 @@ def size(count: Optional[int]) -> str:
 
 
 def milliseconds(value: Optional[float]) -> str:
-    """A latency as "5.2 ms", "0.31 ms", "118 ms"."""
+    """A latency in milliseconds, e.g. "0.31 ms", "5.2 ms" or "118 ms"; a dash for None."""
     if value is None:
         return "–"
     return f"{value:.2f} ms" if value < 1 else f"{value:.1f} ms" if value < 99.95 else f"{value:.0f} ms"
 
 
 def interval_ms(figure: Figure) -> str:
-    """How far a latency may be off, as " (4.0 to 5.9 ms)" to follow a word; empty where that is not known."""
+    """The interval of a latency, to follow a word, e.g. " (4.0 to 5.9 ms)"; empty if it is not known."""
     if figure.low is None or figure.high is None:
         return ""
     return f" ({milliseconds(figure.low).removesuffix(' ms')} to {milliseconds(figure.high)})"
 
 
 def seconds(value: Optional[float]) -> str:
-    """A duration as "0.4 s", "38 s", "6 min 26 s"."""
+    """A duration in seconds, e.g. "0.4 s", "38 s" or "6 min 26 s"; a dash for None."""
     if value is None:
         return "–"
     if value < 59.5:
@@ -80,7 +80,7 @@ def seconds(value: Optional[float]) -> str:
 
 
 def listing(names: Sequence[str], most: int = 6) -> str:
-    """Names as a sentence has them: "glass, metal and paper"; "a, b and 12 more"."""
+    """Names for a sentence, e.g. "glass, metal and paper" or "a, b and 12 more"."""
     names = list(names)
     if len(names) > most:
         return f"{', '.join(names[: most - 1])} and {len(names) - most + 1} more"
@@ -88,23 +88,23 @@ def listing(names: Sequence[str], most: int = 6) -> str:
 
 
 def count(number: int, noun: str, plural: str = "") -> str:
-    """A number with its noun: "1 photo", "1,204 photos"."""
+    """A number with its noun, e.g. "1 photo" or "1,204 photos"."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {plural or noun + 's'}"
 
 
 def verdict(gate: Gate) -> str:
-    """What the accuracy gate came to, in one sentence."""
+    """The decision of the accuracy gate, in one or two sentences."""
     drop, n = gate.final, count(gate.final.n, "photo")
     interval_of_drop = f"{points(drop.low)} to {points(drop.high)}"
-    allowed = f"a drop of {gate.max_drop:g} allowed"
-    found = f"{points(drop.points)} points against float32 on {n} ({interval_of_drop}), {allowed}"
+    allowed = f"a drop of {gate.max_drop:g} is allowed"
+    found = f"{points(drop.points)} points against float32 on {n} ({interval_of_drop}); {allowed}"
     if not gate.passed:
-        return f"Failed, and shipped all the same: {found}."
-    return f"Passed: {found}" + ("." if gate.proven else f". {n} cannot prove it: the interval reaches beyond.")
+        return f"Failed, but shipped anyway: {found}."
+    return f"Passed: {found}" + ("." if gate.proven else f". {n} are too few to rule out a larger drop.")
 
 
 def remainder(pruning: Pruning) -> str:
-    """What structured pruning left, in one sentence."""
+    """What structured pruning left over, in one sentence."""
     macs, parameters = (
         f"{after / 1e6:,.1f} of {before / 1e6:,.1f} million"
         for before, after in (
@@ -113,23 +113,20 @@ def remainder(pruning: Pruning) -> str:
         )
     )
     narrower = count(len(pruning.layers), "layer")
-    return f"{macs} multiply-accumulates and {parameters} parameters are left; {narrower} became narrower."
+    return f"{macs} multiply-accumulates and {parameters} parameters remain; {narrower} lost channels."
 
 
 def headline(report: Report) -> str:
-    """What the reader has got, in one sentence."""
+    """What the model does and how well, in one or two sentences."""
     evaluation = report.evaluation
-    right = sum(row[slot] for slot, row in enumerate(evaluation.confusion))
-    score = "all of them" if right == evaluation.n else f"{right:,}"
-    new = "" if _leaks(report) else " it had never seen"
-    return (
-        f"It tells {listing(report.summary.labels)} apart. Shown {count(evaluation.n, 'photo')}{new}, "
-        f"it was right on {score}."
-    )
+    right = sum(row[column] for column, row in enumerate(evaluation.confusion))
+    photos = count(evaluation.n, "test photo" if _leaks(report) else "new photo")
+    score = f"all {photos}" if right == evaluation.n > 1 else f"{right:,} of {photos}"
+    return f"The model distinguishes {listing(report.summary.labels)}. It was right on {score}."
 
 
 def advice(report: Report) -> list[str]:
-    """What is worth doing next, the most useful first, each in a sentence or two; never empty."""
+    """What to do next, the most useful first, each in one or two sentences; never empty."""
     candidates = (
         _leakage(report),
         _suspects(report),
@@ -139,11 +136,11 @@ def advice(report: Report) -> list[str]:
         _calibration(report),
     )
     found = [line for line in candidates if line]
-    return found or ["Nothing stands out. Try it: run the bundle on photos from where it will be used."]
+    return found or ["No problems found. Next, run the bundle on photos from the place where it will be used."]
 
 
 def _leaks(report: Report) -> int:
-    """How many groups of nearly the same photos lie in several of train, val and test, all of them in use."""
+    """The number of groups of nearly identical photos that are in use and in more than one split."""
     if report.data is None or LEAKAGE in report.data.left_out.values():
         return 0
     return sum(finding.kind == LEAKAGE for finding in report.data.findings)
@@ -155,8 +152,8 @@ def _leakage(report: Report) -> str:
         return ""
     photos = "photo is" if leaks == 1 else "photos are"
     return (
-        f"{leaks:,} {photos} nearly the same in more than one of train, val and test, so the accuracy flatters. "
-        "Move them to one side, or leave them out of training: --exclude-bad."
+        f"{leaks:,} {photos} nearly the same in more than one of train, val and test, so the accuracy is too high. "
+        "Move them to one split, or leave them out of training: --exclude-bad."
     )
 
 
@@ -165,10 +162,10 @@ def _suspects(report: Report) -> str:
     if not suspects:
         return ""
     return (
-        f"Look through the {count(len(suspects), 'photo')} whose label looks wrong and move those that are: "
-        "it is the cheapest way to a better model."
+        f"Check the {count(len(suspects), 'photo')} whose label looks wrong, and move those that are in the wrong "
+        "folder: this is the cheapest way to a better model."
         if len(suspects) > 1
-        else "Look at the one photo whose label looks wrong, and move it if it is."
+        else "Check the photo whose label looks wrong, and move it if it is in the wrong folder."
     )
 
 
@@ -178,10 +175,10 @@ def _weak_class(report: Report) -> str:
         return ""
     worst, recall = ranked[0]
     mistaken = [pair for pair in report.evaluation.confusions() if pair[0] == worst.label]
-    most = f", most often taken for {mistaken[0][1]}" if mistaken else ""
+    most = f", and most of the others were predicted as {mistaken[0][1]}" if mistaken else ""
     return (
-        f"Add photos of {worst.label}: {percent(recall.value, 0)} of its {count(worst.support, 'photo')} "
-        f"were found{most}."
+        f"Add photos of {worst.label}: only {percent(recall.value, 0)} of its {count(worst.support, 'test photo')} "
+        f"were recognised{most}."
     )
 
 
@@ -190,7 +187,8 @@ def _few_images(report: Report) -> str:
     if n >= FEW_IMAGES:
         return ""
     return (
-        f"{count(n, 'test photo')} leave the accuracy anywhere from {interval(figure)}. More photos narrow that down."
+        f"With only {count(n, 'test photo')}, the accuracy may be anywhere from {interval(figure)}. "
+        "Add photos for a more precise figure."
     )
 
 
@@ -200,16 +198,16 @@ def _quantization(report: Report) -> str:
         return ""
     return (
         f"{comparison.second} costs {points(-comparison.difference.points).removeprefix('+')} points against "
-        f"{comparison.first}, more than chance explains. More photos to calibrate on may win them back."
+        f"{comparison.first}, more than chance explains. Calibrating on more photos may recover them."
     )
 
 
 def _calibration(report: Report) -> str:
-    """Of few images even probabilities that are right seem to be off: the error is a sum of absolute values."""
+    """Only with enough images: the error is a sum of absolute values, so it is large by chance with few images."""
     error = report.evaluation.calibration_error
     if report.evaluation.n < FEW_IMAGES or error.low is None or error.low < 0.1:
         return ""
     return (
-        f"Stated probabilities are {percent(error.value, 0).removesuffix(' %')} points off on average: "
-        "compare answers by rank, and set thresholds on photos of your own."
+        f"Predicted probabilities are {percent(error.value, 0).removesuffix(' %')} points off on average: "
+        "use them to rank predictions, and choose thresholds on photos of your own."
     )

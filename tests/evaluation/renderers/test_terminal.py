@@ -15,11 +15,11 @@ def printed(report: Report, terminal: bool = False) -> str:
     return stream.getvalue()
 
 
-def test_the_summary_says_what_it_is_worth_and_what_to_do_next(report: Report) -> None:
+def test_the_summary_shows_the_figures_and_what_to_do_next(report: Report) -> None:
     text = printed(report)
 
     estimate = "estimate (14.0 to 20.7 ms)"
-    for part in ("birch, maple and oak", "accuracy", "int8", "size", "speed here", estimate, "What to do next"):
+    for part in ("birch, maple and oak", "accuracy", "int8", "size", "latency here", estimate, "What to do next"):
         assert part in text
 
 
@@ -29,7 +29,7 @@ def test_a_pipe_gets_plain_text(report: Report) -> None:
 
 
 def test_a_bare_report_is_shown_too() -> None:
-    assert "speed" not in printed(bare_report(["a", "b"]))
+    assert "latency" not in printed(bare_report(["a", "b"]))
 
 
 def test_labels_are_neither_markup_nor_control_characters() -> None:
@@ -39,22 +39,22 @@ def test_labels_are_neither_markup_nor_control_characters() -> None:
     assert "\x1b" not in text
 
 
-def test_a_leak_is_told_first_and_no_photo_called_unseen(report: Report) -> None:
+def test_a_leak_is_the_first_advice_and_the_photos_are_not_called_new(report: Report) -> None:
     leak = DataFinding("leakage", ("train/a.jpg", "test/a.jpg"), "nearly the same photo is in test and train")
-    leaky, mended = (
+    leaky, corrected = (
         replace(report, data=replace(report.data, findings=(leak,), left_out=left_out))
         for left_out in ({}, {"train/a.jpg": "leakage"})
     )
     assert "1. 1 photo is nearly the same in more than one of train, val and test" in printed(leaky)
-    assert "never seen" not in printed(leaky)
-    assert "it had never seen" in printed(mended)
+    assert "new photos" not in printed(leaky)
+    assert "new photos" in printed(corrected)
 
 
 def test_probabilities_are_not_called_wrong_on_few_photos() -> None:
     few, many = (bare_report(["a", "b"], images=images, skill=0.2) for images in (10, 200))
     assert min(report.evaluation.calibration_error.low for report in (few, many)) > 0.1
-    assert "Stated probabilities" in printed(many)
-    assert "Stated probabilities" not in printed(few)
+    assert "Predicted probabilities" in printed(many)
+    assert "Predicted probabilities" not in printed(few)
 
 
 def test_photos_that_are_left_out_are_named(report: Report) -> None:
@@ -63,7 +63,7 @@ def test_photos_that_are_left_out_are_named(report: Report) -> None:
     assert "left out 3 photos 2 unreadable, 1 truncated: x.jpg, y.jpg and z.jpg" in " ".join(words)
 
 
-def test_classes_that_an_evaluation_has_no_photos_of_are_named(report: Report) -> None:
+def test_classes_without_photos_are_named_in_an_evaluation(report: Report) -> None:
     only_oak = [image for image in report.evaluation.images if image.label == "oak"]
     stream = io.StringIO()
     render_evaluation(score(only_oak, report.evaluation.labels, "int8"), Console(file=stream, width=160))
@@ -71,7 +71,7 @@ def test_classes_that_an_evaluation_has_no_photos_of_are_named(report: Report) -
     assert "birch and maple" in stream.getvalue()
 
 
-def test_an_evaluation_names_what_was_not_counted(report: Report) -> None:
+def test_an_evaluation_names_the_photos_that_were_not_counted(report: Report) -> None:
     stream = io.StringIO()
 
     render_evaluation(report.evaluation, Console(file=stream, width=160))
