@@ -24,7 +24,7 @@ def confusion(given: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     return metrics.confusion_matrix(given, predicted, 5)
 
 
-def test_the_figures_equal_those_of_scikit_learn(given: np.ndarray, predicted: np.ndarray, confusion: np.ndarray) -> None:
+def test_figures_equal_those_of_scikit_learn(given: np.ndarray, predicted: np.ndarray, confusion: np.ndarray) -> None:
     sklearn = pytest.importorskip("sklearn.metrics")
     precision, recall, f1, support = sklearn.precision_recall_fscore_support(given, predicted)
 

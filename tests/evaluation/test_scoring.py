@@ -97,7 +97,7 @@ def test_the_evaluation_measures_what_the_classifier_predicts(
     assert classifier.interpreter in evaluation.accuracy.how
 
 
-def test_the_summary_contains_the_keys_that_scripts_rely_on(classifier: Classifier, photos: list[tuple[Path, str]]) -> None:
+def test_the_summary_has_the_keys_that_scripts_use(classifier: Classifier, photos: list[tuple[Path, str]]) -> None:
     summary = evaluate(classifier, *map(list, zip(*photos))).summary()
 
     assert summary["accuracy"] == 1.0

@@ -105,7 +105,7 @@ def _row(table: Table, *cells: str) -> None:
 
 
 def visible(text: str) -> str:
-    """The text with control characters replaced: those in the names of classes and files must not reach the terminal."""
+    """The text with control characters replaced: names of classes and files may contain them."""
     return "".join(character if character.isprintable() else "�" for character in text)
 
 
