@@ -1,9 +1,8 @@
-"""Pretrained backbones: what there is, what it needs, and a tf_keras model of it with the published
-weights.
+"""Pretrained backbones: their specs, and tf_keras models of them with the published weights.
 
-`pipeline`, `training` and `conversion` call it. Importing it, listing and looking up load no TensorFlow. A
-family is one file in this folder with `FAMILY`, `SPECS` and `assemble(spec, input_size, weights)`, found by
-being there.
+A family of backbones is one file in this folder that defines `FAMILY`, `SPECS` and
+`assemble(spec, input_size, weights)`; a new file is found without being registered. Importing this module, listing
+backbones and looking one up do not import TensorFlow.
 """
 
 from __future__ import annotations
@@ -45,20 +44,25 @@ __all__ = [
 
 
 def list_backbones() -> list[Spec]:
-    """Every backbone that edgetl knows, family by family."""
+    """All built-in backbones, family by family."""
     return [spec for family in _families().values() for spec in family.SPECS]
 
 
 def get_backbone(name: str, normalization: Optional[tuple[float, float]] = None) -> Spec:
-    """The backbone of that name, or the one in the Keras model file of that path.
+    """The spec of a built-in backbone, by name, or of a Keras model file, by path; reading a file needs TensorFlow.
 
-    `normalization`, (offset, scale), is for a file that does not hold its own. Raises UnknownNameError with the
-    nearest name where there is none, WeightsError for a file that is no backbone. A file takes TensorFlow to read.
+    Args:
+        normalization: (offset, scale) for a file whose model does not normalise its input itself.
+
+    Raises:
+        UnknownNameError: no backbone has this name; the message suggests the nearest one.
+        WeightsError: the file is not a model that can serve as a backbone.
+        OptionError: the normalization is missing, or given although the backbone has its own.
     """
     if keras_file.is_keras_file(name):
         return keras_file.describe(Path(name), normalization)
     if normalization is not None:
-        raise OptionError(f"--normalization goes with a Keras model file; {name} brings its own")
+        raise OptionError(f"--normalization is only for Keras model files; {name} has its own, omit the option")
     known = {spec.name: spec for spec in list_backbones()}
     if name not in known:
         raise UnknownNameError("backbone", name, known, "edgetl backbones")
@@ -73,11 +77,18 @@ def build(
     pretrained: bool = True,
     progress: Optional[Progress] = None,
 ) -> Model:
-    """The backbone as a flat tf_keras model: normalised float32 (None, h, w, 3) -> embedding (None, d).
+    """The backbone as a flat tf_keras model: normalised float32 (None, h, w, 3) -> embedding float32 (None, d).
 
-    `input_size` is in pixels, None for the default. `weights` names a file instead of the published ones;
-    `pretrained=False` leaves the weights random, for training from scratch. `progress` hears of a download.
-    Raises WeightsError where the weights are missing or do not fit, MissingExtraError without TensorFlow.
+    Args:
+        input_size: in pixels; None means the default size.
+        weights: a file to load instead of the published weights.
+        pretrained: False leaves the weights random, for training from scratch.
+        progress: receives (what, bytes done, bytes in all) during a download.
+
+    Raises:
+        WeightsError: the weights are missing or do not fit the backbone.
+        OptionError: the backbone does not take this input size.
+        MissingExtraError: TensorFlow is not installed.
     """
     size = spec.input_size(input_size)
     path = find_weights(spec, size, weights, progress) if pretrained else None
@@ -91,7 +102,11 @@ def weights_digest(
     *,
     progress: Optional[Progress] = None,
 ) -> str:
-    """SHA-256, in hex, of the weights file that `build` would load; needs no TensorFlow."""
+    """SHA-256, in hex, of the weights file that `build` would load; does not need TensorFlow.
+
+    Raises:
+        WeightsError: the weights are missing or cannot be read.
+    """
     return file_digest(find_weights(spec, spec.input_size(input_size), weights, progress))
 
 

@@ -1,8 +1,8 @@
-"""EfficientNet-Lite 0 to 4: architecture and weights; `edgetl.backbones` finds it by its `SPECS`.
+"""EfficientNet-Lite 0 to 4: architecture and weights.
 
-The architecture is that of the TensorFlow TPU repository, models/official/efficientnet/lite: EfficientNet
-(Tan and Le 2019, arXiv 1905.11946) without squeeze-and-excitation, with ReLU6, and with a stem, a head and
-a first and last stage that do not scale. So every operator of it maps to the Edge TPU.
+The architecture is that of the TensorFlow TPU repository, models/official/efficientnet/lite: EfficientNet (Tan and
+Le 2019, arXiv 1905.11946) without squeeze-and-excitation, with ReLU6, and with a stem, a head and a first and last
+stage of fixed size. Every operator maps to the Edge TPU.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import numpy as np
 
 from edgetl.backbones.blocks import (
     Bottleneck,
+    backbone,
     bottlenecks,
     convolution,
-    embedding,
     image_input,
     round_channels,
 )
@@ -63,10 +63,10 @@ _SCALING = {  # width and depth coefficients, efficientnet_lite_builder.py
 
 
 def assemble(spec: Spec, input_size: int, weights: Optional[Path]) -> Model:
-    """The backbone for (None, input_size, input_size, 3) normalised images, with the weights of a file.
+    """The backbone for images of `input_size` pixels.
 
-    The file is a PyTorch checkpoint (.pth, .pt, .bin) or one that Keras wrote (.h5, .keras); with None the
-    weights are random. Raises WeightsError where the file does not fit.
+    `weights` is a PyTorch checkpoint (.pth, .pt, .bin) or a file that Keras wrote (.h5, .keras); None leaves the
+    weights random. Raises WeightsError if the file does not fit.
     """
     model = _architecture(spec, input_size)
     if weights is None:
@@ -83,7 +83,7 @@ def _architecture(spec: Spec, input_size: int) -> Model:
     x = convolution(image, "stem", _STEM_CHANNELS, kernel=3, stride=2, activation="relu6")
     x = bottlenecks(x, _scaled_stages(*_SCALING[spec.name]))
     x = convolution(x, "head", _EMBEDDING_SIZE, activation="relu6")
-    return embedding(spec, image, x)
+    return backbone(spec, image, x)
 
 
 def _scaled_stages(width: float, depth: float) -> Iterator[list[Bottleneck]]:
@@ -98,12 +98,12 @@ def _scaled_stages(width: float, depth: float) -> Iterator[list[Bottleneck]]:
 
 
 def _load_torch(model: Model, path: Path) -> None:
-    """Fills `model` from a checkpoint, tensor by tensor in the order of execution.
+    """Loads the weights of `model` from a checkpoint, matching tensors by order and shape.
 
-    All PyTorch ports save a convolution before its normalisation and the blocks in order, each under names of
-    its own; so the order and the shapes decide, not the names. What follows the last layer is the classifier.
+    The PyTorch ports use different tensor names, but all save the layers in the order of execution, a convolution
+    before its normalisation. Tensors after the last layer belong to the classifier.
     """
-    tensors = _in_order(path)
+    tensors = _tensors(path)
     for layer in model.layers:
         variables = layer.weights
         if variables:
@@ -114,13 +114,13 @@ def _load_torch(model: Model, path: Path) -> None:
 _THE_END: tuple[str, Any] = ("the end of the file", None)
 
 
-def _in_order(path: Path) -> Iterator[tuple[str, Any]]:
-    counters = "num_batches_tracked"  # of PyTorch's normalisation; Keras has none
+def _tensors(path: Path) -> Iterator[tuple[str, Any]]:
+    counters = "num_batches_tracked"  # of PyTorch's batch normalisation; Keras does not have them
     return (item for item in read_checkpoint(path).items() if not item[0].endswith(counters))
 
 
 def _fitting(path: Path, layer: Any, variable: Any, named: tuple[str, Any]) -> np.ndarray:
-    """The tensor in Keras's order of axes; PyTorch has (out, in, h, w), depthwise (channels, 1, h, w)."""
+    """The tensor with the axes in Keras order; PyTorch uses (out, in, h, w), for depthwise (channels, 1, h, w)."""
     name, tensor = named
     if tensor is not None and tensor.ndim == 4:
         is_depthwise = "depthwise" in layer.name
@@ -128,8 +128,8 @@ def _fitting(path: Path, layer: Any, variable: Any, named: tuple[str, Any]) -> n
     received = None if tensor is None else tensor.shape
     if received != tuple(variable.shape):
         raise WeightsError(
-            f"{path} does not hold the weights of this backbone: {layer.name} needs {tuple(variable.shape)}, "
-            f"received {name} {received or ''}; name the file that belongs to it"
+            f"{path} does not contain the weights of this backbone: {layer.name} needs {tuple(variable.shape)}, "
+            f"received {name} {received or ''}; choose the file for this backbone"
         )
     return tensor
 

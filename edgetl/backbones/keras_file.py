@@ -1,8 +1,7 @@
-"""A user's own Keras model as a backbone, from a .keras or .h5 file; `edgetl.backbones` calls it.
+"""Uses a user's own Keras model, from a .keras or .h5 file, as a backbone.
 
-Models of Keras 2 (tf_keras) and Keras 3 are taken alike. The file is vetted before anything of it is built:
-only the layers in `keras_rebuild.LAYERS` and plain arithmetic may occur, so a file cannot bring code of its
-own.
+Models of Keras 2 (tf_keras) and Keras 3 are supported. The file is checked before any of it is built: it may only
+contain the layers in `keras_rebuild.LAYERS` and plain arithmetic, so that it cannot run code of its own.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
-from edgetl.backbones.keras_rebuild import ARITHMETIC, LAYERS, Rebuilt, rebuild
+from edgetl.backbones.keras_rebuild import ARITHMETIC, LAYERS, rebuild
 from edgetl.backbones.spec import Spec, WeightsSource
 from edgetl.backbones.structure import count_workload
 from edgetl.backbones.tf_keras_import import tf_keras
@@ -28,48 +27,51 @@ FAMILY = "keras-file"
 SPECS: tuple[Spec, ...] = ()
 SUFFIXES = (".keras", ".h5", ".hdf5")
 DEFAULT_INPUT_SIZE = 224
-"""Pixels, of a model that takes any size."""
+"""Pixels, for a model that accepts any input size."""
 
 _MAX_CONFIG_BYTES = 64 << 20
 
 
 def is_keras_file(name: str) -> bool:
-    """Whether a backbone's name is the path of a model."""
+    """Whether the name of a backbone is the path of a model file or a SavedModel folder."""
     return name.endswith(SUFFIXES) or (Path(name) / "saved_model.pb").is_file()
 
 
 def describe(path: Path, normalization: Optional[tuple[float, float]] = None) -> Spec:
-    """The spec of the model in a file; the weights' digest in it ties the spec to that very file.
+    """The spec of the model in a file, with the SHA-256 of the file.
 
-    `normalization` is the (offset, scale) of a model whose input is (pixel - offset) / scale; None reads it from
-    the model's own first layers (Rescaling, or arithmetic such as preprocess_input). The classifier is left out:
-    the embedding is the output of the last layer that sees more than one position.
+    The classifier is omitted: the embedding is the output of the last layer that sees more than one position.
 
-    Raises WeightsError for a file that cannot be read or holds more than known layers, OptionError where the
-    normalisation is neither given nor in the model.
+    Args:
+        normalization: (offset, scale) for a model whose input is (pixel - offset) / scale; None reads it from the
+            model's first layers (Rescaling, or arithmetic as in preprocess_input).
+
+    Raises:
+        WeightsError: the file cannot be read, or contains layers that are not supported.
+        OptionError: the normalization is neither given nor in the model, or the two differ.
     """
     source = _load(path)
     size = _input_size(path, source)
     rebuilt = rebuild(source, size, path.stem)
-    found, work = rebuilt.normalization, count_workload(rebuilt.model)
-    if found is not None and normalization is not None and found != normalization:
-        raise OptionError(f"{path} normalises by {found} itself, received {normalization}; leave it out")
-    if found is None and normalization is None:
+    own, workload = rebuilt.normalization, count_workload(rebuilt.model)
+    if own is not None and normalization is not None and own != normalization:
+        raise OptionError(f"{path} normalises its input by {own}, received {normalization}; omit the normalization")
+    if own is None and normalization is None:
         raise OptionError(
-            f"{path} does not say how it wants its pixels; put a Rescaling layer first and save it again, "
-            "or give the normalization (offset, scale), (127.5, 127.5) for -1..1, (0, 255) for 0..1"
+            f"{path} does not specify the normalization of its input; add a Rescaling layer and save it again, "
+            "or give the normalization (offset, scale): (127.5, 127.5) for -1..1, (0, 255) for 0..1"
         )
     return Spec(
         name=path.stem,
         family=FAMILY,
         input_sizes=(size,),
         embedding_size=rebuilt.model.output_shape[-1],
-        parameters=work.parameters,
-        macs=work.macs,
-        depthwise_macs=work.depthwise_macs,
+        parameters=workload.parameters,
+        macs=workload.macs,
+        depthwise_macs=workload.depthwise_macs,
         licence="as the file's own",
         source=str(path),
-        normalization=found or normalization or (0.0, 1.0),
+        normalization=own or normalization or (0.0, 1.0),
         weights=WeightsSource(
             filename=str(path.resolve()).replace("{", "{{").replace("}", "}}"), sha256=file_digest(path)
         ),
@@ -80,38 +82,35 @@ def describe(path: Path, normalization: Optional[tuple[float, float]] = None) ->
 def assemble(spec: Spec, input_size: int, weights: Optional[Path]) -> Model:
     """The backbone in the file that `spec` describes, for images of `input_size` pixels.
 
-    `weights` is that file, or another with the same layers; None leaves the weights random.
+    `weights` is that file, or another one with the same layers; None leaves the weights random. Raises WeightsError
+    if the file cannot be read or contains another model.
     """
-    rebuilt = _rebuilt(weights or Path(spec.weights.filename.format()), input_size, spec.name)
+    rebuilt = rebuild(_load(weights or Path(spec.weights.filename.format())), input_size, spec.name)
     if rebuilt.model.output_shape[-1] != spec.embedding_size:
         raise WeightsError(
-            f"{weights} gives embeddings of {rebuilt.model.output_shape[-1]} numbers, "
-            f"{spec.name} of {spec.embedding_size}; name a file of the same model"
+            f"{weights} produces embeddings of {rebuilt.model.output_shape[-1]} numbers, "
+            f"{spec.name} of {spec.embedding_size}; choose a file of the same model"
         )
     if weights is not None:
         rebuilt.copy_weights()
     return rebuilt.model
 
 
-def _rebuilt(path: Path, input_size: int, name: str) -> Rebuilt:
-    return rebuild(_load(path), input_size, name)
-
-
 def _load(path: Path) -> Any:
-    """The model as its own version of Keras reads it, after the file was vetted."""
+    """The model, loaded by the version of Keras that saved it, after a check of the file."""
     if path.is_dir():
         raise WeightsError(
-            f"{path} is a SavedModel, which can hold any program; save the model as one file: model.save('model.keras')"
+            f"{path} is a SavedModel, which can contain code; save the model as one file: model.save('model.keras')"
         )
     config, version = _read_config(path)
-    _vet(path, config)
+    _check_layers(path, config)
     library = _library(version)
     try:
         return library.models.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:  # whatever Keras makes of a damaged file
+    except Exception as error:  # Keras raises many kinds of exceptions for a damaged file
         raise WeightsError(
             f"Keras {version} cannot load {path}: {_one_line(error)}; "
-            "save it once more, as one file: model.save('model.keras')"
+            "save it again, as one file: model.save('model.keras')"
         ) from error
 
 
@@ -126,14 +125,14 @@ def _library(version: str) -> Any:
 
 
 def _read_config(path: Path) -> tuple[Any, str]:
-    """The model's structure as JSON values, and the version of Keras that wrote it."""
+    """The configuration of the model as JSON values, and the version of Keras that saved it."""
     try:
         return _read_zip_config(path) if path.suffix == ".keras" else _read_hdf5_config(path)
     except FileNotFoundError as error:
-        raise WeightsError(f"there is no model file {path}; check the path") from error
+        raise WeightsError(f"no such model file: {path}; check the path") from error
     except (OSError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
         raise WeightsError(
-            f"{path} is not a whole Keras model ({_one_line(error)}); save one with model.save('model.keras')"
+            f"{path} is not a complete Keras model ({_one_line(error)}); save one with model.save('model.keras')"
         ) from error
 
 
@@ -147,15 +146,15 @@ def _read_zip_config(path: Path) -> tuple[Any, str]:
 
 
 def _read_hdf5_config(path: Path) -> tuple[Any, str]:
-    tf_keras()  # brings h5py
+    tf_keras()  # it depends on h5py
     h5py = importlib.import_module("h5py")
     with h5py.File(path, "r") as file:
         if "model_config" not in file.attrs:
-            raise ValueError("it holds weights without a model")
+            raise ValueError("it contains weights without a model")
         return json.loads(file.attrs["model_config"]), str(file.attrs.get("keras_version", "2"))
 
 
-_INERT = frozenset(
+_OTHER_CLASSES = frozenset(
     (
         "Constant", "Functional", "GlorotNormal", "GlorotUniform", "HeNormal", "HeUniform", "InputLayer", "L1",
         "L1L2", "L2", "LecunNormal", "LecunUniform", "Model", "Ones", "Orthogonal", "RandomNormal",
@@ -166,38 +165,38 @@ _INERT = frozenset(
 _TRUSTED_MODULES = ("keras", "tf_keras")
 
 
-def _vet(path: Path, config: Any) -> None:
-    """Refuses a model that names anything but known layers and arithmetic, before any of it is built."""
+def _check_layers(path: Path, config: Any) -> None:
+    """Raises WeightsError if the configuration contains anything but supported layers and arithmetic."""
     for described in _descriptions(config):
         name, module = described["class_name"], described.get("module")
         inside = described.get("config")
         function = inside.get("function") if name == "TFOpLambda" and isinstance(inside, dict) else None
-        known = name in LAYERS or name in _INERT or name in ARITHMETIC
+        known = name in LAYERS or name in _OTHER_CLASSES or name in ARITHMETIC
         trusted = module is None or str(module).split(".")[0] in _TRUSTED_MODULES
         if not known or not trusted or (name == "TFOpLambda" and function not in ARITHMETIC):
             raise WeightsError(
-                f"{path} contains {function or name}, which edgetl does not take over; it takes "
+                f"{path} contains {function or name}, which edgetl does not support; supported are "
                 f"{', '.join(sorted(LAYERS))} and arithmetic"
             )
 
 
 def _descriptions(value: Any) -> Iterator[dict[str, Any]]:
-    """Every object that the configuration describes, however deep."""
-    waiting = [value]
-    while waiting:
-        item = waiting.pop()
+    """Every object that the configuration describes, at any depth."""
+    pending = [value]
+    while pending:
+        item = pending.pop()
         if isinstance(item, dict):
             if "class_name" in item:
                 yield item
-            waiting.extend(item.values())
+            pending.extend(item.values())
         elif isinstance(item, list):
-            waiting.extend(item)
+            pending.extend(item)
 
 
 def _input_size(path: Path, source: Any) -> int:
     shape = source.input_shape
     if not isinstance(shape, tuple) or len(shape) != 4 or shape[-1] != 3 or shape[1] != shape[2]:
-        raise WeightsError(f"{path} takes {shape}; a backbone takes one square RGB image (None, size, size, 3)")
+        raise WeightsError(f"{path} has the input shape {shape}; expected one square RGB image (None, size, size, 3)")
     return shape[1] or DEFAULT_INPUT_SIZE
 
 

@@ -1,7 +1,7 @@
-"""Rebuilds a Keras model, of Keras 2 or 3, as a flat tf_keras backbone; `keras_file` calls it.
+"""Rebuilds a model of Keras 2 or 3 as a flat tf_keras backbone.
 
-Flat: nested models are unfolded, and what does nothing at inference (dropout, augmentation) is left out.
-Arithmetic on the raw image becomes the normalisation, and what follows the embedding is not taken over.
+Nested models are flattened, and layers without effect at inference (dropout, augmentation) are omitted. Arithmetic
+on the raw image becomes the normalisation, and the layers after the embedding are omitted.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _IGNORED = frozenset(
         "RandomWidth", "RandomZoom", "SpatialDropout2D",
     )
 )  # fmt: skip
-_TAKEN = {  # each layer with the arguments that it is rebuilt from
+_REBUILT = {  # each layer with the arguments that it is rebuilt from
     "Activation": ("activation",),
     "Add": (),
     "AveragePooling2D": _POOL,
@@ -50,8 +50,8 @@ _TAKEN = {  # each layer with the arguments that it is rebuilt from
     "ZeroPadding2D": ("padding",),
 }
 _SCALING = frozenset(("Normalization", "Rescaling"))
-LAYERS = frozenset(_TAKEN) | _IGNORED | _SCALING
-"""The layers that a file may hold."""
+LAYERS = frozenset(_REBUILT) | _IGNORED | _SCALING
+"""The layers that a model file may contain."""
 
 _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     "add": lambda a, b: a + b,
@@ -59,14 +59,14 @@ _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     "multiply": lambda a, b: a * b,
     "divide": lambda a, b: a / b,
 }
-_SPELLINGS = {  # of TFOpLambda in Keras 2, and of the operations in Keras 3
+_SPELLINGS = {  # in TFOpLambda of Keras 2, and of the operations in Keras 3
     "add": ("__operators__.add", "math.add", "Add"),
     "subtract": ("__operators__.sub", "math.subtract", "Subtract"),
     "multiply": ("__operators__.mul", "math.multiply", "Multiply"),
     "divide": ("__operators__.truediv", "math.truediv", "math.divide", "TrueDivide", "Divide"),
 }
 ARITHMETIC = {spelling: name for name, spellings in _SPELLINGS.items() for spelling in spellings}
-"""How files spell the four operations."""
+"""The four operations by the names that model files use."""
 
 _ACTIVATIONS: dict[str, Any] = {
     "relu6": lambda x: tf_keras().activations.relu(x, max_value=6.0),
@@ -79,45 +79,45 @@ _PLAIN = frozenset(("linear", "relu", "relu6"))
 
 @dataclass(frozen=True)
 class Rebuilt:
-    """A flat backbone whose weights are still random.
-
-    `normalization` is the (offset, scale) that the source applied to its pixels, None if it applied none.
-    """
+    """A flat backbone, with random weights until `copy_weights`."""
 
     model: Model
     normalization: Optional[tuple[float, float]]
-    origins: dict[str, list[np.ndarray]]
+    """(offset, scale) that the source applies to its pixels: (pixel - offset) / scale; None if it applies none."""
+    source_weights: dict[str, list[np.ndarray]]
+    """The weights in the source, by the name of the layer in `model`."""
 
     @property
     def is_plain(self) -> bool:
-        """Whether there are only layers and ReLU activations, no arithmetic between: the Edge TPU takes those."""
+        """Whether the model has only layers with ReLU activations and no arithmetic, as the Edge TPU requires."""
         layers = self.model.layers
         return all(_activation_of(layer) in _PLAIN and hasattr(tf_keras().layers, _kind(layer)) for layer in layers)
 
     def copy_weights(self) -> None:
-        """Gives the backbone the weights that the source has."""
+        """Copies the weights of the source into the backbone."""
         for layer in self.model.layers:
             if layer.weights:
-                layer.set_weights(self.origins[layer.name])
+                layer.set_weights(self.source_weights[layer.name])
 
 
 def rebuild(source: Any, input_size: int, name: str) -> Rebuilt:
-    """The flat backbone of `source`, a functional or sequential model of either Keras.
+    """The flat backbone of `source`, a functional or sequential model of Keras 2 or 3.
 
-    Raises WeightsError where the model is of another kind, or uses a layer in a way that is not known.
+    Raises:
+        WeightsError: the model is of another kind, or uses a layer in a way that is not supported.
     """
     return _Rebuilding(input_size).run(source, name)
 
 
 @dataclass(frozen=True)
 class _Pixels:
-    """The raw image, times `factor`, plus `shift`, before any layer has seen it."""
+    """The raw image times `factor` plus `shift`, before the first layer."""
 
     factor: float = 1.0
     shift: float = 0.0
 
     def after(self, operator: str, number: float, swapped: bool) -> _Pixels:
-        """The image after `image operator number`, or `number operator image` if swapped."""
+        """The image after `image operator number`, or after `number operator image` if swapped."""
         apply = _OPERATORS[operator]
         if operator in ("add", "subtract"):
             sign = -1.0 if swapped and operator == "subtract" else 1.0
@@ -130,19 +130,19 @@ _Value = Union[_Pixels, Any]
 
 
 class _Rebuilding:
-    """One walk through a source model."""
+    """One traversal of a source model."""
 
     def __init__(self, input_size: int) -> None:
         self._image = image_input(input_size)
         self._pixels: Optional[_Pixels] = None
-        self._origins: dict[str, list[np.ndarray]] = {}
+        self._source_weights: dict[str, list[np.ndarray]] = {}
 
     def run(self, source: Any, name: str) -> Rebuilt:
         output = self._walk(source, [_Pixels()])
         if isinstance(output, _Pixels) or len(getattr(output, "shape", ())) not in (2, 4):
-            raise WeightsError(f"{name} does not turn an image into a vector; name a model that classifies images")
+            raise WeightsError(f"{name} does not turn an image into a vector; choose a model that classifies images")
         model = tf_keras().Model(self._image, _embedding(output), name=name)
-        return Rebuilt(model, self._normalization(), self._origins)
+        return Rebuilt(model, self._normalization(), self._source_weights)
 
     def _normalization(self) -> Optional[tuple[float, float]]:
         if self._pixels is None or self._pixels == _Pixels():
@@ -152,7 +152,7 @@ class _Rebuilding:
     def _walk(self, model: Any, inputs: list[_Value]) -> _Value:
         model = getattr(model, "_functional", None) or model  # Keras 3 wraps a Sequential's graph
         if not hasattr(model, "_nodes_by_depth") or len(model.outputs) != 1 or len(model.inputs) != len(inputs):
-            raise WeightsError(f"{model.name} is no functional or sequential model of one input and one output")
+            raise WeightsError(f"{model.name} is not a functional or sequential model with one input and one output")
         values = {id(tensor): value for tensor, value in zip(model.inputs, inputs)}
         for layer, arguments, output in _calls(model):
             operands = [values.get(id(item), item) for item in arguments]
@@ -173,20 +173,20 @@ class _Rebuilding:
 
     def _layer(self, layer: Any, kind: str, operands: list[Any]) -> Any:
         config = layer.get_config()
-        arguments = {key: config[key] for key in _TAKEN[kind] if key in config}
+        arguments = {key: config[key] for key in _REBUILT[kind] if key in config}
         if "activation" in arguments:
             arguments["activation"] = _activation(layer, arguments["activation"])
         if kind == "BatchNormalization" and config["axis"] in (-1, 3, [3], [-1]):
             arguments["axis"] = -1
         rebuilt = getattr(tf_keras().layers, kind)(name=self._unused(layer.name), **arguments)
-        self._origins[rebuilt.name] = layer.get_weights()
+        self._source_weights[rebuilt.name] = layer.get_weights()
         return rebuilt(operands if len(operands) > 1 else operands[0])
 
     def _arithmetic(self, operator: str, name: str, operands: list[Any]) -> _Value:
         left, right = operands[:2]
         numbers = [isinstance(side, (int, float)) for side in (left, right)]
         if not all(number or _is_symbolic(side) for side, number in zip(operands, numbers)):
-            raise WeightsError(f"layer {name} calculates with an array; use a Rescaling or Normalization layer")
+            raise WeightsError(f"layer {name} computes with an array; use a Rescaling or Normalization layer")
         if isinstance(left, _Pixels) and numbers[1]:
             return left.after(operator, right, swapped=False)
         if isinstance(right, _Pixels) and numbers[0] and operator != "divide":
@@ -198,7 +198,7 @@ class _Rebuilding:
         return _OPERATORS[operator](*sides)
 
     def _scaled(self, layer: Any, operand: _Value) -> _Value:
-        """Rescaling and Normalization: one factor and shift for the image, or a number a channel."""
+        """Rescaling and Normalization: one factor and shift for the image, or one per channel."""
         factor, shift = _factor_and_shift(layer)
         if isinstance(operand, _Pixels) and factor.size == shift.size == 1:
             scaled = operand.after("multiply", factor.item(), swapped=False)
@@ -207,26 +207,26 @@ class _Rebuilding:
         channels = x.shape[-1]
         scaling = tf_keras().layers.DepthwiseConv2D(1, name=self._unused(layer.name))
         kernel = np.broadcast_to(factor, channels).reshape(1, 1, channels, 1)
-        self._origins[scaling.name] = [kernel, np.broadcast_to(shift, channels)]
+        self._source_weights[scaling.name] = [kernel, np.broadcast_to(shift, channels)]
         return scaling(x)
 
     def _tensor(self, value: _Value) -> Any:
-        """The operand of a layer; the first layer that sees the image settles its normalisation."""
+        """The operand of a layer; the first layer that uses the image determines its normalisation."""
         if not isinstance(value, _Pixels):
             return value
         if self._pixels is None:
             self._pixels = value
         if self._pixels != value:
-            raise WeightsError("the model looks at its image in two different normalisations; use one for all")
+            raise WeightsError("the model uses its image with two different normalisations; use one for all layers")
         return self._image
 
     def _unused(self, name: str) -> str:
-        """`name`, with a number behind it where nested models use it twice."""
+        """`name`, with a number appended if nested models use it twice."""
         number, unused = 1, name
-        while unused in self._origins:
+        while unused in self._source_weights:
             number += 1
             unused = f"{name}_{number}"
-        self._origins[unused] = []
+        self._source_weights[unused] = []
         return unused
 
 
@@ -244,7 +244,7 @@ def _calls(model: Any) -> Iterator[tuple[Any, list[Any], Any]]:
 
 
 def _flat(positional: Any, named: dict[str, Any]) -> list[Any]:
-    """The operands of a call; other named arguments, such as `training`, do not count at inference."""
+    """The operands of a call; other named arguments, e.g. `training`, have no effect at inference."""
     operands = [*positional, *(named[key] for key in ("x", "y", "x1", "x2", "inputs") if key in named)]
     return list(operands[0]) if operands and isinstance(operands[0], (list, tuple)) else operands
 
@@ -259,9 +259,9 @@ def _factor_and_shift(layer: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _activation(layer: Any, name: Any) -> Any:
-    """The activation in tf_keras; Keras 3 means another function by hard_sigmoid than Keras 2."""
+    """The activation in tf_keras; hard_sigmoid is another function in Keras 3 than in Keras 2."""
     if not isinstance(name, str):
-        raise WeightsError(f"layer {layer.name} has the activation {name!r}; use one that Keras knows by name")
+        raise WeightsError(f"layer {layer.name} has the activation {name!r}; use a built-in activation of Keras")
     if name == "hard_sigmoid" and not type(layer).__module__.startswith("tf_keras"):
         return hard_sigmoid
     return _ACTIVATIONS.get(name, name)
@@ -278,7 +278,7 @@ def _activation_of(layer: Any) -> str:
 def _embedding(output: Any) -> Any:
     """The output of the last layer that sees more than one position, as a vector.
 
-    A Flatten over many positions would give far too long a vector; their average takes its place.
+    A Flatten over many positions would give far too long a vector; it is replaced by their average.
     """
     layers = tf_keras().layers
     x = output

@@ -1,7 +1,7 @@
-"""MobileNet V1 (Howard et al. 2017, arXiv 1704.04861); `edgetl.backbones` finds it by its `SPECS`.
+"""MobileNet V1 (Howard et al. 2017, arXiv 1704.04861): architecture and weights.
 
-The weights are those of Keras Applications, trained anew for each of the published input sizes; another
-size takes those of 224.
+The weights are those of Keras Applications, trained separately for each published input size; other sizes use the
+weights for 224 pixels.
 """
 
 from __future__ import annotations
@@ -9,9 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
-from edgetl.backbones.blocks import convolution, depthwise, embedding, image_input
-from edgetl.backbones.spec import KERAS_APPLICATIONS, Spec, WeightsSource
-from edgetl.backbones.tf_keras_import import load_keras_weights
+from edgetl.backbones.blocks import backbone, convolution, depthwise, image_input
+from edgetl.backbones.spec import KERAS_APPLICATIONS, Spec, WeightsSource, mobilenet_spec
 
 if TYPE_CHECKING:
     from tf_keras import Model
@@ -24,22 +23,19 @@ _BLOCKS = (  # stride and filters, table 1
 
 
 def assemble(spec: Spec, input_size: int, weights: Optional[Path]) -> Model:
-    """The backbone for images of `input_size` pixels, with the weights of a Keras file, or random ones."""
+    """The backbone for images of `input_size` pixels; `weights` is a file that Keras wrote, None for random weights."""
     width = float(spec.name.rpartition("-")[2])
     image = image_input(input_size)
     x = convolution(image, "stem", int(32 * width), kernel=3, stride=2, activation="relu6")
     for number, (stride, filters) in enumerate(_BLOCKS, 1):
         x = depthwise(x, f"block{number}_depthwise", 3, stride, "relu6")
         x = convolution(x, f"block{number}_pointwise", int(filters * width), activation="relu6")
-    model = embedding(spec, image, x)
-    if weights is not None:
-        load_keras_weights(model, weights)
-    return model
+    return backbone(spec, image, x, weights)
 
 
 def _spec(width: str, parameters: int, macs: int, depthwise_macs: int, top1: float) -> Spec:
     in_file_name = {"1.0": "1_0", "0.75": "7_5", "0.5": "5_0", "0.25": "2_5"}[width]
-    return Spec(
+    return mobilenet_spec(
         name=f"mobilenet-v1-{width}",
         family=FAMILY,
         input_sizes=(224, 192, 160, 128),
@@ -47,9 +43,6 @@ def _spec(width: str, parameters: int, macs: int, depthwise_macs: int, top1: flo
         parameters=parameters,
         macs=macs,
         depthwise_macs=depthwise_macs,
-        licence="Apache-2.0",
-        source="https://keras.io/api/applications/mobilenet/",
-        normalization=(127.5, 127.5),
         weights=WeightsSource(
             filename=f"mobilenet_{in_file_name}_{{size}}_tf_no_top.h5", url=f"{KERAS_APPLICATIONS}/mobilenet"
         ),

@@ -1,7 +1,7 @@
-"""MobileNet V2 (Sandler et al. 2018, arXiv 1801.04381); `edgetl.backbones` finds it by its `SPECS`.
+"""MobileNet V2 (Sandler et al. 2018, arXiv 1801.04381): architecture and weights.
 
-The weights are those of Keras Applications, trained anew for each of the published input sizes; another
-size takes those of 224.
+The weights are those of Keras Applications, trained separately for each published input size; other sizes use the
+weights for 224 pixels.
 """
 
 from __future__ import annotations
@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Optional
 
 from edgetl.backbones.blocks import (
     Bottleneck,
+    backbone,
     bottlenecks,
     convolution,
-    embedding,
     image_input,
     round_channels,
 )
-from edgetl.backbones.spec import KERAS_APPLICATIONS, Spec, WeightsSource
-from edgetl.backbones.tf_keras_import import load_keras_weights
+from edgetl.backbones.spec import KERAS_APPLICATIONS, SLIM_MOBILENETS, Spec, WeightsSource, mobilenet_spec
 
 if TYPE_CHECKING:
     from tf_keras import Model
@@ -37,16 +36,13 @@ _STAGES = (  # expansion, filters, repeats, stride; table 2
 
 
 def assemble(spec: Spec, input_size: int, weights: Optional[Path]) -> Model:
-    """The backbone for images of `input_size` pixels, with the weights of a Keras file, or random ones."""
+    """The backbone for images of `input_size` pixels; `weights` is a file that Keras wrote, None for random weights."""
     width = float(spec.name.rpartition("-")[2])
     image = image_input(input_size)
     x = convolution(image, "stem", round_channels(32 * width), kernel=3, stride=2, activation="relu6")
     x = bottlenecks(x, _scaled_stages(width))
     x = convolution(x, "head", spec.embedding_size, activation="relu6")
-    model = embedding(spec, image, x)
-    if weights is not None:
-        load_keras_weights(model, weights)
-    return model
+    return backbone(spec, image, x, weights)
 
 
 def _scaled_stages(width: float) -> Iterator[list[Bottleneck]]:
@@ -57,7 +53,7 @@ def _scaled_stages(width: float) -> Iterator[list[Bottleneck]]:
 
 
 def _spec(width: str, parameters: int, macs: int, depthwise_macs: int, top1: float) -> Spec:
-    return Spec(
+    return mobilenet_spec(
         name=f"mobilenet-v2-{width}",
         family=FAMILY,
         input_sizes=(224, 192, 160, 128, 96),
@@ -65,16 +61,13 @@ def _spec(width: str, parameters: int, macs: int, depthwise_macs: int, top1: flo
         parameters=parameters,
         macs=macs,
         depthwise_macs=depthwise_macs,
-        licence="Apache-2.0",
-        source="https://keras.io/api/applications/mobilenet/",
-        normalization=(127.5, 127.5),
         weights=WeightsSource(
             filename=f"mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{width}_{{size}}_no_top.h5",
             url=f"{KERAS_APPLICATIONS}/mobilenet_v2",
         ),
         coral=True,
         top1=top1,
-        top1_source="https://github.com/tensorflow/models/tree/master/research/slim/nets/mobilenet",
+        top1_source=SLIM_MOBILENETS,
     )
 
 

@@ -1,10 +1,9 @@
-"""MobileNet V3 (Howard et al. 2019, arXiv 1905.02244); `edgetl.backbones` finds it by its `SPECS`.
+"""MobileNet V3 (Howard et al. 2019, arXiv 1905.02244): architecture and weights.
 
-The embedding is the average over positions after the last convolution, 960 numbers for large and 576 for
-small at full width, and not the hidden layer behind it: that one belongs to the ImageNet classifier, and
-the weights published without a classifier leave it out. The minimalistic variants have no
-squeeze-and-excitation, no hard swish and no 5 x 5 kernels, so they alone map to the Edge TPU. The weights
-are those of Keras Applications.
+The embedding is the average over positions after the last convolution, 960 numbers for large and 576 for small at
+full width. The hidden layer after it belongs to the ImageNet classifier and is missing from the weights published
+without one. Only the minimalistic variants map to the Edge TPU: they have no squeeze-and-excitation, no hard swish
+and no 5 x 5 kernels. The weights are those of Keras Applications.
 """
 
 from __future__ import annotations
@@ -15,14 +14,13 @@ from typing import TYPE_CHECKING, NamedTuple, Optional
 
 from edgetl.backbones.blocks import (
     Bottleneck,
+    backbone,
     bottlenecks,
     convolution,
-    embedding,
     image_input,
     round_channels,
 )
-from edgetl.backbones.spec import KERAS_APPLICATIONS, Spec, WeightsSource
-from edgetl.backbones.tf_keras_import import load_keras_weights
+from edgetl.backbones.spec import KERAS_APPLICATIONS, SLIM_MOBILENETS, Spec, WeightsSource, mobilenet_spec
 
 if TYPE_CHECKING:
     from tf_keras import Model
@@ -64,17 +62,14 @@ class _Variant(NamedTuple):
 
 
 def assemble(spec: Spec, input_size: int, weights: Optional[Path]) -> Model:
-    """The backbone for images of `input_size` pixels, with the weights of a Keras file, or random ones."""
+    """The backbone for images of `input_size` pixels; `weights` is a file that Keras wrote, None for random weights."""
     variant = _VARIANTS[spec.name]
     activation = "relu" if variant.minimalistic else "hard_swish"
     image = image_input(input_size)
     x = convolution(image, "stem", 16, kernel=3, stride=2, activation=activation)
     x = bottlenecks(x, _stages(variant))
     x = convolution(x, "head", spec.embedding_size, activation=activation)
-    model = embedding(spec, image, x)
-    if weights is not None:
-        load_keras_weights(model, weights)
-    return model
+    return backbone(spec, image, x, weights)
 
 
 def _stages(variant: _Variant) -> Iterator[list[Bottleneck]]:
@@ -102,7 +97,7 @@ def _name(variant: _Variant) -> str:
 def _spec(variant: _Variant, parameters: int, macs: int, depthwise_macs: int, top1: float, md5: str) -> Spec:
     kind = variant.table + ("_minimalistic" if variant.minimalistic else "")
     last_filters = round_channels(_TABLES[variant.table][-1].filters * variant.width)
-    return Spec(
+    return mobilenet_spec(
         name=_name(variant),
         family=FAMILY,
         input_sizes=(224,),
@@ -110,9 +105,6 @@ def _spec(variant: _Variant, parameters: int, macs: int, depthwise_macs: int, to
         parameters=parameters,
         macs=macs,
         depthwise_macs=depthwise_macs,
-        licence="Apache-2.0",
-        source="https://keras.io/api/applications/mobilenet/",
-        normalization=(127.5, 127.5),
         weights=WeightsSource(
             filename=f"weights_mobilenet_v3_{kind}_224_{variant.width}_float_no_top_v2.h5",
             url=f"{KERAS_APPLICATIONS}/mobilenet_v3",
@@ -120,11 +112,11 @@ def _spec(variant: _Variant, parameters: int, macs: int, depthwise_macs: int, to
         ),
         coral=variant.minimalistic,
         top1=top1,
-        top1_source="https://github.com/tensorflow/models/tree/master/research/slim/nets/mobilenet",
+        top1_source=SLIM_MOBILENETS,
     )
 
 
-# The MD5 sums are those that Keras Applications checks.
+# MD5 digests as in Keras Applications
 _PUBLISHED = (
     (_Variant("large", 1.0, False), 2_996_352, 214_080_960, 18_392_640, 75.6, "07fb09a5933dd0c8eaafa16978110389"),
     (_Variant("large", 0.75, False), 1_808_736, 152_359_024, 15_967_728, 73.3, "40af19a13ebea4e2ee0c676887f69a2e"),

@@ -1,4 +1,4 @@
-"""Reads the structure of a built backbone; training and pruning ask it where the upper part starts."""
+"""Describes a built backbone: its stages by resolution, and its multiply-accumulates."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 
 def stages(model: Model) -> tuple[tuple[str, ...], ...]:
-    """The names of the layers, in groups from input to embedding; in a group the resolution is the same.
+    """The layer names, grouped by resolution, from input to embedding.
 
-    A group starts with the layer that halves the resolution, so the last ones are 'the upper blocks' of any
-    convolutional network, a user's own included: EfficientNet-Lite0 has 224, 112, 56, 28, 14 and 7 pixels.
-    Squeeze-and-excitation and the pooling at the end belong to the group that they work on.
+    A group starts at the layer that reduces the resolution, so that the last groups are the upper blocks of any
+    convolutional network, including a user's own. EfficientNet-Lite0 has groups at 224, 112, 56, 28, 14 and 7 pixels.
+    Squeeze-and-excitation and the final pooling belong to the group of the feature map that they work on.
     """
     groups: list[list[str]] = []
     smallest = math.inf
@@ -30,23 +30,23 @@ def stages(model: Model) -> tuple[tuple[str, ...], ...]:
 
 
 def count_macs(model: Model) -> int:
-    """Multiply-accumulates of all convolutions and dense layers for one image of the model's input size."""
+    """Multiply-accumulates of all convolutions and dense layers, for one image of the model's input size."""
     return sum(layer_macs(layer) for layer in model.layers)
 
 
 def count_workload(model: Model) -> Workload:
-    """What a run of the model on one image of its input size takes."""
+    """The cost of one run of the model on an image of its input size."""
     depthwise = sum(layer_macs(layer) for layer in model.layers if hasattr(layer, "depthwise_kernel"))
     return Workload(count_macs(model), depthwise, model.count_params())
 
 
 def layer_macs(layer: Any) -> int:
-    """Multiply-accumulates of one layer for one image; 0 for all but convolutions and dense layers."""
+    """Multiply-accumulates of one layer for one image; 0 unless it is a convolution or a dense layer."""
     kernel = getattr(layer, "depthwise_kernel", getattr(layer, "kernel", None))
     if kernel is None:
         return 0
     positions = math.prod(layer.output_shape[1:-1])
-    return int(math.prod(kernel.shape)) * positions
+    return int(math.prod(kernel.shape)) * int(positions)
 
 
 def _height(layer: Any) -> int:

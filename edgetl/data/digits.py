@@ -1,8 +1,7 @@
-"""The data set that needs no photos: scikit-learn's scanned digits, written out as an image folder.
+"""Writes scikit-learn's scanned digits as a folder of photos: the built-in data set.
 
 1,797 digits of 8 x 8 pixels from the test part of "Optical Recognition of Handwritten Digits"
 (E. Alpaydin and C. Kaynak, UCI Machine Learning Repository, CC BY 4.0), as scikit-learn ships them.
-The build uses it when it is given no photos of one's own.
 """
 
 from __future__ import annotations
@@ -18,16 +17,16 @@ from PIL import Image
 from edgetl.errors import MissingExtraError
 
 SIDE = 96
-"""Pixels a side of the written images: 8 x 8 enlarged twelve times."""
+"""Width and height of the written images in pixels: 8 x 8 enlarged twelve times."""
 
 TRAIN = 1437
-"""The first 1,437 digits train and the last 360 test: the writers of the one are not those of the other."""
+"""The first 1,437 digits are for training, the last 360, by other writers, for testing."""
 
 
 def write_digits(folder: Path) -> Path:
-    """Write the digits under `folder`/train and `folder`/test, a folder per class; return `folder`.
+    """Writes the digits to `folder`/train and `folder`/test, a folder per class, and returns `folder`.
 
-    A folder that is already there is taken as it is: it is moved into place only when it is complete.
+    An existing folder is complete, because it is moved into place as a whole; it is returned unchanged.
 
     Raises:
         MissingExtraError: scikit-learn is not installed.
@@ -54,6 +53,6 @@ def write_digits(folder: Path) -> Path:
 
 
 def _enlarge(pixels: np.ndarray) -> Image.Image:
-    """A grey image of SIDE x SIDE from an (8, 8) float array of 0..16; dark ink on white paper."""
+    """A grey image of SIDE x SIDE pixels, dark on white, from an (8, 8) float array of 0..16."""
     grey = np.rint(255 - pixels * (255 / 16)).astype(np.uint8)
     return Image.fromarray(grey).resize((SIDE, SIDE), Image.Resampling.BICUBIC)

@@ -1,4 +1,4 @@
-"""What was found in the photos, as values; the loader fills them, reports and the command line show them."""
+"""What the checks found in a data set, as values that can be written as JSON."""
 
 from __future__ import annotations
 
@@ -10,25 +10,27 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing worth knowing about the photos: its kind, the photos it is about, and a line for people.
+    """One thing that the user should know about the photos.
 
-    Kinds: unreadable, truncated, tiny, blank, exact duplicates, near duplicates, contradicting labels,
-    leakage, similar class names, empty class, few photos, class imbalance, not measured, cache rebuilt,
-    suspected label; of further pictures also: like a labelled photo, like another picture.
+    The kinds are unreadable, truncated, tiny, blank, exact duplicates, near duplicates, contradicting labels,
+    leakage, similar class names, empty class, few photos, class imbalance, not measured, cache rebuilt and
+    suspected label; for unlabelled and related photos also like a labelled photo and like another picture.
     """
 
     kind: str
     paths: tuple[Path, ...]
+    """The photos concerned; empty if the finding is about a class."""
     detail: str
+    """One line for people."""
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as JSON takes them."""
+        """The fields as JSON values."""
         return {"kind": self.kind, "paths": [_printable(path) for path in self.paths], "detail": self.detail}
 
 
 @dataclass(frozen=True)
 class DatasetReport:
-    """Everything the checks found; nothing on disk was changed by them."""
+    """The photos of a data set, how they were split, and what the checks found; the checks change nothing on disk."""
 
     source: str
     """The folder or CSV file."""
@@ -37,16 +39,16 @@ class DatasetReport:
     counts: Mapping[str, Mapping[str, int]]
     """Photos in use: label -> split -> how many."""
     properties: Mapping[str, int]
-    """How many photos were turned upright (`rotated`), are `grey`, or have transparency (`alpha`)."""
+    """How many photos were turned upright (`rotated`), are `grey`, or have an `alpha` channel."""
     ignored: Mapping[str, int]
-    """Files that are no photos, by reason (`hidden`, `.txt`, ...)."""
+    """How many files were ignored, by reason (e.g. `hidden or system file`, `.txt`)."""
     findings: tuple[Finding, ...]
     left_out: Mapping[Path, str]
-    """Photos that are not in use, each with the reason."""
+    """Photos that are not used, each with the kind of finding that excluded it."""
     split: str
-    """How the photos came to be in train, val and test, in one sentence."""
+    """How the photos were split into train, val and test, in words."""
     embedded: int = field(default=0, compare=False)
-    """Embeddings computed by this load; the others came from the cache."""
+    """How many embeddings this load computed; the others came from the cache."""
 
     @property
     def total(self) -> int:
@@ -58,7 +60,7 @@ class DatasetReport:
         return tuple(finding for finding in self.findings if finding.kind == kind)
 
     def to_json(self) -> dict[str, Any]:
-        """The report as JSON takes it; the same photos and options give the same value."""
+        """The report as JSON values; the same photos and options give the same value."""
         return {
             "source": self.source,
             "photos": self.photos,
@@ -73,5 +75,5 @@ class DatasetReport:
 
 
 def _printable(path: Path) -> str:
-    """A path as text; bytes of a file name that are not UTF-8 become question marks."""
+    """A path as text, with question marks for bytes that are not UTF-8."""
     return str(path).encode("utf-8", "replace").decode("utf-8")

@@ -1,6 +1,6 @@
-"""Hides how photos are dealt out to splits and folds, groups together; Dataset and the loader call it.
+"""Divides photos into splits and folds, stratified by class, without separating near duplicates.
 
-The outcome depends on the photos' contents and the seed alone: not on names, order, file system or platform.
+The result depends only on the photos' contents and the seed: not on names, order, file system or platform.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 FEWEST_TO_SPLIT = 3
-"""A class with so many independent photos has one in each split; one with fewer is all for training."""
+"""A class with this many groups of near duplicates is in every split; a class with fewer is only for training."""
 
 
 def deal_splits(
@@ -26,6 +26,10 @@ def deal_splits(
     """The split of each photo: a name in `shares`, for about that share of each class, else "train".
 
     A group stays together, and every class keeps at least one photo in "train".
+
+    Args:
+        labels, groups, digests: the class, the near-duplicate group and the content digest of each photo.
+        shares: split name -> share of each class, 0..1.
     """
     chosen = dict.fromkeys(groups, "train")
     for units in _units_by_label(labels, groups, digests, seed).values():
@@ -37,9 +41,9 @@ def deal_splits(
 def deal_folds(
     labels: Sequence[str], groups: Sequence[int], digests: Sequence[str], count: int, seed: int
 ) -> np.ndarray:
-    """The fold (n,) int64 of each photo, 0..count-1, classes spread evenly and groups kept together.
+    """The fold of each photo, (n,) int64 of 0..count-1, classes spread evenly; a group stays together.
 
-    A class that is one single group gets -1: without it in training there is nothing to predict it from.
+    Photos of a class with a single group get -1: if it is held out, the class cannot be learned.
     """
     chosen: dict[int, int] = {}
     totals = [0] * count
@@ -54,9 +58,10 @@ def deal_folds(
 
 
 class _Unit(NamedTuple):
-    """A group of photos as a whole."""
+    """A group of photos, which is divided no further."""
 
     order: bytes
+    """Sorts the units at random, by seed and content."""
     group: int
     size: int
 
@@ -64,7 +69,7 @@ class _Unit(NamedTuple):
 def _units_by_label(
     labels: Sequence[str], groups: Sequence[int], digests: Sequence[str], seed: int
 ) -> dict[str, list[_Unit]]:
-    """The groups of each class, shuffled by seed and content; a mixed group goes with its main class."""
+    """The groups of each class, shuffled; a group with several classes belongs to the most frequent one."""
     members: dict[int, list[int]] = defaultdict(list)
     for row, group in enumerate(groups):
         members[group].append(row)
@@ -78,7 +83,10 @@ def _units_by_label(
 
 
 def _deal(units: Sequence[_Unit], shares: Mapping[str, float]) -> dict[int, str]:
-    """The split of the groups that leave "train": the largest never does, each split gets one, then by need."""
+    """The split of the groups that leave "train".
+
+    The largest group stays; then each split gets one group, and the rest go where most is missing.
+    """
     if len(units) < FEWEST_TO_SPLIT:
         return {}
     total = sum(unit.size for unit in units)
@@ -86,25 +94,25 @@ def _deal(units: Sequence[_Unit], shares: Mapping[str, float]) -> dict[int, str]
     wanted = dict(room)
     chosen: dict[int, str] = {}
 
-    def give(unit: _Unit, name: str) -> None:
+    def assign(unit: _Unit, name: str) -> None:
         chosen[unit.group] = name
         room[name] -= unit.size
-        left.remove(unit)
+        remaining.remove(unit)
 
-    left = list(units)
-    left.remove(max(units, key=lambda unit: unit.size))
+    remaining = list(units)
+    remaining.remove(max(units, key=lambda unit: unit.size))
     for name in shares:
-        fitting = [unit for unit in left if unit.size <= room[name]]
-        give(fitting[0] if fitting else min(left, key=lambda unit: unit.size), name)
-    for unit in list(left):
+        fitting = [unit for unit in remaining if unit.size <= room[name]]
+        assign(fitting[0] if fitting else min(remaining, key=lambda unit: unit.size), name)
+    for unit in list(remaining):
         neediest = max(shares, key=lambda name: room[name] / wanted[name], default=None)
         if neediest is not None and unit.size <= room[neediest]:
-            give(unit, neediest)
+            assign(unit, neediest)
     return chosen
 
 
 def _give_every_class_training_photos(chosen: dict[int, str], labels: Sequence[str], groups: Sequence[int]) -> None:
-    """A class whose photos all lie in groups of other classes may have been dealt away."""
+    """Moves groups back to "train" for classes whose photos are all in groups that belong to other classes."""
     trained = {label for label, group in zip(labels, groups) if chosen[group] == "train"}
     for label, group in zip(labels, groups):
         if label not in trained:

@@ -108,7 +108,7 @@ def test_a_size_too_small_for_the_strides_is_refused():
 def test_the_weights_of_another_backbone_are_refused_in_one_line():
     lite0, lite2 = (backbones.get_backbone(f"efficientnet-lite{level}") for level in (0, 2))
     path = backbones.weights.find_weights(lite0, 224)
-    with pytest.raises(WeightsError, match="does not hold the weights of this backbone") as caught:
+    with pytest.raises(WeightsError, match="does not contain the weights of this backbone") as caught:
         backbones.build(lite2, weights=path)
     assert "\n" not in str(caught.value)
 
@@ -125,6 +125,6 @@ def test_a_keras_file_serves_as_weights_of_every_family(tmp_path):
 def test_a_file_that_is_no_weights_file_is_refused_in_one_line(tmp_path):
     path = tmp_path / "broken.h5"
     path.write_bytes(b"not HDF5")
-    with pytest.raises(WeightsError, match=r"broken\.h5 does not hold the weights") as caught:
+    with pytest.raises(WeightsError, match=r"broken\.h5 does not contain the weights") as caught:
         backbones.build(backbones.get_backbone("mobilenet-v1-0.25"), weights=path)
     assert "\n" not in str(caught.value)

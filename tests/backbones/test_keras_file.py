@@ -143,7 +143,7 @@ def plain_file(tmp_path):
 
 
 def test_a_model_that_does_not_say_how_it_normalises_must_be_told(plain_file):
-    with pytest.raises(OptionError, match="does not say how it wants its pixels"):
+    with pytest.raises(OptionError, match="does not specify the normalization of its input"):
         backbones.get_backbone(str(plain_file))
     assert backbones.get_backbone(str(plain_file), (127.5, 127.5)).normalization == (127.5, 127.5)
 
@@ -173,7 +173,7 @@ def test_code_in_a_model_is_refused_before_it_runs(tmp_path, library, suffix):
     path = tmp_path / f"hostile.{suffix}"
     classifier(keras, [code], small_base(keras)).save(path)
     witness.unlink(missing_ok=True)
-    with pytest.raises(WeightsError, match="contains Lambda, which edgetl does not take over"):
+    with pytest.raises(WeightsError, match="contains Lambda, which edgetl does not support"):
         backbones.get_backbone(str(path))
     assert not witness.exists()
 
@@ -195,7 +195,7 @@ def test_a_forged_configuration_is_refused(tmp_path, plain_file, described):
             if name == "config.json":
                 content = json.dumps({**json.loads(content), "extra": [described]}).encode()
             target.writestr(name, content)
-    with pytest.raises(WeightsError, match="which edgetl does not take over"):
+    with pytest.raises(WeightsError, match="which edgetl does not support"):
         backbones.get_backbone(str(forged))
 
 
@@ -206,7 +206,7 @@ def test_a_folder_is_refused_with_the_line_that_mends_it(tmp_path):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(WeightsError, match="there is no model file"):
+    with pytest.raises(WeightsError, match="no such model file"):
         backbones.get_backbone(str(tmp_path / "gone.keras"))
 
 
@@ -214,7 +214,7 @@ def test_a_missing_file_is_named(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x89HDF\r\n\x1a\n"])
 def test_a_broken_file_is_one_line(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(WeightsError, match="is not a whole Keras model") as caught:
+    with pytest.raises(WeightsError, match="is not a complete Keras model") as caught:
         backbones.get_backbone(str(tmp_path / name))
     assert "\n" not in str(caught.value)
 
@@ -223,5 +223,5 @@ def test_a_weights_file_without_a_model_is_said_to_be_one(tmp_path):
     backbones.build(backbones.get_backbone("mobilenet-v1-0.25"), 32, pretrained=False).save_weights(
         tmp_path / "only.h5"
     )
-    with pytest.raises(WeightsError, match="holds weights without a model"):
+    with pytest.raises(WeightsError, match="contains weights without a model"):
         backbones.get_backbone(str(tmp_path / "only.h5"))

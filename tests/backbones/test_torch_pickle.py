@@ -103,7 +103,7 @@ def rewritten(tmp_path: Path, old: bytes, new: bytes) -> Path:
 
 def test_a_shape_larger_than_its_storage_is_refused(tmp_path):
     plain = b"K\x02K\x03K\x04\x87"
-    with pytest.raises(WeightsError, match="beyond its storage"):
+    with pytest.raises(WeightsError, match="extends beyond its storage"):
         read_checkpoint(rewritten(tmp_path, plain, b"K\x02K\x03K\xff\x87"))
 
 

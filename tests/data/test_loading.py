@@ -169,7 +169,7 @@ def test_a_full_disk_is_a_storage_error(photos: Path, load: Load, tmp_path: Path
     try:
         dataset = load(photos, keep_frames=True)
         assert dataset.frames is not None
-        with pytest.raises(StorageError, match=r"cannot keep frames in .* set EDGETL_CACHE"):
+        with pytest.raises(StorageError, match=r"cannot store frames in .* set EDGETL_CACHE"):
             dataset.frames.batch(range(20))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -178,7 +178,7 @@ def test_a_full_disk_is_a_storage_error(photos: Path, load: Load, tmp_path: Path
 
 def test_a_cache_folder_that_cannot_be_made_is_a_storage_error(photos: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(StorageError, match="cannot make the cache folder"):
+    with pytest.raises(StorageError, match="cannot create the cache folder"):
         load_folder(photos, cache=tmp_path / "file" / "cache")
 
 

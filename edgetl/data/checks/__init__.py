@@ -1,1 +1,1 @@
-"""Finds photos, classes and splits that are doubtful: near duplicates, wrong labels, leaks."""
+"""Finds doubtful photos, classes and splits: near duplicates, wrong labels, leakage."""

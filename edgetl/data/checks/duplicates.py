@@ -1,4 +1,4 @@
-"""Hides which photos are the same or nearly the same; the loader calls it to group and report them."""
+"""Finds photos that are identical or nearly identical, by content digest, thumbnail and embedding."""
 
 from __future__ import annotations
 
@@ -11,22 +11,25 @@ import numpy as np
 from edgetl.data.checks.neighbours import close_pairs, pair_distances, typical_distance_between_classes
 
 THUMBNAIL_RATIO = 0.025
-"""Thumbnails this much closer than photos of different classes typically come are one photo.
+"""Two photos are near duplicates if their thumbnails are at most this share of the typical distance apart.
 
-A share of the median distance to the nearest photo of another class. Different photos came no closer than 0.029
-(1,797 scanned digits), 0.104 (1,034 photos of waste), 0.124 (2,033 hand signs), while half the size, JPEG quality
-40 or less contrast moved a photo by under 0.002 in the median on each of these sets.
+The typical distance is the median distance to the nearest photo of another class. Different photos came no closer
+than 0.029 (1,797 scanned digits), 0.104 (1,034 photos of waste) and 0.124 (2,033 hand signs) of it, while half the
+size, JPEG quality 40 or less contrast moved a photo by under 0.002 in the median on each of these sets.
 """
 
 EMBEDDING_RATIO = 0.2
-"""The same for embeddings; different photos came no closer than 0.25 (digits) and 0.44 (hand signs)."""
+"""The same ratio for embeddings; different photos came no closer than 0.25 (digits) and 0.44 (hand signs)."""
 
 COMPOSITION_RATIO = 0.5
-"""Photos near by embedding count only if their thumbnails are at least so close: backbones confuse things."""
+"""Pairs found by embedding count only if their thumbnails are at most this share of the typical distance apart.
+
+A backbone gives different photos of the same thing nearly the same embedding.
+"""
 
 
 def exact_groups(digests: Sequence[bytes]) -> list[list[int]]:
-    """Rows with the same content, as lists of two or more."""
+    """Groups of two or more rows with the same content digest."""
     rows: dict[bytes, list[int]] = defaultdict(list)
     for row, digest in enumerate(digests):
         rows[digest].append(row)
@@ -36,29 +39,34 @@ def exact_groups(digests: Sequence[bytes]) -> list[list[int]]:
 def near_pairs(
     thumbnails: np.ndarray, labels: np.ndarray, embeddings: Optional[np.ndarray] = None, zero_point: int = 0
 ) -> np.ndarray:
-    """Pairs (m, 2) of rows that show nearly the same photo.
+    """Pairs of rows, (m, 2) int64, that show nearly the same photo.
 
-    `thumbnails` (n, pixels) uint8 and raw `embeddings` (n, d) belong to photos of different content; the
-    yardstick is how close photos of different `labels` (m,) come, so that look-alikes are no duplicates; where
-    there are fewer labels than rows, the last rows have none.
+    Args:
+        thumbnails: (n, pixels) uint8, of photos with different content.
+        labels: (k,) class names of the first k <= n rows; the remaining rows have no label. The distance between
+            photos of different classes is the scale, so that a data set of look-alikes is not full of duplicates.
+        embeddings: (n, d) raw embeddings, with `zero_point`.
     """
     labelled = len(labels)
-    typical = typical_distance_between_classes(thumbnails[:labelled], _shape, labels)
-    pairs = close_pairs(thumbnails, _shape, THUMBNAIL_RATIO * typical)
+    typical = typical_distance_between_classes(thumbnails[:labelled], _normalized_thumbnails, labels)
+    pairs = close_pairs(thumbnails, _normalized_thumbnails, THUMBNAIL_RATIO * typical)
     if embeddings is None:
         return pairs
 
-    def direction(rows: np.ndarray) -> np.ndarray:
-        return _unit(rows.astype(np.float32) - zero_point)
+    def normalized_embeddings(rows: np.ndarray) -> np.ndarray:
+        return _unit_length(rows.astype(np.float32) - zero_point)
 
-    limit = EMBEDDING_RATIO * typical_distance_between_classes(embeddings[:labelled], direction, labels)
-    alike = close_pairs(embeddings, direction, limit)
-    composed = pair_distances(thumbnails, _shape, alike) <= COMPOSITION_RATIO * typical
-    return np.unique(np.concatenate([pairs, alike[composed]]), axis=0)
+    typical_embedding = typical_distance_between_classes(embeddings[:labelled], normalized_embeddings, labels)
+    candidates = close_pairs(embeddings, normalized_embeddings, EMBEDDING_RATIO * typical_embedding)
+    distances = pair_distances(thumbnails, _normalized_thumbnails, candidates)
+    return np.unique(np.concatenate([pairs, candidates[distances <= COMPOSITION_RATIO * typical]]), axis=0)
 
 
-def union(count: int, groups: Iterable[Sequence[int]]) -> np.ndarray:
-    """The group (n,) of each row when the rows in each of `groups` belong together: the first row in it."""
+def merge_groups(count: int, groups: Iterable[Sequence[int]]) -> np.ndarray:
+    """The group of each of `count` rows, (count,) int64, as the smallest row in it.
+
+    Rows that occur together in one of `groups`, directly or through a third row, share a group.
+    """
     parent = list(range(count))
 
     def root(row: int) -> int:
@@ -74,12 +82,13 @@ def union(count: int, groups: Iterable[Sequence[int]]) -> np.ndarray:
     return np.array([root(row) for row in range(count)], np.int64)
 
 
-def _unit(rows: np.ndarray) -> np.ndarray:
+def _unit_length(rows: np.ndarray) -> np.ndarray:
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0)
+    normalized: np.ndarray = np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0)
+    return normalized
 
 
-def _shape(thumbnails: np.ndarray) -> np.ndarray:
-    """Thumbnails without their brightness and contrast."""
+def _normalized_thumbnails(thumbnails: np.ndarray) -> np.ndarray:
+    """Thumbnails (n, pixels) as float32 unit vectors, independent of brightness and contrast."""
     grey = thumbnails.astype(np.float32)
-    return _unit(grey - grey.mean(axis=1, keepdims=True))
+    return _unit_length(grey - grey.mean(axis=1, keepdims=True))

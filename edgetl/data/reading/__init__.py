@@ -1,1 +1,1 @@
-"""Reads photos in threads, embeds them, and caches what was read."""
+"""Reads and embeds photos in threads, and caches what was read."""

@@ -1,4 +1,4 @@
-"""Hides where facts and embeddings of photos already seen are kept; the pass over photos calls it."""
+"""Caches the properties and embeddings of photos that were read before, in an SQLite file."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from edgetl.errors import StorageError
 from edgetl.runtime.system import cache_folder
 
 CACHE_LIMIT_BYTES = 4 * 1024**3
-"""A pass that finds more than this in the cache first forgets photos of embedders that were used longest ago."""
+"""Before a pass, a larger cache deletes the embeddings of the embedders that were used longest ago."""
 
 THUMBNAIL_SIDE = 16
-"""Photos are compared by grey thumbnails of so many pixels a side."""
+"""Width and height in pixels of the grey thumbnails by which photos are compared."""
 
 
 class Traits(NamedTuple):
-    """What one look at a photo told: its size in pixels, upright, and what the checks need."""
+    """Properties of a photo: its upright size in pixels, and what the checks need."""
 
     width: int
     height: int
@@ -30,20 +30,21 @@ class Traits(NamedTuple):
     alpha: bool
     blank: bool
     thumbnail: bytes
+    """THUMBNAIL_SIDE x THUMBNAIL_SIDE grey values."""
 
 
 class Stamp(NamedTuple):
-    """A file that has the same stamp as last time has the same content."""
+    """Identifies the content of a file without reading it: a file with an unchanged stamp has not changed."""
 
     path: bytes
     size: int
     mtime_ns: int
     ctime_ns: int
-    """Tells of a change too where a copying program has set the time of modification back."""
+    """Differs even if the program that changed the file restored its modification time."""
 
 
 class Record(NamedTuple):
-    """One photo's rows."""
+    """Everything that the cache stores about one photo."""
 
     stamp: Stamp
     digest: bytes
@@ -52,39 +53,40 @@ class Record(NamedTuple):
 
 
 def open_cache_folder(folder: Optional[Path] = None) -> Path:
-    """The cache folder, made where there is none; raises StorageError.
+    """The cache folder, created if missing: by default EDGETL_CACHE, else $XDG_CACHE_HOME/edgetl, else ~/.cache/edgetl.
 
-    By default EDGETL_CACHE, else edgetl under XDG_CACHE_HOME, else ~/.cache/edgetl.
+    Raises:
+        StorageError: the folder cannot be created.
     """
     folder = folder or cache_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StorageError(f"cannot make the cache folder {folder}: {error.strerror}; {_ELSEWHERE}") from error
+        raise StorageError(f"cannot create the cache folder {folder}: {error.strerror}; {_ELSEWHERE}") from error
     return folder
 
 
 def stamp_of(path: Path) -> Stamp:
-    """The stamp of a file; raises OSError."""
+    """The stamp of a file; raises OSError if the file cannot be accessed."""
     status = os.stat(path)
     return Stamp(os.fsencode(os.path.abspath(path)), status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 class CacheReader:
-    """Look-ups; what is missing, damaged or locked away is simply not found. One instance per thread."""
+    """Read access, one instance per thread. An entry that is missing, damaged or locked is not found."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.damaged = False
-        self._connection = sqlite3.connect(path, timeout=_PATIENCE_SECONDS)
+        self._connection = sqlite3.connect(path, timeout=_LOCK_TIMEOUT_SECONDS)
 
     def digest(self, stamp: Stamp) -> Optional[bytes]:
-        """The content digest of the file that had this stamp."""
+        """The content digest of the file with this stamp, if known."""
         row = self._row("SELECT digest FROM files WHERE path = ? AND size = ? AND mtime_ns = ? AND ctime_ns = ?", stamp)
         return row[0] if row and isinstance(row[0], bytes) else None
 
     def traits(self, digest: bytes, frame_key: bytes) -> Optional[Traits]:
-        """The traits of a photo with this content, as this way of decoding shows it."""
+        """The traits of a photo with this content, decoded as `frame_key` describes, if known."""
         row = self._row(
             "SELECT width, height, flags, thumbnail FROM photos WHERE digest = ? AND frame_key = ?",
             (digest, frame_key),
@@ -93,14 +95,14 @@ class CacheReader:
         return None if thumbnail is None else Traits(row[0], row[1], *_flags(row[2]), thumbnail)
 
     def embedding(self, digest: bytes, embedder_key: bytes, size: int) -> Optional[bytes]:
-        """The embedding of a photo with this content, `size` bytes."""
+        """The embedding of a photo with this content, `size` bytes, if known."""
         row = self._row(
             "SELECT embedding FROM embeddings WHERE digest = ? AND embedder_key = ?", (digest, embedder_key)
         )
         return _unseal(row[0], size) if row else None
 
     def close(self) -> None:
-        """Ends the connection."""
+        """Closes the connection."""
         self._connection.close()
 
     def _row(self, query: str, values: Sequence[Any]) -> Any:
@@ -114,11 +116,13 @@ class CacheReader:
 
 
 class Cache(CacheReader):
-    """Digests by file stamp, traits by content and way of decoding, embeddings by content and embedder.
+    """Read and write access to digests (by file stamp), traits (by content and decoding) and embeddings.
 
-    A damaged file is thrown away and begun anew, and `rebuilt` says so. Several processes may use one file.
-    It does not grow beyond CACHE_LIMIT_BYTES and what one pass adds.
-    Raises StorageError where the folder cannot be written.
+    A damaged file is replaced by an empty one, and `rebuilt` becomes True. Several processes may use one file.
+    It does not grow beyond CACHE_LIMIT_BYTES plus what one pass adds.
+
+    Raises:
+        StorageError: the folder cannot be written.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -132,17 +136,17 @@ class Cache(CacheReader):
             self._rebuild()
 
     def reader(self) -> CacheReader:
-        """Look-ups for the thread that calls this."""
+        """Read access for the calling thread."""
         return CacheReader(self.path)
 
     def use(self, embedder_key: bytes) -> None:
-        """To be called before a pass with this embedder: what others left is forgotten before what it needs."""
+        """Call before a pass with this embedder: older entries of other embedders are deleted first."""
         self._write(lambda connection: connection.execute(_USE, (embedder_key,)))
-        while self._bytes_in_use() > CACHE_LIMIT_BYTES and self._forget_some():
+        while self._bytes_in_use() > CACHE_LIMIT_BYTES and self._delete_oldest():
             pass
 
     def store(self, records: Sequence[Record], frame_key: bytes, embedder_key: Optional[bytes]) -> None:
-        """Keeps all of the records or none; raises StorageError where the disk is full."""
+        """Stores all of the records or none; raises StorageError if the disk is full."""
 
         def insert(connection: sqlite3.Connection) -> None:
             connection.executemany(_STORE_FILE, [(*record.stamp, record.digest) for record in records])
@@ -159,12 +163,12 @@ class Cache(CacheReader):
         self._write(insert)
 
     def store_embeddings(self, embeddings: Sequence[tuple[bytes, bytes]], embedder_key: bytes) -> None:
-        """Keeps all of the embeddings, each after its photo's digest, or none; raises StorageError."""
+        """Stores all of these (content digest, embedding) pairs or none; raises StorageError if the disk is full."""
         rows = [(digest, embedder_key, _seal(embedding)) for digest, embedding in embeddings]
         self._write(lambda connection: connection.executemany(_STORE_EMBEDDING, rows))
 
     def _prepare(self) -> None:
-        with contextlib.suppress(sqlite3.OperationalError):  # network drives cannot do it, and work without
+        with contextlib.suppress(sqlite3.OperationalError):  # not supported on network drives, which work without it
             self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = NORMAL")
         self._connection.executescript(_TABLES)
@@ -173,12 +177,12 @@ class Cache(CacheReader):
         self._connection.close()
         for suffix in ("", "-wal", "-shm"):
             self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
-        self._connection = sqlite3.connect(self.path, timeout=_PATIENCE_SECONDS)
+        self._connection = sqlite3.connect(self.path, timeout=_LOCK_TIMEOUT_SECONDS)
         self._prepare()
         self.damaged, self.rebuilt = False, True
 
     def _write(self, change: Callable[[sqlite3.Connection], object]) -> None:
-        """Makes the whole change or none of it, in a new file where the old one is damaged."""
+        """Makes the whole change or none of it; a damaged file is replaced first."""
         try:
             if self.damaged:
                 self._rebuild()
@@ -200,18 +204,18 @@ class Cache(CacheReader):
         row = self._row(_BYTES_IN_USE, ())
         return row[0] if row else 0
 
-    def _forget_some(self) -> bool:
-        """Whether there was anything left to forget; SQLite fills the room anew before its file grows."""
+    def _delete_oldest(self) -> bool:
+        """Whether anything was deleted; SQLite reuses the space before its file grows."""
         before = self._connection.total_changes
-        self._write(lambda connection: [connection.execute(statement) for statement in _FORGET])
+        self._write(lambda connection: [connection.execute(statement) for statement in _DELETE_OLDEST])
         return self._connection.total_changes > before
 
     def _storage_error(self, error: sqlite3.Error) -> StorageError:
-        return StorageError(f"cannot use the cache {self.path}: {error}; free some space there, or {_ELSEWHERE}")
+        return StorageError(f"cannot use the cache {self.path}: {error}; free some space on this disk, or {_ELSEWHERE}")
 
 
 _ELSEWHERE = "set EDGETL_CACHE to a folder on another disk"
-_PATIENCE_SECONDS = 60
+_LOCK_TIMEOUT_SECONDS = 60
 _TABLES = """
 CREATE TABLE IF NOT EXISTS files (
     path BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER, digest BLOB
@@ -233,7 +237,7 @@ _BYTES_IN_USE = """
 SELECT (page_count - freelist_count) * page_size
 FROM pragma_page_count(), pragma_freelist_count(), pragma_page_size()
 """
-_FORGET = (
+_DELETE_OLDEST = (
     """
     DELETE FROM embeddings WHERE rowid IN (
         SELECT embeddings.rowid FROM embeddings LEFT JOIN uses USING (embedder_key)
@@ -243,11 +247,11 @@ _FORGET = (
     "DELETE FROM photos WHERE digest NOT IN (SELECT digest FROM embeddings)",
     "DELETE FROM files WHERE digest NOT IN (SELECT digest FROM photos)",
 )
-"""The least recently used quarter of the embeddings, and all about photos that have none any more."""
+"""Deletes the least recently used quarter of the embeddings, then the photos that have none left."""
 
 
 def _file(folder: Path) -> Path:
-    """The name tells the format, so that a later one never meets an older file."""
+    """The cache file; its name contains the format version, so that a version never opens a file of another."""
     return folder / "photos-3.sqlite"
 
 
@@ -262,11 +266,12 @@ def _flags(packed: int) -> tuple[bool, bool, bool, bool]:
 
 
 def _seal(data: bytes) -> bytes:
-    """Data with its checksum: SQLite does not notice a flipped bit inside a value."""
+    """Data followed by its checksum: SQLite does not notice a flipped bit inside a value."""
     return data + zlib.crc32(data).to_bytes(4, "little")
 
 
 def _unseal(sealed: Any, size: int) -> Optional[bytes]:
+    """The data (`size` bytes) of `_seal`, or None if the checksum does not match."""
     if not isinstance(sealed, bytes) or len(sealed) != size + 4:
         return None
     data = sealed[:size]

@@ -1,4 +1,4 @@
-"""Hides the second pass over loaded photos, for another embedder; the pipeline and evaluation call it."""
+"""Embeds the samples of a Dataset with another embedder than the one that loaded it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edgetl.data.dataset import Dataset
 from edgetl.data.reading.cache import Cache, open_cache_folder
 from edgetl.data.reading.frames import read_frame
 from edgetl.data.reading.photo_pass import embedder_key
-from edgetl.data.reading.workers import work
+from edgetl.data.reading.workers import run_workers
 from edgetl.progress import Progress
 from edgetl.runtime import Embedder
 
@@ -26,22 +26,25 @@ def embed_all(
     indices: Optional[np.ndarray] = None,
     cache: Optional[Path] = None,
 ) -> np.ndarray:
-    """Raw embeddings (m, d) of all samples, or of `indices`, from the dataset's frames where they fit.
+    """Raw embeddings (m, d) of all samples, or of the samples `indices` (m,).
 
-    What `load_folder` or this function computed before comes from the cache, and an interrupted call goes on
-    where it stopped.
-    Raises ImageError where a photo is gone or has changed, OptionError where workers is less than 1, StorageError
-    where the cache folder cannot be used.
+    Frames come from the dataset's frame store if it has the embedder's size, else from the photos. Embeddings that
+    `load_folder` or an earlier call computed come from the cache, so an interrupted call continues where it stopped.
+
+    Raises:
+        ImageError: a photo is missing or has changed.
+        OptionError: `workers` is less than 1.
+        StorageError: the cache folder cannot be used.
     """
     chosen = np.arange(len(dataset)) if indices is None else indices
     samples = [dataset.samples[index] for index in chosen]
     digests = [bytes.fromhex(sample.digest) for sample in samples]
     rows = np.empty((len(chosen), embedder.dimension), embedder.dtype)
     key = embedder_key(embedder)
-    kept = dataset.frames is not None and dataset.preprocess == embedder.preprocess
+    has_frames = dataset.frames is not None and dataset.preprocess == embedder.preprocess
 
     def frame(row: int) -> np.ndarray:
-        if kept:
+        if has_frames:
             return dataset.frame(int(chosen[row]))
         return read_frame(samples[row].path, samples[row].digest, embedder.preprocess)
 
@@ -51,23 +54,23 @@ def embed_all(
         return list(batch)
 
     @contextlib.contextmanager
-    def equip() -> Iterator[Callable[[Sequence[int]], list[int]]]:
+    def start_worker() -> Iterator[Callable[[Sequence[int]], list[int]]]:
         yield embed
 
-    with contextlib.closing(Cache(open_cache_folder(cache))) as known:
-        known.use(key)
-        unknown = [row for row in range(len(rows)) if not _recall(known, digests[row], key, rows[row])]
-        done = len(rows) - len(unknown)
-        for lot in work(unknown, equip, workers):
-            known.store_embeddings([(digests[row], rows[row].tobytes()) for row in lot], key)
-            done += len(lot)
+    with contextlib.closing(Cache(open_cache_folder(cache))) as opened:
+        opened.use(key)
+        missing = [row for row in range(len(rows)) if not _read_cached(opened, digests[row], key, rows[row])]
+        done = len(rows) - len(missing)
+        for embedded in run_workers(missing, start_worker, workers):
+            opened.store_embeddings([(digests[row], rows[row].tobytes()) for row in embedded], key)
+            done += len(embedded)
             if progress:
                 progress("embed photos", done, len(rows))
     return rows
 
 
-def _recall(cache: Cache, digest: bytes, key: bytes, row: np.ndarray) -> bool:
-    """Whether the cache knew the embedding; then it is in `row` (d,)."""
+def _read_cached(cache: Cache, digest: bytes, key: bytes, row: np.ndarray) -> bool:
+    """Fills `row` (d,) from the cache; returns False if the embedding is not there."""
     embedding = cache.embedding(digest, key, row.nbytes)
     if embedding is not None:
         row[:] = np.frombuffer(embedding, row.dtype)

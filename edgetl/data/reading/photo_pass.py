@@ -1,4 +1,4 @@
-"""Hides the one pass over the photos, in which threads read, check and embed each; the loader calls it."""
+"""Reads photos in threads: each photo is opened once, decoded, and embedded."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ from PIL import Image
 
 from edgetl.data.reading.cache import THUMBNAIL_SIDE, Cache, CacheReader, Record, Stamp, Traits, stamp_of
 from edgetl.data.reading.frames import FrameStore
-from edgetl.data.reading.workers import work
+from edgetl.data.reading.workers import run_workers
 from edgetl.errors import ImageError
 from edgetl.progress import Progress
 from edgetl.runtime import Embedder, Preprocess, decode, interpreters
 
 FILE_LIMIT_BYTES = 512 * 1024 * 1024
-"""A larger file is not read: it would lie in memory as a whole."""
+"""Larger files are not read, because a file is read into memory as a whole."""
 
 BLANK_RANGE = 8
-"""An image whose channels all span at most so many of 256 levels shows nothing (JPEG noise stays below)."""
+"""An image is blank if each channel spans at most this many of 256 levels (JPEG noise spans less)."""
 
 
 class Fault(NamedTuple):
-    """Why a photo cannot be used: `kind` is that of the finding, `detail` a line for people."""
+    """Why a photo cannot be used: the kind of the finding, and a line for people."""
 
     kind: str
     detail: str
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What the pass found, row by row as the photos were listed; rows with a fault are empty."""
+class ReadPhotos:
+    """What is known about each photo after the pass, a row per path; rows with a fault are empty."""
 
     digests: list[bytes]
     """SHA-256 of each file."""
     traits: list[Optional[Traits]]
     embeddings: Optional[np.ndarray]
-    """Raw embeddings (n, d)."""
+    """Raw embeddings (n, d), if there was an embedder."""
     faults: dict[int, Fault]
     embedded: list[int]
     """Rows whose embedding was computed by this pass."""
@@ -58,37 +58,42 @@ def read_photos(
     frames: Optional[FrameStore],
     workers: Optional[int],
     progress: Optional[Progress],
-) -> Reading:
-    """Looks at every photo, opening only those that the cache does not know; fills `frames` on the way.
+) -> ReadPhotos:
+    """Reads every photo, opening only those that are not in the cache, and stores their frames in `frames`.
 
-    What is done is in the cache even when this is interrupted. Raises StorageError where the disk is full.
+    Results are in the cache even if this is interrupted. `progress` receives ("read photos", done, total).
+
+    Raises:
+        StorageError: the disk is full.
     """
     if embedder is not None:
         cache.use(embedder_key(embedder))
-    one_pass = _Pass(paths, cache, preprocess, embedder, frames)
-    unknown = [index for index in range(len(paths)) if not one_pass.recall(index)]
-    done = len(paths) - len(unknown)
-    report = progress or _silent
+    photo_pass = _Pass(paths, cache, preprocess, embedder, frames)
+    missing = [index for index in range(len(paths)) if not photo_pass.fill_from_cache(index)]
+    done = len(paths) - len(missing)
+    report = progress or _no_progress
     report("read photos", done, len(paths))
-    for lot in work(unknown, one_pass.equip, workers) if unknown else ():
-        one_pass.keep(lot)
-        done += len(lot)
+    for results in run_workers(missing, photo_pass.start_worker, workers) if missing else ():
+        photo_pass.store(results)
+        done += len(results)
         report("read photos", done, len(paths))
-    return one_pass.reading
+    return photo_pass.read
 
 
 class _Result(NamedTuple):
+    """What a worker found out about one photo."""
+
     row: int
     record: Optional[Record] = None
     fault: Optional[Fault] = None
     frame: Optional[np.ndarray] = None
-    """Waits to be embedded."""
+    """The frame, until it is embedded."""
     computed: bool = False
     """Whether the record's embedding is new."""
 
 
 class _Pass:
-    """One pass: `recall` and `keep` run in the caller's thread, what `equip` gives in the workers'."""
+    """One pass. `fill_from_cache` and `store` run in the calling thread, the functions of `start_worker` in threads."""
 
     def __init__(
         self,
@@ -104,49 +109,49 @@ class _Pass:
         self._embedder_key = None if embedder is None else embedder_key(embedder)
         rows = None if embedder is None else np.zeros((len(paths), embedder.dimension), embedder.dtype)
         self._embedding_bytes = 0 if rows is None else rows[:1].nbytes
-        self.reading = Reading([b""] * len(paths), [None] * len(paths), rows, {}, [])
+        self.read = ReadPhotos([b""] * len(paths), [None] * len(paths), rows, {}, [])
 
-    def recall(self, index: int) -> bool:
-        """Fills a row from the cache alone; False where the photo has to be read."""
+    def fill_from_cache(self, index: int) -> bool:
+        """Fills a row from the cache; returns False if the photo must be read."""
         try:
             stamp = stamp_of(self._paths[index])
         except OSError:
             return False
         digest = self._cache.digest(stamp)
-        record = digest and self._known(self._cache, stamp, digest)
+        record = digest and self._cached(self._cache, stamp, digest)
         if record:
             self._fill(index, record)
         return bool(record)
 
-    def keep(self, lot: Sequence[_Result]) -> None:
-        """Fills rows with what a worker found, and gives it to the cache."""
-        for result in lot:
+    def store(self, results: Sequence[_Result]) -> None:
+        """Fills rows with the results of a worker, and stores them in the cache."""
+        for result in results:
             if result.record:
                 self._fill(result.row, result.record)
             if result.fault:
-                self.reading.faults[result.row] = result.fault
+                self.read.faults[result.row] = result.fault
             if result.computed:
-                self.reading.embedded.append(result.row)
-        records = [result.record for result in lot if result.record]
+                self.read.embedded.append(result.row)
+        records = [result.record for result in results if result.record]
         self._cache.store(records, self._frame_key, self._embedder_key)
 
     @contextlib.contextmanager
-    def equip(self) -> Iterator[Callable[[Sequence[int]], list[_Result]]]:
-        """The function by which one worker reads photos: first all of a batch, then it embeds them."""
+    def start_worker(self) -> Iterator[Callable[[Sequence[int]], list[_Result]]]:
+        """Yields the function that reads a batch of photos, then embeds them."""
         with contextlib.closing(self._cache.reader()) as cache:
             yield lambda batch: [self._embed(result) for result in [self._read(index, cache) for index in batch]]
 
     def _read(self, index: int, cache: CacheReader) -> _Result:
         try:
             stamp = stamp_of(self._paths[index])
-            data = _contents(self._paths[index], stamp.size)
+            data = _read_file(self._paths[index], stamp.size)
         except OSError as error:
             return _Result(index, fault=Fault("unreadable", (error.strerror or str(error)).lower()))
         except ImageError as error:
             return _Result(index, fault=Fault("unreadable", str(error)))
         digest = hashlib.sha256(data).digest()
-        if known := self._known(cache, stamp, digest):
-            return _Result(index, known)
+        if cached := self._cached(cache, stamp, digest):
+            return _Result(index, cached)
         header = _header(data)
         try:
             image = decode(data, size_hint=self._preprocess.size)
@@ -169,7 +174,7 @@ class _Pass:
         embedding = self._embedder.embed(result.frame).tobytes()
         return result._replace(record=result.record._replace(embedding=embedding), frame=None, computed=True)
 
-    def _known(self, cache: CacheReader, stamp: Stamp, digest: bytes) -> Optional[Record]:
+    def _cached(self, cache: CacheReader, stamp: Stamp, digest: bytes) -> Optional[Record]:
         traits = cache.traits(digest, self._frame_key)
         if traits is None or self._embedder_key is None:
             return traits and Record(stamp, digest, traits, None)
@@ -177,19 +182,19 @@ class _Pass:
         return None if embedding is None else Record(stamp, digest, traits, embedding)
 
     def _fill(self, index: int, record: Record) -> None:
-        self.reading.digests[index] = record.digest
-        self.reading.traits[index] = record.traits
-        if self.reading.embeddings is not None and record.embedding is not None:
-            self.reading.embeddings[index] = np.frombuffer(record.embedding, self.reading.embeddings.dtype)
+        self.read.digests[index] = record.digest
+        self.read.traits[index] = record.traits
+        if self.read.embeddings is not None and record.embedding is not None:
+            self.read.embeddings[index] = np.frombuffer(record.embedding, self.read.embeddings.dtype)
 
 
 def frame_key(preprocess: Preprocess) -> bytes:
-    """What a frame's pixels depend on besides the photo."""
+    """Identifies everything that a frame depends on besides the photo, 16 bytes."""
     return _key("frame", preprocess.to_dict(), PIL.__version__)
 
 
 def embedder_key(embedder: Embedder) -> bytes:
-    """What an embedding depends on besides the photo."""
+    """Identifies everything that an embedding depends on besides the photo, 16 bytes."""
     return _key("embedding", embedder.preprocess.to_dict(), PIL.__version__, embedder.digest, interpreters()[0])
 
 
@@ -197,13 +202,13 @@ def _key(*parts: object) -> bytes:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).digest()[:16]
 
 
-def _silent(_task: str, _done: int, _total: int) -> None:
+def _no_progress(_task: str, _done: int, _total: int) -> None:
     pass
 
 
-def _contents(path: Path, size: int) -> bytes:
+def _read_file(path: Path, size: int) -> bytes:
     if size > FILE_LIMIT_BYTES:
-        raise ImageError(f"it has {size} bytes, more than {FILE_LIMIT_BYTES}; scale it down first")
+        raise ImageError(f"the file has {size} bytes, more than {FILE_LIMIT_BYTES}; scale the photo down")
     return path.read_bytes()
 
 
@@ -215,11 +220,11 @@ class _Header(NamedTuple):
 
 
 _ORIENTATION = 0x0112
-_TURNED_BY_90 = (5, 6, 7, 8)
+_QUARTER_TURNS = (5, 6, 7, 8)
 
 
 def _header(data: bytes) -> Optional[_Header]:
-    """What the file says of itself; None where it is no image."""
+    """The header of an image file; None if the file is not an image."""
     with contextlib.suppress(Exception), Image.open(BytesIO(data)) as image:
         return _Header(image.size, image.mode, "transparency" in image.info, _orientation(image))
     return None
@@ -232,7 +237,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _traits(header: _Header, image: Image.Image) -> Traits:
-    width, height = header.size[::-1] if header.orientation in _TURNED_BY_90 else header.size
+    width, height = header.size[::-1] if header.orientation in _QUARTER_TURNS else header.size
     side = (THUMBNAIL_SIDE, THUMBNAIL_SIDE)
     small = image.resize(side, Image.Resampling.BILINEAR, reducing_gap=2.0).convert("L")
     return Traits(

@@ -1,4 +1,4 @@
-"""Hides the threads that do the jobs, one per photo, while the caller collects; each pass over photos uses it."""
+"""Runs jobs, one per photo, in threads and yields their results to the calling thread."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from itertools import islice
 from queue import SimpleQueue
-from typing import Any, Optional, TypeVar
+from typing import Generic, Optional, TypeVar, Union
 
 from edgetl.errors import OptionError
 from edgetl.runtime.system import cores
@@ -17,79 +17,86 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 _HANDOVER_SECONDS = 0.2
-"""Workers hand results over in lots, so that the collecting thread rarely takes the interpreter from them."""
+"""Workers return results at this interval, so that the calling thread rarely takes the interpreter from them."""
 
 _BATCH = 8
-"""Jobs given to a worker at a time. A step done for all of them before the next step finds its code and data in the
-processor's cache: for photos of 256 pixels that made all but embedding twice as fast as with one at a time."""
-
-_DONE = object()
+"""Jobs that a worker takes at a time. A step done for all of them before the next step finds its code and data in the
+processor's cache: for photos of 256 pixels this made all but embedding twice as fast as one job at a time."""
 
 
-def work(
+def run_workers(
     jobs: Iterable[Job],
-    equip: Callable[[], AbstractContextManager[Callable[[Sequence[Job]], list[Result]]]],
+    start_worker: Callable[[], AbstractContextManager[Callable[[Sequence[Job]], list[Result]]]],
     workers: Optional[int] = None,
 ) -> Iterator[list[Result]]:
-    """Yields results in lots, in any order, as they come; `equip` gives each thread what does a few jobs.
+    """Yields lists of results, in any order, as they become available.
 
-    The first exception in a thread is raised here. When the caller stops early (Ctrl-C too), every thread ends
-    with the jobs at hand. By default there are as many workers as cores.
+    The first exception in a thread is raised here. If the caller stops early (also on Ctrl-C), every thread ends
+    after the jobs that it has taken.
+
+    Args:
+        start_worker: called in each thread; the context manager yields the function that does a few jobs.
+        workers: the number of threads; by default one per core.
+
+    Raises:
+        OptionError: `workers` is less than 1.
     """
     if workers is not None and workers < 1:
         raise OptionError(f"workers must be 1 or more, received {workers}")
-    crew = _Crew(jobs, equip)
-    threads = [threading.Thread(target=crew.run, daemon=True) for _ in range(workers or cores())]
+    pool = _Pool(jobs, start_worker)
+    threads = [threading.Thread(target=pool.run, daemon=True) for _ in range(workers or cores())]
     for thread in threads:
         thread.start()
     try:
         running = len(threads)
         while running:
-            message = crew.results.get()
-            if message is _DONE:
+            message = pool.messages.get()
+            if message is None:
                 running -= 1
             elif isinstance(message, BaseException):
                 raise message
             else:
                 yield message
     finally:
-        crew.stop.set()
+        pool.stop.set()
         for thread in threads:
             thread.join()
 
 
-_Do = Callable[[Sequence[Any]], list[Any]]
+class _Pool(Generic[Job, Result]):
+    """What the threads share: the jobs, the queue of messages to the caller, and the signal to stop."""
 
-
-class _Crew:
-    """What the threads of one pass share."""
-
-    def __init__(self, jobs: Iterable[Any], equip: Callable[[], AbstractContextManager[_Do]]) -> None:
-        self.results: SimpleQueue[Any] = SimpleQueue()
+    def __init__(
+        self,
+        jobs: Iterable[Job],
+        start_worker: Callable[[], AbstractContextManager[Callable[[Sequence[Job]], list[Result]]]],
+    ) -> None:
+        self.messages: SimpleQueue[Union[list[Result], BaseException, None]] = SimpleQueue()
+        """Results, or the exception that ended a thread, or None from a thread that has finished."""
         self.stop = threading.Event()
         self._jobs = iter(jobs)
-        self._turn = threading.Lock()
-        self._equip = equip
+        self._jobs_lock = threading.Lock()
+        self._start_worker = start_worker
 
     def run(self) -> None:
         try:
-            with self._equip() as do:
-                while lot := self._lot(do):
-                    self.results.put(lot)
-            self.results.put(_DONE)
+            with self._start_worker() as do_jobs:
+                while results := self._results(do_jobs):
+                    self.messages.put(results)
+            self.messages.put(None)
         except BaseException as error:
-            self.results.put(error)
+            self.messages.put(error)
 
-    def _lot(self, do: _Do) -> list[Any]:
-        """The results of a moment's work; empty when there is no more to do."""
-        lot: list[Any] = []
+    def _results(self, do_jobs: Callable[[Sequence[Job]], list[Result]]) -> list[Result]:
+        """The results of up to _HANDOVER_SECONDS of work; empty if there are no more jobs."""
+        results: list[Result] = []
         handover = time.monotonic() + _HANDOVER_SECONDS
         while not self.stop.is_set():
-            with self._turn:
+            with self._jobs_lock:
                 batch = list(islice(self._jobs, _BATCH))
             if not batch:
                 break
-            lot += do(batch)
+            results += do_jobs(batch)
             if time.monotonic() >= handover:
                 break
-        return lot
+        return results

@@ -124,7 +124,7 @@ def test_a_class_whose_photos_are_all_broken_is_an_empty_class(photos: Path, loa
         (photos / "cow" / f"{number}.jpg").write_text("moo")
     dataset = load(photos)
     assert dataset.labels == ("cat", "dog")
-    assert "'cow' has no photo that can be used" in dataset.report.of_kind("empty class")[0].detail
+    assert "'cow' has no usable photo" in dataset.report.of_kind("empty class")[0].detail
 
 
 def test_where_no_photo_can_be_used_the_first_says_why(photos: Path, load: Load) -> None:

@@ -87,7 +87,7 @@ def test_class_names_that_differ_in_case_only_are_reported(tmp_path: Path, load:
 @pytest.mark.parametrize("name", ["x" * 201, "two\nlines"])
 def test_a_class_name_that_no_bundle_takes_is_refused_at_once(photos: Path, load: Load, name: str) -> None:
     (photos / "cat").rename(photos / name)
-    with pytest.raises(DataError, match="cannot be the name of a class"):
+    with pytest.raises(DataError, match="cannot be a class name"):
         load(photos)
 
 
@@ -102,11 +102,11 @@ def test_an_empty_class_folder_is_reported(photos: Path, load: Load) -> None:
     [
         ({}, "no photos in"),
         ({".": 3}, "contains 3 photos but no class folders; put the photos of each class in a folder"),
-        ({"cat": 3}, "has one class only ('cat')"),
+        ({"cat": 3}, "has only one class ('cat')"),
         ({"all/cat": 3, "all/dog": 3}, "one folder, 'all'; if the folders inside (cat, dog, ...) are the classes"),
         ({"cat": 3, "dog": 1}, "class 'dog' in .* has a single usable photo"),
         ({"train/cat": 3, "train/dog": 3, "cow": 3}, "mixes split folders .train. with other folders of photos"),
-        ({"test/cat": 3, "test/dog": 3}, "has test photos but no train"),
+        ({"test/cat": 3, "test/dog": 3}, "has test photos but no usable train photo"),
         ({"train/cat": 3, "train/dog": 3, "test/cow": 3}, "class 'cow' has no training photos"),
     ],
 )
