@@ -76,7 +76,7 @@ def test_a_folder_without_a_usable_picture_is_refused_in_a_line(labelled, embedd
     with pytest.raises(DataError, match="no pictures in"):
         load_unlabelled(tmp_path / "empty", labelled, embedder)
     same = fill(tmp_path / "same", {"a": 2})
-    with pytest.raises(DataError, match="no usable photo in .*: 2 like a labelled photo"):
+    with pytest.raises(DataError, match=r"no usable photo in .*: 2 like a labelled photo"):
         load_unlabelled(same, labelled, embedder, reading)
 
 
