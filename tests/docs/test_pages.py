@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 import edgetl
 from edgetl.backbones import list_backbones
 from edgetl.cli import cli
+from edgetl.evaluation.search_report import SearchReport, Trial
 from edgetl.targets import list_targets
 from tests.conftest import REPOSITORY
 from tests.docs.pages import DOCS, anchors, blocks, commands, inline_code, links, name_of, pages, table
@@ -119,6 +121,12 @@ def test_the_table_of_targets_is_complete() -> None:
 def test_the_table_of_backbones_is_complete() -> None:
     listed = table(DOCS / "reference/backbones.md", "Backbones")
     assert listed == {spec.name: str(spec.input_sizes[0]) for spec in list_backbones()}
+
+
+def test_the_keys_of_a_search_are_complete() -> None:
+    listed = table(DOCS / "reference/json.md", "`edgetl search`")
+    assert set(listed) == {field.name for field in fields(SearchReport)} | {"pick", "report_html", "build"}
+    assert set(table(DOCS / "reference/json.md", "A trial")) == {field.name for field in fields(Trial)}
 
 
 def test_the_readme_is_short() -> None:
