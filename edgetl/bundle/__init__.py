@@ -1,4 +1,4 @@
-"""The .edgetl file: its format, the names of its entries, and its signature."""
+"""The .edgetl file: its format, the names of its entries, and its signature (`edgetl.bundle.signing`)."""
 
 from __future__ import annotations
 

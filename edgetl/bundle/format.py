@@ -1,4 +1,4 @@
-"""Hides the .edgetl file: the host packs it, host and device open it, all of it verified before any is used.
+"""Writes and reads the .edgetl file: a zip whose every entry is verified before any of it is used.
 
 The same content gives the same bytes, and nothing in a bundle is ever unpickled or executed.
 """
@@ -36,9 +36,9 @@ EMBEDDING_DTYPES = ("int8", "uint8", "float32")
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a bundle says about itself. `pack` fills `entries`: {name: {"sha256": hex, "size": bytes}}.
+    """The description of a bundle. `pack` fills in `entries`: {name: {"sha256": hex, "size": bytes}}.
 
-    Raises BundleError where a value is not of its kind.
+    Raises BundleError if a value has the wrong type or is out of range.
     """
 
     name: str
@@ -61,15 +61,15 @@ class Manifest:
         _check_manifest(self)
 
     def to_json(self) -> str:
-        """The manifest as JSON, with sorted keys: the same manifest gives the same text."""
+        """The manifest as JSON with sorted keys: the same manifest gives the same text."""
         try:
             return json.dumps(asdict(self), indent=1, sort_keys=True, allow_nan=False) + "\n"
         except (TypeError, ValueError) as error:
-            raise BundleError(f"the manifest holds what JSON does not take: {error}") from error
+            raise BundleError(f"the manifest contains a value that is not JSON: {error}") from error
 
     @classmethod
     def from_json(cls, text: Union[str, bytes]) -> Manifest:
-        """The inverse of `to_json`. Raises BundleError on anything unknown, missing or out of place."""
+        """The inverse of `to_json`. Raises BundleError for anything unknown, missing or invalid."""
         try:
             values = json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
         except (ValueError, RecursionError) as error:
@@ -87,27 +87,27 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle whose every entry was verified when it was opened; it lives in memory, apart from its file."""
+    """A bundle in memory, independent of its file. `open_bundle` has verified every entry."""
 
     path: Path
     manifest: Manifest
     digest: str
-    """SHA-256 of the manifest, which holds the digests of all the rest: it names this very content."""
+    """SHA-256 of the manifest, which lists the digests of all other entries: it identifies the content."""
     _entries: Mapping[str, bytes] = field(repr=False)
     _manifest_bytes: bytes = field(repr=False)
     signature: bytes = field(default=b"", repr=False)
-    """The entry that vouches for the digest, the only one that the manifest does not list; nothing has verified it."""
+    """The content of `signature.json`, which the manifest does not list; empty if unsigned. Not verified yet."""
 
     @property
     def names(self) -> Tuple[str, ...]:
-        """The names of all entries but the manifest, sorted."""
+        """The sorted names of all entries except the manifest and the signature."""
         return tuple(sorted(self._entries))
 
     def __contains__(self, name: object) -> bool:
         return name in self._entries
 
     def read(self, name: str) -> bytes:
-        """The bytes of an entry. Raises BundleError where there is none of this name."""
+        """The bytes of an entry. Raises BundleError if there is no entry of this name."""
         try:
             return self._entries[name]
         except KeyError:
@@ -117,9 +117,8 @@ class Bundle:
 def pack(path: Union[str, os.PathLike[str]], manifest: Manifest, entries: Mapping[str, bytes]) -> Path:
     """Writes a bundle and returns its path; the same manifest and entries give the same bytes.
 
-    It is written beside and then moved into place: `path` is the old file or the whole new one at any moment.
-    Raises BundleError where a name or a size would not be accepted on opening, StorageError where the disk
-    does not take the file.
+    At any moment `path` is the old file or the complete new one.
+    Raises BundleError if a name or a size would be refused on opening, StorageError if the file cannot be written.
     """
     path = Path(path)
     contents = {name: bytes(entries[name]) for name in sorted(entries)}
@@ -131,26 +130,27 @@ def pack(path: Union[str, os.PathLike[str]], manifest: Manifest, entries: Mappin
 
 
 def write_bundle(path: Union[str, os.PathLike[str]], bundle: Bundle, at_hand: Container[str] = ()) -> Path:
-    """Writes an opened bundle with its signature, but without the entries of which the SHA-256 is `at_hand`.
+    """Writes an opened bundle with its signature, but without the entries whose SHA-256 is in `at_hand`.
 
-    It has the same digest; `open_bundle` needs what was left out. Raises StorageError.
+    The digest stays the same; `open_bundle` needs the entries that were left out. Raises StorageError.
     """
-    wanted = {name: bundle.read(name) for name in bundle.names if _listed_digest(bundle, name) not in at_hand}
+    included = {name: bundle.read(name) for name in bundle.names if _listed_digest(bundle, name) not in at_hand}
     signature = {SIGNATURE: bundle.signature} if bundle.signature else {}
-    return _write(Path(path), {MANIFEST: bundle._manifest_bytes, **signature, **wanted})
+    return _write(Path(path), {MANIFEST: bundle._manifest_bytes, **signature, **included})
 
 
 def is_label(text: object) -> bool:
-    """Whether a bundle takes this as the name of a class: 1 to 200 characters, none of them a control character."""
+    """Whether a text is a valid name of a class: 1 to 200 characters without control characters."""
     return _is_text(text)
 
 
 def open_bundle(path: Union[str, os.PathLike[str]], at_hand: Mapping[str, bytes] = MappingProxyType({})) -> Bundle:
     """Reads a bundle and verifies every digest before anything in it can be used.
 
-    Entries that the file leaves out are taken from `at_hand`, contents by their SHA-256.
-    Raises BundleError where the file is not a bundle, IntegrityError (one too) where its content is not what
-    its manifest says. Sizes, names and counts are held against limits before and while they are read.
+    Entries that the file leaves out are taken from `at_hand`, {SHA-256: content}. Sizes, names and counts are checked
+    against limits before and while they are read.
+    Raises BundleError if the file is not a bundle, and its subclass IntegrityError if its content does not match the
+    manifest.
     """
     path = Path(path)
     try:
@@ -159,7 +159,9 @@ def open_bundle(path: Union[str, os.PathLike[str]], at_hand: Mapping[str, bytes]
     except FileNotFoundError:
         raise BundleError(f"there is no bundle at {path}; give a file that edgetl build wrote") from None
     except OSError as error:
-        raise BundleError(f"cannot read {path}: {error.strerror or error}") from error
+        raise BundleError(
+            f"cannot read {path}: {error.strerror or error}; give a file that edgetl build wrote"
+        ) from error
 
 
 _SPECIAL_LIMITS = {MANIFEST: MANIFEST_LIMIT_BYTES, SIGNATURE: SIGNATURE_LIMIT_BYTES}
@@ -170,16 +172,16 @@ _REGULAR, _TYPE_MASK = 0o100000, 0o170000
 _ENCRYPTED = 0x1
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _DEFLATE_RATIO_LIMIT = 1100
-"""Deflate cannot shrink by more than 1032 (zlib's technical notes); a size that claims more is a lie."""
+"""Deflate compresses by a factor of 1032 at most (zlib's technical notes); a higher ratio is forged."""
 _BLOCK_BYTES = 1 << 20
 _TAIL = struct.Struct("<4s4H2LH")
-"""The end of central directory record; the last three fields: directory size, its start, comment size."""
+"""The end of central directory record; its last three fields: directory size, directory start, comment size."""
 _LOCATOR_BYTES = 20
 _DIRECTORY_LIMIT_BYTES = 512
-"""More than a directory entry with the longest accepted name takes."""
+"""More than the size of a directory entry with the longest accepted name."""
 _ENTRY_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}(/[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}){0,3}")
 _TEXT = re.compile("[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,200}")
-_TEXT_WANTED = "a text of 1 to 200 characters without control characters"
+_TEXT_EXPECTED = "a text of 1 to 200 characters without control characters"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -214,7 +216,7 @@ def _read_bundle(path: Path, file: BinaryIO, at_hand: Mapping[str, bytes]) -> Bu
             _check_listing(path, {**sizes, **{name: len(data) for name, data in left_out.items()}}, manifest)
             contents = {name: _read_entry(path, archive, info) for name, info in infos.items()}
     except _ZIP_FAULTS as error:
-        raise BundleError(f"{path} is not a whole bundle ({_one_line(error)}); copy it again") from error
+        raise BundleError(f"{path} is not a complete bundle ({_one_line(error)}); copy it again") from error
     contents.update(left_out)
     for name, data in contents.items():
         if _sha256(data) != manifest.entries[name]["sha256"]:
@@ -223,7 +225,7 @@ def _read_bundle(path: Path, file: BinaryIO, at_hand: Mapping[str, bytes]) -> Bu
 
 
 def _left_out(manifest: Manifest, infos: Container[str], at_hand: Mapping[str, bytes]) -> Dict[str, bytes]:
-    """The entries that are not in the file but at hand."""
+    """The entries that are in `at_hand` instead of the file."""
     return {
         name: at_hand[entry["sha256"]]
         for name, entry in manifest.entries.items()
@@ -242,19 +244,19 @@ _ZIP_FAULTS = (
     KeyError,
     OverflowError,
 )
-"""What the zip reader has been seen to raise on broken files."""
+"""Exceptions that the zip reader was seen to raise for damaged files."""
 
 
 def _check_tail(path: Path, file: BinaryIO) -> None:
-    """The end must say what `pack` writes: a directory of bounded size just before it, nothing else.
+    """Checks that the file ends as `pack` writes it: with a directory of bounded size and nothing after it.
 
-    So neither a huge directory nor one hidden behind a zip64 locator or a comment is ever parsed.
+    Therefore neither a huge directory nor one hidden behind a zip64 locator or a comment is ever parsed.
     """
     length = file.seek(0, os.SEEK_END)
     file.seek(max(0, length - _LOCATOR_BYTES - _TAIL.size))
     locator, tail = file.read(_LOCATOR_BYTES), file.read(_TAIL.size)
     if len(tail) != _TAIL.size or not tail.startswith(b"PK\5\6"):
-        raise BundleError(f"{path} is not a whole bundle (it does not end as one); copy or build it again")
+        raise BundleError(f"{path} is not a complete bundle (its end is missing); copy or build it again")
     directory_bytes, directory_start, comment_bytes = _TAIL.unpack(tail)[-3:]
     if (
         directory_start + directory_bytes + _TAIL.size != length
@@ -266,7 +268,7 @@ def _check_tail(path: Path, file: BinaryIO) -> None:
 
 
 def _checked_infos(path: Path, infos: List[zipfile.ZipInfo]) -> Dict[str, zipfile.ZipInfo]:
-    """The directory of the zip by name, held against every limit before a byte of content is read."""
+    """The directory of the zip by name, checked against every limit before any content is read."""
     if len(infos) > ENTRY_LIMIT + 1:
         raise BundleError(f"{path} has {len(infos)} entries; at most {ENTRY_LIMIT} are accepted")
     for info in infos:
@@ -291,7 +293,7 @@ def _check_info(path: Path, info: zipfile.ZipInfo) -> None:
         "it is encrypted": info.flag_bits & _ENCRYPTED,
         f"its compression method, {info.compress_type}, is not accepted": info.compress_type not in _METHODS,
         f"it has {info.file_size} bytes, at most {limit} are accepted": info.file_size > limit,
-        "its sizes cannot be true": info.file_size > info.compress_size * _DEFLATE_RATIO_LIMIT,
+        "its sizes are impossible": info.file_size > info.compress_size * _DEFLATE_RATIO_LIMIT,
     }
     for fault, is_so in faults.items():
         if is_so:
@@ -302,7 +304,7 @@ def _check_listing(path: Path, sizes: Mapping[str, int], manifest: Manifest) -> 
     faults = [f"'{name}' is missing" for name in sorted(set(manifest.entries) - set(sizes))]
     faults += [f"'{name}' is not listed" for name in sorted(set(sizes) - set(manifest.entries))]
     if faults:
-        raise IntegrityError(f"{path} is not what its manifest says: {', '.join(faults)[:200]}; copy it anew")
+        raise IntegrityError(f"{path} does not match its manifest: {', '.join(faults)[:200]}; copy it again")
     for name, size in sizes.items():
         if size != manifest.entries[name]["size"]:
             raise IntegrityError(
@@ -312,7 +314,7 @@ def _check_listing(path: Path, sizes: Mapping[str, int], manifest: Manifest) -> 
 
 
 def _read_entry(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
-    """The content of an entry, never more than its directory says: declared sizes are only a claim."""
+    """The content of an entry. Stops after the declared size, which may be forged."""
     blocks, remaining = [], info.file_size
     with archive.open(info) as stream:
         while remaining >= 0:
@@ -334,7 +336,7 @@ def _check_manifest(manifest: Manifest) -> None:
     is_known = _is_integer(manifest.format) and manifest.format == FORMAT
     _require(is_known, "format", manifest.format, str(FORMAT))
     for name in ("name", "edgetl_version", "target"):
-        _require(_is_text(getattr(manifest, name)), name, getattr(manifest, name), _TEXT_WANTED)
+        _require(_is_text(getattr(manifest, name)), name, getattr(manifest, name), _TEXT_EXPECTED)
     for name in ("backbone", "preprocess", "last_layer", "accuracy", "embedding", "entries"):
         _require(isinstance(getattr(manifest, name), dict), name, getattr(manifest, name), "an object")
     _require(isinstance(manifest.licences, list), "licences", manifest.licences, "a list")
@@ -349,7 +351,7 @@ def _check_labels(labels: Any) -> None:
     is_list = isinstance(labels, list) and 1 <= len(labels) <= LABEL_LIMIT
     _require(is_list, "labels", labels, f"a list of 1 to {LABEL_LIMIT}")
     for label in labels:
-        _require(_is_text(label), "label", label, _TEXT_WANTED)
+        _require(_is_text(label), "label", label, _TEXT_EXPECTED)
     _require(len(set(labels)) == len(labels), "labels", labels, "all different")
 
 
@@ -367,7 +369,7 @@ def _check_entries(entries: Dict[str, Any]) -> None:
     _require(len(entries) <= ENTRY_LIMIT, "number of entries", len(entries), f"at most {ENTRY_LIMIT}")
     for name, entry in entries.items():
         allowed = isinstance(name, str) and _is_entry_name(name) and name not in (MANIFEST, SIGNATURE)
-        _require(allowed, "entry name", name, "a plain relative path such as guard/labels.json")
+        _require(allowed, "entry name", name, "a plain relative path, e.g. guard/labels.json")
         right_keys = isinstance(entry, dict) and set(entry) == {"sha256", "size"}
         _require(right_keys, f"entry '{name}'", entry, 'an object of "sha256" and "size"')
         digest, size = entry["sha256"], entry["size"]
@@ -379,15 +381,15 @@ def _check_entries(entries: Dict[str, Any]) -> None:
     _require(total <= TOTAL_LIMIT_BYTES, "size of all entries", total, f"at most {TOTAL_LIMIT_BYTES}")
 
 
-def _require(right: bool, name: str, received: Any, wanted: str) -> None:
-    if not right:
-        raise BundleError(f"the manifest's {name} must be {wanted}, received {_short(received)}")
+def _require(is_valid: bool, name: str, received: Any, expected: str) -> None:
+    if not is_valid:
+        raise BundleError(f"the manifest's {name} must be {expected}, received {_short(received)}")
 
 
 def _require_keys(name: str, values: Mapping[str, Any], keys: List[str]) -> None:
     if set(values) != set(keys):
         missing, unknown = sorted(set(keys) - set(values)), sorted(map(str, set(values) - set(keys)))
-        raise BundleError(f"{name} must have exactly its keys; missing {missing}, unknown {_short(unknown)}")
+        raise BundleError(f"{name} has the wrong keys: missing {missing}, unknown {_short(unknown)}")
 
 
 def _unique_keys(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The name of every entry that a bundle may hold."""
+"""The names of the entries of a bundle."""
 
 from __future__ import annotations
 
@@ -14,6 +14,6 @@ CANARIES = "canaries.json"
 CANARY_FOLDER = "canaries/"
 REPORT = "report.json"
 ORIGINS = "taught.json"
-"""Written by a Learner only: where the pictures in the statistics were taught, so that none is counted twice."""
+"""Where the pictures in the statistics were taught, so that none is counted twice; only a Learner writes it."""
 PATCH = "patch.json"
-"""In a patch, which is a bundle of what was taught alone."""
+"""Only in a patch, which is a file in the same format with nothing but what was taught."""

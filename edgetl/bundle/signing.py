@@ -1,8 +1,8 @@
-"""Hides ed25519: the host signs bundles with a private key, a device verifies them with the public keys it trusts.
+"""Signs bundles with ed25519 on the host, and verifies them with the trusted public keys of a device.
 
-A signature vouches for a bundle's digest, which covers all its content and the target it is for, and for a sequence
-number, by which a device tells an older bundle from a newer one. It is deterministic (RFC 8032): the same key, bundle
-and number give the same bytes.
+A signature covers a bundle's digest, and with it all its content and its target, and a sequence number, by which a
+device distinguishes an older bundle from a newer one. It is deterministic (RFC 8032): the same key, bundle and number
+give the same bytes.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import json
 import os
 import re
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, Mapping
+from typing import TYPE_CHECKING, Any, Callable, Dict, Mapping, Type, TypeVar, cast
 
 from edgetl.bundle import Bundle
 from edgetl.durable import make_folder, replace_file
@@ -28,13 +29,13 @@ SEQUENCE_LIMIT = 1 << 63
 
 
 def make_key(path: Path) -> str:
-    """Writes a new private key, for its owner's eyes only, and beside it the public key NAME.pub; returns its id.
+    """Writes a new private key, readable by its owner only, and the public key NAME.pub beside it; returns its id.
 
-    Raises KeyFileError where there is a key already, StorageError.
+    Raises KeyFileError if one of the files exists, StorageError.
     """
     public = path.with_suffix(PUBLIC)
     if path.exists() or public.exists():
-        raise KeyFileError(f"there is a key at {path} already; give another name, or move it away")
+        raise KeyFileError(f"there is already a key at {path}; give another name, or move it")
     serialization, ed25519 = _cryptography()
     key = ed25519.Ed25519PrivateKey.generate()
     private = key.private_bytes(
@@ -47,27 +48,29 @@ def make_key(path: Path) -> str:
 
 
 def read_private_key(path: Path) -> Ed25519PrivateKey:
-    """The private key in a file. Raises KeyFileError where it is none, or where others may read it."""
+    """The private key in a file. Raises KeyFileError if it is not one, or if other users may read it."""
     serialization, ed25519 = _cryptography()
     content = _read(path)
     if path.stat().st_mode & 0o077:
-        raise KeyFileError(f"others may read the private key {path}; make it yours alone: chmod 600 {path}")
-    return _require_kind(path, ed25519.Ed25519PrivateKey, serialization.load_pem_private_key, content, None)
+        raise KeyFileError(f"other users may read the private key {path}; make it private: chmod 600 {path}")
+    load = partial(serialization.load_pem_private_key, content, None)
+    return _load_key(path, "private", cast("Type[Ed25519PrivateKey]", ed25519.Ed25519PrivateKey), load)
 
 
 def read_public_key(path: Path) -> Ed25519PublicKey:
-    """The public key in a file. Raises KeyFileError where it is none."""
+    """The public key in a file. Raises KeyFileError if it is not one."""
     serialization, ed25519 = _cryptography()
-    return _require_kind(path, ed25519.Ed25519PublicKey, serialization.load_pem_public_key, _read(path))
+    load = partial(serialization.load_pem_public_key, _read(path))
+    return _load_key(path, "public", cast("Type[Ed25519PublicKey]", ed25519.Ed25519PublicKey), load)
 
 
 def key_id(key: Ed25519PublicKey) -> str:
-    """What a key is called: 16 hexadecimal digits of the SHA-256 of its 32 bytes."""
+    """The id of a key: the first 16 hexadecimal digits of the SHA-256 of its 32 bytes."""
     return hashlib.sha256(key.public_bytes_raw()).hexdigest()[:16]
 
 
 def trust_key(source: Path, folder: Path) -> str:
-    """Adds a public key to a folder of trusted ones; returns its id. Raises KeyFileError, StorageError."""
+    """Adds a public key to a folder of trusted keys; returns its id. Raises KeyFileError, StorageError."""
     key = read_public_key(source)
     make_folder(folder)
     replace_file(folder / f"{key_id(key)}{PUBLIC}", _public_pem(key))
@@ -75,7 +78,7 @@ def trust_key(source: Path, folder: Path) -> str:
 
 
 def distrust_key(identity: str, folder: Path) -> None:
-    """Takes a public key out of a folder of trusted ones. Raises KeyFileError where there is none of this id."""
+    """Removes a public key from a folder of trusted keys. Raises KeyFileError if there is none with this id."""
     path = folder / f"{identity}{PUBLIC}"
     if not _ID.fullmatch(identity) or not path.is_file():
         known = ", ".join(trusted_ids(folder)) or "none"
@@ -84,27 +87,34 @@ def distrust_key(identity: str, folder: Path) -> None:
 
 
 def trusted_ids(folder: Path) -> list[str]:
-    """The ids of the keys in a folder of trusted ones; needs no cryptography."""
+    """The ids of the keys in a folder of trusted keys; does not need the package cryptography."""
     return sorted(path.stem for path in folder.glob(f"*{PUBLIC}"))
 
 
 def trusted_keys(folder: Path) -> Dict[str, Ed25519PublicKey]:
-    """The keys in a folder of trusted ones, by id. Raises KeyFileError where one is damaged."""
+    """The keys in a folder of trusted keys, by id. Raises KeyFileError if one is damaged."""
     keys = [read_public_key(path) for path in sorted(folder.glob(f"*{PUBLIC}"))]
     return {key_id(key): key for key in keys}
 
 
 def sign(bundle: Bundle, key: Ed25519PrivateKey, sequence: int) -> Bundle:
-    """The bundle with a signature; devices refuse a bundle with a lower sequence number than the one they run."""
+    """Returns the bundle with a signature.
+
+    Devices refuse a bundle with a lower sequence number than the running one's. Raises SignatureError if it is not
+    0 to 2**63 - 1.
+    """
     if not 0 <= sequence < SEQUENCE_LIMIT:
-        raise SignatureError(f"the sequence number is {sequence}; give 0 or more, and more than the last one")
+        raise SignatureError(f"invalid sequence number {sequence}: expected 0 or more, and more than the last one")
     value = base64.b64encode(key.sign(_message(bundle, sequence))).decode()
     document = {"format": 1, "key": key_id(key.public_key()), "sequence": sequence, "signature": value}
     return replace(bundle, signature=json.dumps(document, sort_keys=True).encode())
 
 
 def verify(bundle: Bundle, keys: Mapping[str, Ed25519PublicKey]) -> int:
-    """The sequence number of a bundle that one of these keys has signed. Raises SignatureError."""
+    """Verifies that one of these keys, {id: key}, signed the bundle; returns its sequence number.
+
+    Raises SignatureError if it is unsigned, or if the signature is malformed, invalid, or by another key.
+    """
     if not bundle.signature:
         raise SignatureError(f"'{bundle.manifest.name}' is not signed; sign it: edgetl sign BUNDLE --key NAME")
     identity, sequence, value = _parse(bundle)
@@ -118,7 +128,9 @@ def verify(bundle: Bundle, keys: Mapping[str, Ed25519PublicKey]) -> int:
     try:
         keys[identity].verify(value, _message(bundle, sequence))
     except InvalidSignature:
-        raise SignatureError(f"the signature of '{bundle.manifest.name}' is not for this content; sign it") from None
+        raise SignatureError(
+            f"the signature of '{bundle.manifest.name}' is not for this content; sign it again: edgetl sign"
+        ) from None
     return sequence
 
 
@@ -133,15 +145,17 @@ def _parse(bundle: Bundle) -> tuple[str, int, bytes]:
     try:
         document: Dict[str, Any] = json.loads(bundle.signature)
         if set(document) != {"format", "key", "sequence", "signature"} or document["format"] != 1:
-            raise ValueError("unknown form")
+            raise ValueError("unknown format")
         identity, sequence = document["key"], document["sequence"]
         if not isinstance(identity, str) or not _ID.fullmatch(identity):
-            raise ValueError("the key is no id")
+            raise ValueError("invalid key id")
         if isinstance(sequence, bool) or not isinstance(sequence, int) or not 0 <= sequence < SEQUENCE_LIMIT:
-            raise ValueError("the sequence is no number")
+            raise ValueError("invalid sequence number")
         return identity, sequence, base64.b64decode(document["signature"], validate=True)
     except (ValueError, TypeError, RecursionError) as error:
-        raise SignatureError(f"the signature of '{bundle.manifest.name}' is none; sign it: edgetl sign") from error
+        raise SignatureError(
+            f"'{bundle.manifest.name}' has a malformed signature; sign it again: edgetl sign"
+        ) from error
 
 
 def _public_pem(key: Ed25519PublicKey) -> bytes:
@@ -157,15 +171,18 @@ def _read(path: Path) -> bytes:
         raise KeyFileError(f"cannot read the key {path}: {reason}; make one: edgetl keys new NAME") from error
 
 
-def _require_kind(path: Path, kind: Any, load: Any, *arguments: Any) -> Any:
+_Key = TypeVar("_Key")
+
+
+def _load_key(path: Path, name: str, kind: Type[_Key], load: Callable[[], object]) -> _Key:
     from cryptography.exceptions import UnsupportedAlgorithm
 
     try:
-        key = load(*arguments)
+        key = load()
     except (ValueError, TypeError, UnsupportedAlgorithm):
         key = None
     if not isinstance(key, kind):
-        raise KeyFileError(f"{path} is not an ed25519 key of this kind; give one that edgetl keys new made")
+        raise KeyFileError(f"{path} is not an ed25519 {name} key; give one that edgetl keys new wrote")
     return key
 
 
