@@ -246,7 +246,7 @@ def _open_source(source: str, watches: bool, only_new: bool) -> Iterator[Source]
 
     if watches:
         return watch(source, only_new, on_look=notify_alive)
-    return camera.stream(source) if camera.is_camera(source) else iterate(source)
+    return camera.read_camera(source) if camera.is_camera(source) else iterate(source)
 
 
 def _tell_beforehand(classifier: Classifier, hooks: Hooks) -> None:

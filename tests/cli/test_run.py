@@ -182,8 +182,8 @@ def test_a_terminal_gets_a_live_table_below_the_lines(tiny_bundle: Path, picture
         (["--source", "red.png", "--watch"], "--watch wants an existing folder"),
         (["--source", "-", "--only-new"], "--only-new goes with --watch"),
         (["--source", ".", "--on-label", "red", "sh -c 'x"], "No closing quotation"),
-        (["--source", ".", "--on-label", "red", "no-such-command"], "there is no command 'no-such-command'"),
-        (["--source", "camera:99"], "no camera or video opens at '99'"),
+        (["--source", ".", "--on-label", "red", "no-such-command"], "cannot find the command 'no-such-command'"),
+        (["--source", "camera:99"], "cannot open a camera or video at '99'"),
     ],
 )
 def test_a_mistake_is_one_line_and_code_2(

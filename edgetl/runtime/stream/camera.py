@@ -1,4 +1,4 @@
-"""Hides which camera library is there and how its frames lie in memory; `edgetl run` iterates over a camera."""
+"""Reads frames from a camera, newest first, with picamera2 or OpenCV."""
 
 from __future__ import annotations
 
@@ -13,21 +13,22 @@ from edgetl.runtime.stream.sources import Source
 CAMERA = "camera"
 
 FRAME_SIZE = (640, 480)
-"""(width, height) in pixels that a Raspberry Pi camera is asked for: more than any model takes."""
+"""(width, height) in pixels of the frames of a Raspberry Pi camera: more than any model needs."""
 
 
 def is_camera(source: str) -> bool:
-    """Whether this names a camera: "camera", or "camera:" and which one."""
+    """Whether the source is a camera: "camera" or "camera:X"."""
     return source.partition(":")[0] == CAMERA
 
 
-def stream(source: str = CAMERA) -> Iterator[Source]:
-    """The newest frames of a camera, uint8 (height, width, 3) RGB, each called SOURCE#NUMBER, until it is closed.
+def read_camera(source: str = CAMERA) -> Iterator[Source]:
+    """Yields the newest frame of a camera again and again, uint8 (height, width, 3) RGB, named SOURCE#NUMBER.
 
-    `source` is "camera" for the first one, else "camera:X": X is a number, a device (/dev/video2), a video file or
-    the address of a stream (rtsp://...). Numbers are looked for by picamera2 first, where it is installed, then by
-    OpenCV. Raises MissingExtraError where neither is installed, DataError where no such camera opens, or, later,
-    where it stops giving frames; a video file just ends.
+    `source` is "camera" for the first camera, or "camera:X", where X is a number, a device (/dev/video2), a video file
+    or the address of a stream (rtsp://...). A number is tried with picamera2 first, if it is installed, then with
+    OpenCV. Closing the iterator closes the camera.
+    Raises MissingExtraError if neither is installed; DataError if the camera does not open or, later, if it stops
+    delivering frames. A video file ends the iteration.
     """
     address = source.partition(":")[2] or "0"
     frames = _open_picamera(int(address)) if address.isdigit() else None
@@ -40,20 +41,20 @@ def _numbered(source: str, frames: Iterator[np.ndarray]) -> Iterator[Source]:
 
 
 def _open_picamera(number: int) -> Optional[Iterator[np.ndarray]]:
-    """None where picamera2 cannot be imported, or knows no such camera: a USB one may still open with OpenCV."""
+    """None if picamera2 is not installed or does not know the camera: OpenCV may open a USB camera."""
     try:
         from picamera2 import Picamera2
-    except (ImportError, ValueError):  # ValueError: a package of the system's that was built for another numpy
+    except (ImportError, ValueError):  # ValueError: a system package built for another numpy
         return None
     if number >= len(Picamera2.global_camera_info()):
         return None
     try:
         camera = Picamera2(number)
-        # In libcamera's names the first letter is the highest byte: BGR888 lies in memory as R, G, B.
+        # libcamera names the highest byte first: BGR888 is R, G, B in memory.
         camera.configure(camera.create_video_configuration(main={"size": FRAME_SIZE, "format": "BGR888"}))
         camera.start()
     except RuntimeError as error:
-        raise DataError(f"camera {number} does not open; is another program using it? ({error})") from error
+        raise DataError(f"cannot open camera {number}: {error}; is another program using it?") from error
     return _picamera_frames(camera)
 
 
@@ -73,8 +74,8 @@ def _open_opencv(address: str) -> Iterator[np.ndarray]:
         raise MissingExtraError(package, CAMERA, "a camera") from error
     capture = cv2.VideoCapture(int(address) if address.isdigit() else address)
     if not capture.isOpened():
-        raise DataError(f"no camera or video opens at '{address}'; is it plugged in? See: ls /dev/video*")
-    capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # or a slow model would look at frames from seconds ago
+        raise DataError(f"cannot open a camera or video at '{address}'; is it plugged in? List them: ls /dev/video*")
+    capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # otherwise a slow model would see frames that are seconds old
     return _opencv_frames(cv2, capture, address)
 
 
@@ -88,4 +89,4 @@ def _opencv_frames(cv2: Any, capture: Any, address: str) -> Iterator[np.ndarray]
     finally:
         capture.release()
     if not Path(address).is_file():
-        raise DataError(f"the camera at '{address}' gives no more frames; check its cable, and start again")
+        raise DataError(f"the camera at '{address}' stopped delivering frames; check its cable, and start again")

@@ -1,4 +1,4 @@
-"""Hides how commands of the user's are run for labels, beside the classification; `edgetl run` calls it."""
+"""Runs the user's commands when an image has a certain label, in parallel to the classification."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from edgetl.errors import OptionError
 from edgetl.runtime.inference.classifier import Prediction
 
 TIMEOUT_SECONDS = 30.0
-"""After so long a command is killed."""
+"""Time limit of a command; then it is killed."""
 
 SOURCE_PLACEHOLDER = "{source}"
 
 
 class Hooks:
-    """Commands that are run when an image has their label; leaving the with block waits for those that run.
+    """Commands that run when an image has their label; the end of the with block waits for running commands.
 
-    `commands` are (label, command). A command is split as a shell would, but no shell runs it: nothing in a file's
-    name or a label can become a command. "{source}" in it is the image's name; EDGETL_SOURCE, EDGETL_LABEL,
-    EDGETL_PROBABILITY, EDGETL_NOVELTY (0..1) and EDGETL_IS_NOVEL (0 or 1) are in its environment; what it prints
+    `commands` are pairs (label, command). A command is split like a shell command, but no shell runs it: nothing in a
+    file name or a label can become a command. "{source}" in it is replaced by the image's name. Its environment has
+    EDGETL_SOURCE, EDGETL_LABEL, EDGETL_PROBABILITY, EDGETL_NOVELTY (0..1) and EDGETL_IS_NOVEL (0 or 1). Its output
     goes to standard error.
 
-    Commands run beside the classification, each at most once at a time and for at most `timeout_s` seconds. While
-    one runs, the next image of its label waits for it, or with `skip_while_busy` is passed over, as a camera wants.
-    A command that fails, or takes too long, is told to `on_failure` as one line, from another thread.
-    Raises OptionError where a command cannot be split, or is not there.
+    Each command runs at most once at a time and for at most `timeout_s` seconds. While it runs, the next image of its
+    label waits, or is skipped with `skip_while_busy`, which suits a camera. If a command fails or takes too long,
+    `on_failure` is called with one line, from another thread.
+    Raises OptionError if a command cannot be split or does not exist.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Hooks:
 
     @property
     def labels(self) -> List[str]:
-        """The labels that have a command."""
+        """The labels with a command."""
         return [hook.label for hook in self._hooks]
 
     def __enter__(self) -> Hooks:
@@ -72,7 +72,7 @@ class Hooks:
 
 
 class _Hook:
-    """One label's command, of which one at most is running; `_free` is held while it is."""
+    """The command of one label; `_free` is locked while it runs, so that it runs at most once at a time."""
 
     def __init__(self, label: str, command: str, on_failure: Callable[[str], object], timeout_s: float) -> None:
         self.label = label
@@ -96,7 +96,7 @@ class _Hook:
             pass
 
     def kill(self) -> None:
-        """Kills the command and whatever it has started in its session."""
+        """Kills the command and all processes in its session."""
         process = self._process
         if process is not None and process.poll() is None:
             with contextlib.suppress(ProcessLookupError):
@@ -111,7 +111,7 @@ class _Hook:
             self._free.release()
 
     def _failure(self, command: List[str], environment: Dict[str, str]) -> str:
-        """Runs the command; what is wrong with how it ended, or nothing."""
+        """Runs the command; returns why it failed, or an empty text."""
         try:
             self._process = subprocess.Popen(
                 command,
@@ -136,9 +136,11 @@ def _split(label: str, command: str) -> List[str]:
     try:
         parts = shlex.split(command)
     except ValueError as error:
-        raise OptionError(f"the command for '{label}' cannot be read: {error}, in {command!r}") from error
+        raise OptionError(f"invalid command {command!r} for '{label}': {error}; quote it as for a shell") from error
     if not parts or shutil.which(parts[0]) is None:
-        raise OptionError(f"there is no command {parts[0] if parts else command!r} to run for '{label}'; give its path")
+        raise OptionError(
+            f"cannot find the command {parts[0] if parts else command!r} for '{label}'; give its full path"
+        )
     return parts
 
 

@@ -1,4 +1,4 @@
-"""Hides where images come from (a file, a folder, standard input); `edgetl run` iterates over it."""
+"""Finds images: a file, the files of a folder, or what comes on standard input."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ class Source(NamedTuple):
 
 
 def iterate(source: str, stdin: Optional[BufferedReader] = None) -> Iterator[Source]:
-    """The images of a source, one at a time, unopened: one that cannot be read fails when it is predicted.
+    """Yields the images of a source without opening them: an unreadable one fails when it is predicted.
 
-    `source` is a file, a folder (all images below it, sorted by path, without hidden ones) or "-": paths on
-    standard input, one a line, or images themselves, taken as they come. Raises DataError where there is no such
-    source, or nothing in it.
+    `source` is a file, a folder (all images below it, sorted by path, without hidden ones), or "-" for standard input:
+    paths, one per line, or the images themselves, as they arrive. Raises DataError if the source does not exist or
+    contains no images.
     """
     if source == STANDARD_INPUT:
         return _from_pipe(cast(BufferedReader, sys.stdin.buffer) if stdin is None else stdin)
@@ -58,14 +58,14 @@ def iterate(source: str, stdin: Optional[BufferedReader] = None) -> Iterator[Sou
     if path.is_dir():
         return _from_folder(path)
     if not path.exists():
-        raise DataError(f"there is no source '{source}'; give an image, a folder, or - for paths or images on stdin")
+        raise DataError(f"no such source: '{source}'; give an image, a folder, or - for paths or images on stdin")
     return iter([Source(source, path)])
 
 
 def find_images(folder: Path, on_error: Optional[Callable[[OSError], object]] = None) -> Iterator[Path]:
-    """The images below a folder, without hidden ones, sorted within each folder: the first comes at once.
+    """Yields the images below a folder, without hidden ones, sorted within each folder and without listing all first.
 
-    A folder that cannot be listed is passed over, after `on_error` was called.
+    A folder that cannot be listed is skipped, after a call of `on_error`.
     """
     for parent, folders, files in os.walk(folder, onerror=on_error):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -83,7 +83,7 @@ def _from_folder(folder: Path) -> Iterator[Source]:
     found = find_images(folder)
     first = next(found, None)
     if first is None:
-        raise DataError(f"no images in '{folder}'; it is searched for {', '.join(sorted(IMAGE_EXTENSIONS))}")
+        raise DataError(f"no images in '{folder}'; expected files with {', '.join(sorted(IMAGE_EXTENSIONS))}")
     return _chain(first, found)
 
 

@@ -1,4 +1,4 @@
-"""Hides what comes through a pipe: paths, an image file, or JPEG after JPEG as cameras send them; sources calls it."""
+"""Reads a pipe: paths, one image file, or a sequence of JPEGs as cameras send them."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from io import BufferedReader
 from typing import Iterator, Union
 
 PIPED_LIMIT_BYTES = 512 * 1024 * 1024
-"""No image that comes through a pipe is read further; what is cut off cannot be decoded."""
+"""An image from a pipe is cut off here, and then cannot be decoded."""
 
 
 def read_piped(pipe: BufferedReader) -> Iterator[Union[str, bytes]]:
-    """Paths, one a line or parted by NUL, or the contents of image files: whatever comes, as it comes.
+    """Yields paths, one per line or separated by NUL, or the contents of image files, as they arrive.
 
-    What begins as an image file is one. JPEGs tell where they end, so that any number of them may follow each other.
+    The first bytes decide which. Because a JPEG marks its own end, any number of JPEGs may follow each other.
     """
     if pipe.peek(1)[:1] == _MARK:
         return _jpegs(pipe)
@@ -26,11 +26,11 @@ def read_piped(pipe: BufferedReader) -> Iterator[Union[str, bytes]]:
 _MARK = b"\xff"
 _START, _END = b"\xd8", b"\xd9"
 _WITHOUT_LENGTH = frozenset([0x00, 0x01, *range(0xD0, 0xD8)])
-"""After a mark: a byte of data that looks like a mark, and the markers of nothing more (ITU-T T.81, table B.1)."""
+"""Bytes after 0xff without a segment: 0x00 for a stuffed byte of data, and bare markers (ITU-T T.81, table B.1)."""
 
 
 def _is_image(head: bytes) -> bool:
-    """By the marks of PNG, GIF, TIFF, WebP, AVIF, HEIC and BMP, as no path begins."""
+    """Whether these are the first bytes of a PNG, GIF, TIFF, WebP, AVIF, HEIC or BMP file; no path begins so."""
     return (
         head.startswith((b"\x89PNG", b"II*\0", b"MM\0*"))
         or (head.startswith((b"GIF87a", b"GIF89a")) and b"\0" in head)
@@ -48,14 +48,14 @@ def _paths(first: bytes, pipe: BufferedReader) -> Iterator[str]:
 
 
 def _jpegs(pipe: BufferedReader) -> Iterator[bytes]:
-    """Each JPEG; what stands between two of them, such as the headers of a multipart stream, is passed over."""
+    """Yields each JPEG; skips what is between two of them, for example the headers of a multipart stream."""
     while _to_mark(pipe):
         if pipe.read(1) == _START:
             yield _rest_of_jpeg(pipe)
 
 
 def _rest_of_jpeg(pipe: BufferedReader) -> bytes:
-    """A JPEG whose first two bytes were read; no byte more is waited for than those up to its end."""
+    """The JPEG whose first two bytes were read. Reads no byte after its end, which a live pipe would wait for."""
     taken = bytearray(_MARK + _START)
     while len(taken) < PIPED_LIMIT_BYTES:
         taken += _to_mark(pipe)
@@ -72,7 +72,7 @@ def _rest_of_jpeg(pipe: BufferedReader) -> bytes:
 
 
 def _to_mark(pipe: BufferedReader) -> bytes:
-    """What comes up to the next mark, and that; nothing where the pipe has ended."""
+    """The bytes up to and including the next 0xff; all of the rest without one."""
     read = bytearray()
     waiting = pipe.peek(1)
     while waiting and not read.endswith(_MARK):

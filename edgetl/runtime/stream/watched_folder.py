@@ -1,4 +1,4 @@
-"""Hides how new pictures in a folder are noticed, on any file system; `edgetl run --watch` iterates over it."""
+"""Watches a folder for new images by polling, which works on every file system."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edgetl.runtime.stream.sources import Source, find_images
 
 POLL_SECONDS = 0.5
 SETTLE_SECONDS = 2.0
-"""A file is complete when its size and its time of change have stayed the same for so long."""
+"""A file is complete when its size and modification time have not changed for this long."""
 
 
 def watch(
@@ -23,17 +23,17 @@ def watch(
     settle_s: float = SETTLE_SECONDS,
     on_look: Optional[Callable[[], object]] = None,
 ) -> Iterator[Source]:
-    """The images below a folder as they become complete, for ever; with `only_new`, not those already there.
+    """Yields the images below a folder as they become complete, without end; with `only_new`, only new ones.
 
-    A file that is still being written waits; one that is replaced or grows is given again; one that is deleted
-    is forgotten. The folder is listed every `poll_s` seconds, because network file systems tell nobody what
-    others wrote there, and it may be away for a while; `on_look` is called after each time. No clock but this
-    process's own is relied on.
-    Raises DataError where there is no such folder to begin with.
+    A file that is still being written is delayed; one that is replaced or grows is yielded again; one that is deleted
+    is forgotten. The folder is listed every `poll_s` seconds, because network file systems do not report the changes
+    of other machines; it may disappear for a while. `on_look` is called after each listing. Only this process's clock
+    is used, not that of the file server.
+    Raises DataError if the folder does not exist at the start.
     """
     path = Path(folder)
     if not path.is_dir():
-        raise DataError(f"there is no folder '{folder}' to watch; make it first")
+        raise DataError(f"cannot watch '{folder}': no such folder; make it first")
     return _follow(_Sightings(path), only_new, poll_s, settle_s, on_look or (lambda: None))
 
 
@@ -50,7 +50,7 @@ def _follow(
         on_look()
         for path in sightings.take(settle_s):
             yield Source(str(path), path)
-        time.sleep(max(poll_s, took))  # listing a slow, large folder takes half of the time at most
+        time.sleep(max(poll_s, took))  # listing a large folder takes at most half of the time
 
 
 _Signature = Tuple[int, int]
@@ -58,7 +58,7 @@ _Signature = Tuple[int, int]
 
 @dataclass
 class _Sighting:
-    """A file as it was when it was first seen so: its size and time of change, and whether it was given out."""
+    """A file in one state: size and modification time, since when, and whether it was yielded."""
 
     signature: _Signature
     since: float
@@ -66,17 +66,17 @@ class _Sighting:
 
 
 class _Sightings:
-    """What is known of every image below a folder."""
+    """The latest known state of every image below a folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._known: Dict[Path, _Sighting] = {}
 
     def update(self) -> None:
-        """Looks at the folder; what cannot be listed just now is taken to be as it was."""
+        """Lists the folder; what cannot be listed now is assumed to be unchanged."""
         failures: List[OSError] = []
         now = time.monotonic()
-        found = {}
+        current = {}
         for path in find_images(self._folder, failures.append):
             try:
                 status = path.stat()
@@ -85,11 +85,11 @@ class _Sightings:
             except OSError as error:
                 failures.append(error)
                 continue
-            found[path] = self._sighting(path, (status.st_size, status.st_mtime_ns), now)
-        self._known = {**self._known, **found} if failures else found
+            current[path] = self._sighting(path, (status.st_size, status.st_mtime_ns), now)
+        self._known = {**self._known, **current} if failures else current
 
     def take(self, settle_s: float) -> List[Path]:
-        """The files that have not changed for so many seconds and were not taken before."""
+        """The files that have not changed for `settle_s` seconds and were not taken before."""
         latest = time.monotonic() - settle_s
         complete = {
             path: sighting
@@ -101,5 +101,5 @@ class _Sightings:
         return list(complete)
 
     def _sighting(self, path: Path, signature: _Signature, now: float) -> _Sighting:
-        before = self._known.get(path)
-        return before if before is not None and before.signature == signature else _Sighting(signature, now)
+        known = self._known.get(path)
+        return known if known is not None and known.signature == signature else _Sighting(signature, now)

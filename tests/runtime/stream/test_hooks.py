@@ -109,7 +109,7 @@ def test_a_camera_does_not_wait_for_a_command(tmp_path: Path, complaints: list[s
 
 @pytest.mark.parametrize(
     ("command", "complaint"),
-    [("", "there is no command"), ("no-such-command x", "no-such-command"), ("sh -c 'x", "No closing quotation")],
+    [("", "cannot find the command"), ("no-such-command x", "no-such-command"), ("sh -c 'x", "No closing quotation")],
 )
 def test_a_command_that_cannot_work_is_refused_at_once(command: str, complaint: str) -> None:
     with pytest.raises(OptionError, match=complaint):

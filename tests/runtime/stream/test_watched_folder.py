@@ -104,5 +104,5 @@ def test_a_folder_that_is_away_for_a_while_is_not_done_again(tmp_path: Path) -> 
 
 
 def test_a_folder_that_is_not_there_to_begin_with_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no folder '.*none' to watch"):
+    with pytest.raises(DataError, match=r"cannot watch '.*none': no such folder"):
         watch(tmp_path / "none")
