@@ -123,11 +123,11 @@ def teach(
 
     pictures = [found.image for source in images for found in iterate(source)]
     if is_bundle(where):
-        from edgetl.runtime.device.current_bundle import teach_pictures
+        from edgetl.runtime.device import teach_pictures
 
         require_here(**options)
         with open_learner(Path(where), state, threads=threads, thumbnails=thumbnails) as learner:
-            told = teach_pictures(learner, iter(pictures) if pictures else None, label, guard)
+            told = teach_pictures(learner, iter(pictures) if pictures else None, label, guard).to_dict()
     else:
         from edgetl.deployment import teach as teach_there
 
@@ -290,9 +290,9 @@ def _tell_status(found: Mapping[str, Any]) -> None:
 
 
 def _tell_step(learner: Learner, step: Step, as_json: bool, line: str) -> None:
-    from edgetl.runtime.device.current_bundle import tell_step
+    from edgetl.runtime.device import complete_step
 
-    _tell(tell_step(learner, step), as_json, line)
+    _tell(complete_step(learner, step).to_dict(), as_json, line)
 
 
 def _tell(told: dict[str, Any], as_json: bool, line: str) -> None:

@@ -29,3 +29,7 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return __all__
+
+
+PROTOCOL = 1
+"""The version of `python -m edgetl.runtime`: its verbs, options and JSON. It changes when a host must know."""

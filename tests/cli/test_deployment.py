@@ -246,7 +246,7 @@ def test_a_device_measures_itself_for_later_builds(
         (["status", "gone.edgetl", "--root", "x"], "--root is about a device"),
         (["teach", "gone.edgetl", "red", "--accept-new-host-key"], "--accept-new-host-key is about a device"),
         (["teach", "./device", "red"], "nothing is installed in"),
-        (["teach", "./device", "red", "gone.jpg"], "there is no source 'gone.jpg'"),
+        (["teach", "./device", "red", "gone.jpg"], "no such source: 'gone.jpg'"),
         (["bench", "./device"], "nothing is installed in"),
         (["bench", "./device", "--import", "gone.json"], "does not exist"),
     ],

@@ -155,7 +155,7 @@ def test_looking_makes_no_state(bundle: Path) -> None:
         (["forget", "{bundle}"], "give the id of a picture, or --class LABEL"),
         (["forget", "{bundle}", "5"], "unknown picture 5"),
         (["teach", "{bundle}", "red"], "no picture to teach 'red' with"),
-        (["teach", "{bundle}", "red", "nowhere.png"], "there is no source 'nowhere.png'"),
+        (["teach", "{bundle}", "red", "nowhere.png"], "no such source: 'nowhere.png'"),
         (["merge", "{bundle}", "nowhere"], "nowhere"),
         (["export", "{bundle}", "--format", "patch"], "nothing was taught to"),
     ],

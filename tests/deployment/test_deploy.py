@@ -64,7 +64,7 @@ def test_of_two_deploys_at_once_one_waits_for_its_turn(releases: Releases, tmp_p
     assert current is not None
     assert current.digest in ended
     others = set(ended) - {current.digest}
-    assert all("another install is at work" in end or end in map(digest_of, vars(releases).values()) for end in others)
+    assert all("another install is running" in end or end in map(digest_of, vars(releases).values()) for end in others)
 
 
 def test_an_upload_that_is_too_long_is_begun_anew(tmp_path: Path) -> None:

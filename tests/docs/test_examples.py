@@ -30,6 +30,7 @@ PAGES = [
     "how-to/signing.md",
 ]
 QUICK = "--input-size 96 --fine-tune off --no-float-reference"
+PROTOCOL_VERSION = 1
 JSON, PROTOCOL = DOCS / "reference/json.md", DOCS / "reference/protocol.md"
 
 pytestmark = pytest.mark.slow
@@ -130,7 +131,9 @@ def test_json_has_the_keys_that_are_listed(workshop: Workshop, heading: str, com
     ],
 )
 def test_the_device_answers_with_the_keys_that_are_listed(workshop: Workshop, heading: str, verb: str) -> None:
-    assert set(table(PROTOCOL, heading)) == keys_of(workshop.json(f"python -m edgetl.runtime {verb} --json"))
+    answer = workshop.json(f"python -m edgetl.runtime {verb} --json")
+    assert answer.pop("protocol") == PROTOCOL_VERSION
+    assert set(table(PROTOCOL, heading)) == keys_of(answer)
 
 
 def keys_of(value: Any) -> set[str]:

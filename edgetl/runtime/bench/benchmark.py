@@ -1,4 +1,4 @@
-"""Hides how a bundle is measured on the machine at hand; `edgetl bench` calls it."""
+"""Measures a bundle on this machine: latency, throughput, start-up time and memory."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from edgetl.runtime.learning import Learner
 from edgetl.runtime.system import architecture, describe_machine, temperature, throttling
 
 JPEG_SIZE = (640, 480)
-"""(width, height) in pixels of the JPEG that is decoded: what small cameras give."""
+"""(width, height) in pixels of the JPEG that is decoded: the frame size of small cameras."""
 
 WARM_UP = 10
-"""Predictions before those that count."""
+"""Predictions before the measurement."""
 
 STARTS = 3
-"""Fresh processes, of which the median counts."""
+"""Fresh processes, of which the median is reported."""
 
 Location = Union[str, "os.PathLike[str]"]
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Milliseconds of one prediction: so many of a hundred took less."""
+    """Percentiles of the milliseconds of one prediction, over `runs` predictions."""
 
     p50: float
     p95: float
@@ -44,63 +44,65 @@ class Timing:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """What a bundle did on one machine."""
+    """The measurements of one bundle on one machine."""
 
     bundle: str
     target: str
-    """That it was built for."""
+    """The target that it was built for."""
     model: str
     """The backbone's name."""
     macs: int
+    """Multiply-accumulates of the backbone for one image; 0 if the bundle does not state them."""
     depthwise_macs: int
+    """Those of them in depthwise convolutions; 0 if the bundle does not state them."""
     parameters: int
-    """What a run of the backbone takes: multiply-accumulates, the depthwise ones among them, and parameters."""
-    """Multiply-accumulates of the backbone for one image; 0 where the bundle does not say."""
+    """Parameters of the backbone; 0 if the bundle does not state them."""
     quantize: str
     accelerator: str
     """"cpu" or "edgetpu"."""
     note: str
-    """Why the CPU runs a bundle that has a model for the Edge TPU; else empty."""
+    """Why the CPU runs a bundle that has a model for the Edge TPU; empty otherwise."""
     interpreter: str
     threads: int
     machine: str
     architecture: str
     frame_ms: Timing
-    """From a frame of the model's size to the answer."""
+    """From a frame of the model's size to the prediction."""
     jpeg_ms: Timing
-    """From the bytes of a JPEG of JPEG_SIZE to the answer."""
+    """From the bytes of a JPEG of JPEG_SIZE to the prediction."""
     images_per_second: float
-    """Such JPEGs one after the other, the next ones decoded meanwhile."""
+    """Throughput for such JPEGs, decoded ahead."""
     startup_ms: float
-    """From nothing to the first prediction of a fresh process."""
+    """From the start of a fresh process to its first prediction."""
     startup_above_bare_ms: float
-    """The same, less that of a process with the bare interpreter."""
+    """The same, minus that of a process with the bare interpreter."""
     peak_bytes: int
-    """The most memory that was resident in that fresh process."""
+    """The peak resident memory of that process."""
     peak_above_bare_bytes: int
-    """The same, less that of a process with the bare interpreter."""
+    """The same, minus that of a process with the bare interpreter."""
     celsius_before: Optional[float]
-    """Of the hottest sensor, before the measurements and after; None where there is none."""
+    """The temperature of the hottest sensor before the measurements; None without sensors."""
     celsius_after: Optional[float]
+    """The same, after the measurements."""
     throttling: Optional[Tuple[str, ...]]
-    """What holds the board back, or has; None where it cannot say."""
+    """What limits the board now or has limited it since it booted; None on other machines than a Raspberry Pi."""
 
     def to_dict(self) -> Dict[str, Any]:
-        """As JSON takes it."""
+        """The measurements as a JSON object."""
         return asdict(self)
 
 
 def bench(
     bundle: Location, seconds: float = 10.0, threads: Optional[int] = None, state: Optional[Location] = None
 ) -> Benchmark:
-    """Measures a bundle, with what it was taught where a `state` is given, on this machine.
+    """Measures a bundle on this machine, with what it was taught if `state` names the state folder.
 
-    Latencies and throughput take `seconds` together, a third each; a few fresh processes come on top. `threads`
-    is the number of cores, as for the Classifier. Nothing else should run meanwhile.
-    Raises OptionError where `seconds` is not above 0, BundleError and EngineError as the Classifier does.
+    The two latencies and the throughput take a third of `seconds` each; a few fresh processes come on top. `threads`
+    is as for the Classifier. Nothing else should run on the machine meanwhile.
+    Raises OptionError if `seconds` is not above 0, BundleError and EngineError as the Classifier does.
     """
     if not seconds > 0:
-        raise OptionError(f"measure for more than 0 seconds, received {seconds}")
+        raise OptionError(f"invalid seconds {seconds:g}: expected more than 0")
     threads = default_threads() if threads is None else threads
     classifier = _classifier(bundle, threads, state)
     manifest = classifier.manifest
@@ -110,8 +112,9 @@ def bench(
     jpeg_ms = _timing(partial(classifier.predict, jpeg), seconds / 3)
     images_per_second = _throughput(classifier, jpeg, seconds / 3)
     celsius_after = temperature()
-    ours = _median_start(lambda: start_classifier(bundle, threads, state))
-    bare = _median_start(lambda: start_interpreter(open_bundle(bundle).read(MODEL), threads))
+    edgetl_start = _median_start(lambda: start_classifier(bundle, threads, state))
+    model = open_bundle(bundle).read(MODEL)
+    bare_start = _median_start(lambda: start_interpreter(model, threads))
     return Benchmark(
         bundle=manifest.name,
         target=manifest.target,
@@ -129,10 +132,10 @@ def bench(
         frame_ms=frame_ms,
         jpeg_ms=jpeg_ms,
         images_per_second=round(images_per_second, 2),
-        startup_ms=round(ours.ms, 1),
-        startup_above_bare_ms=round(ours.ms - bare.ms, 1),
-        peak_bytes=ours.peak_bytes,
-        peak_above_bare_bytes=ours.peak_bytes - bare.peak_bytes,
+        startup_ms=round(edgetl_start.ms, 1),
+        startup_above_bare_ms=round(edgetl_start.ms - bare_start.ms, 1),
+        peak_bytes=edgetl_start.peak_bytes,
+        peak_above_bare_bytes=edgetl_start.peak_bytes - bare_start.peak_bytes,
         celsius_before=celsius_before,
         celsius_after=celsius_after,
         throttling=throttling(),
@@ -145,12 +148,12 @@ def _classifier(bundle: Location, threads: int, state: Optional[Location]) -> Cl
     return Learner(bundle, state=state, threads=threads, observe=False).classifier()
 
 
-def _count(claimed: Any) -> int:
-    return claimed if isinstance(claimed, int) and claimed > 0 else 0
+def _count(stated: Any) -> int:
+    return stated if isinstance(stated, int) and stated > 0 else 0
 
 
 def _picture(size: Tuple[int, int]) -> Image.Image:
-    """Soft colours of (width, height) pixels with a sensor's noise: as hard to decode as a photo."""
+    """Soft colours with the noise of a sensor, which take as long to decode as a photo; `size` is (width, height)."""
     generator = np.random.default_rng(0)
     coarse = Image.fromarray(generator.integers(0, 256, (12, 16, 3), np.uint8))
     soft = np.asarray(coarse.resize(size, Image.Resampling.BICUBIC), np.float32)
@@ -184,7 +187,7 @@ def _throughput(classifier: Classifier, jpeg: bytes, seconds: float) -> float:
 
 
 def _repeated(jpeg: bytes, end: float) -> Iterator[bytes]:
-    """The same picture until the time is over, at least once."""
+    """Yields the same picture until the clock reads `end`, at least once."""
     yield jpeg
     while perf_counter() < end:
         yield jpeg

@@ -1,4 +1,4 @@
-"""Hides how a fresh process is taken to its first prediction, with and without edgetl; bench and benchmarks ask."""
+"""Measures a fresh process up to its first prediction, with edgetl and with the bare interpreter."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from edgetl.runtime.inference.engine import PACKAGES, interpreters
 
 @dataclass(frozen=True)
 class StartUp:
-    """What a fresh process needed until its first prediction was there."""
+    """What a fresh process needed up to its first prediction."""
 
     ms: float
-    """From before the process was started, the Python interpreter included."""
+    """Wall-clock time from before the process starts, so it includes the start of Python."""
     processor_ms: float
-    """What processors spent on it meanwhile, all threads together: other programs disturb that less."""
+    """Processor time of all its threads, which other programs disturb less."""
     peak_bytes: int
-    """The most memory that was resident, in bytes."""
+    """The peak resident memory in bytes."""
 
 
 def start_classifier(
     bundle: Union[str, os.PathLike[str]], threads: int, state: Optional[Union[str, os.PathLike[str]]] = None
 ) -> StartUp:
-    """A fresh process that makes a Classifier, or a Learner's with `state`, and predicts one frame.
+    """Starts a process that creates a Classifier, from a Learner if there is a `state`, and predicts one frame.
 
-    Raises EngineError where it fails, with what it said.
+    Raises EngineError if it fails, with its last line.
     """
     return _start(_CLASSIFIER, [os.fspath(bundle), str(threads), "" if state is None else os.fspath(state)])
 
 
 def start_interpreter(model: bytes, threads: int) -> StartUp:
-    """A fresh process that has the bare interpreter run the model on one frame: what edgetl is measured against.
+    """Starts a process in which the bare interpreter runs the model on one frame: the baseline for edgetl.
 
-    Raises EngineError where it fails, with what it said.
+    Raises EngineError if it fails, with its last line.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.tflite")
@@ -55,7 +55,7 @@ print(1000 * time.process_time(), flush=True)
 with open("/proc/self/status") as status:
     print(next(line.split()[1] for line in status if line.startswith("VmHWM")))
 """
-"""Memory is the kernel's high-water mark in KiB; getrusage's would begin with that of the parent process."""
+"""Memory is the kernel's high-water mark in KiB; that of getrusage starts at the parent's."""
 
 _CLASSIFIER = (
     """
@@ -81,10 +81,10 @@ import numpy
 from {module} import Interpreter
 interpreter = Interpreter(model_path=sys.argv[1], num_threads=int(sys.argv[2]))
 interpreter.allocate_tensors()
-taken, given = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
-interpreter.set_tensor(taken["index"], numpy.zeros(taken["shape"], taken["dtype"]))
+model_input, model_output = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+interpreter.set_tensor(model_input["index"], numpy.zeros(model_input["shape"], model_input["dtype"]))
 interpreter.invoke()
-interpreter.get_tensor(given["index"])
+interpreter.get_tensor(model_output["index"])
 """
     + _REPORT
 )
@@ -99,8 +99,8 @@ def _start(script: str, arguments: Sequence[str]) -> StartUp:
         processor_ms = process.stdout.readline()
         elapsed = perf_counter() - started
         peak = process.stdout.readline()
-        _, complaint = process.communicate()
+        _, errors = process.communicate()
     if not peak:
-        said = complaint.strip().splitlines()
-        raise EngineError(f"a fresh process could not predict: {said[-1] if said else process.returncode}")
+        lines = errors.strip().splitlines() or [f"it exited with code {process.returncode}"]
+        raise EngineError(f"a fresh process could not predict: {lines[-1]}")
     return StartUp(ms=1000 * elapsed, processor_ms=float(processor_ms), peak_bytes=1024 * int(peak))

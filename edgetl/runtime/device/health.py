@@ -1,7 +1,7 @@
-"""Hides how a device decides whether the bundle that runs does its work, and goes back where it does not.
+"""Checks whether the running bundle works, and returns to the previous bundle if it does not.
 
-A bundle is on probation for some time after the switch to it, counted within one run of the machine: a restart
-begins the time anew, for a clock that was set says nothing, and a restart may be what the bundle caused.
+After a switch a bundle is on probation for some time, measured within one boot of the machine. A reboot restarts the
+probation: the wall clock may have been set meanwhile, and the bundle may be what caused the reboot.
 """
 
 from __future__ import annotations
@@ -21,45 +21,45 @@ from edgetl.errors import InstallError
 from edgetl.runtime.device.service import require_service, restart_service
 from edgetl.runtime.device.settings import Settings, read_settings
 from edgetl.runtime.device.slots import Slot, Slots
-from edgetl.runtime.device.state_migration import carry_back
+from edgetl.runtime.device.state_migration import migrate_back
 
 PROBATION = "probation.json"
 INTERVAL_SECONDS = 5.0
-"""Between two checks of a bundle on probation."""
+"""Time between two checks of a bundle on probation."""
 
 
 def check_health(settings: Settings, bundle: Path) -> None:
-    """Runs the health check, where there is one, with EDGETL_BUNDLE naming the bundle. Raises InstallError."""
+    """Runs the health check, if there is one, with EDGETL_BUNDLE set to the bundle's path. Raises InstallError."""
     _run("health check", settings.health_check, bundle, settings.command_seconds)
 
 
-def tell_switch(settings: Settings, slots: Slots) -> None:
-    """Restarts the service and runs the command that follows a switch, where there are such. Raises InstallError."""
+def announce_switch(settings: Settings, slots: Slots) -> None:
+    """Restarts the service and runs the command after a switch, if there are any. Raises InstallError."""
     restart_service(slots.root, settings)
     _run("command after the switch", settings.after_switch, slots.running, settings.command_seconds)
 
 
 def begin_probation(slots: Slots, slot: Slot, seconds: float) -> None:
-    """Writes down that a slot is on probation from now; it counts once that slot runs. Raises StorageError."""
-    _write(slots, _Probation(slot.digest, _boot(), time.monotonic(), seconds))
+    """Starts the probation of a slot, which takes effect once that slot is the current one. Raises StorageError."""
+    _write(slots, _Probation(slot.digest, _boot_id(), time.monotonic(), seconds))
 
 
 def probation_seconds_left(slots: Slots) -> float:
-    """How long the slot that runs is still on probation; 0 where it is not."""
+    """The rest of the current slot's probation; 0 if it is not on probation."""
     probation = _read(slots)
     return probation.seconds_left if probation else 0.0
 
 
 def check_running(slots: Slots) -> None:
-    """Checks the bundle that runs; one that fails on probation makes room for the previous one.
+    """Checks the running bundle; one that fails on probation is replaced by the previous bundle.
 
-    Raises InstallError where it fails, whether or not that goes back.
+    Raises InstallError if the check fails, with or without a return to the previous bundle.
     """
     current, probation = slots.current, _read(slots)
     if current is None:
         raise InstallError(f"nothing is installed in {slots.root}; install a bundle first")
-    if probation and probation.boot != _boot():
-        _write(slots, replace(probation, boot=_boot(), since=time.monotonic()))
+    if probation and probation.boot != _boot_id():
+        _write(slots, replace(probation, boot=_boot_id(), since=time.monotonic()))
     on_probation = bool(probation and probation.seconds_left)
     try:
         settings = read_settings(slots.root)
@@ -72,7 +72,7 @@ def check_running(slots: Slots) -> None:
 
 
 def watch_probation(slots: Slots) -> None:
-    """Checks the bundle that runs until its probation ends. Raises InstallError where it fails."""
+    """Checks the running bundle until its probation ends. Raises InstallError if a check fails."""
     slot = slots.current
     while slots.current == slot and probation_seconds_left(slots) > 0:
         check_running(slots)
@@ -80,35 +80,40 @@ def watch_probation(slots: Slots) -> None:
 
 
 def go_back(slots: Slots, failed: Slot, reason: str) -> None:
-    """Goes back from a slot that failed, unless that has been done. Raises InstallError, with how it ended."""
+    """Returns from a failed slot to the previous one, unless another process has done so.
+
+    Always raises InstallError, with the reason and the outcome.
+    """
     if slots.previous is None:
         raise InstallError(f"{reason}; there is no previous bundle to go back to")
     with slots.locked():
         if slots.current == failed:
             slots.rollback()
-    with contextlib.suppress(InstallError):  # the reason to go back is what must be told
-        tell_switch(read_settings(slots.root), slots)
-    carry_back(failed, slots.current)
+    with contextlib.suppress(InstallError):  # the reason for the rollback is what the user needs to see
+        announce_switch(read_settings(slots.root), slots)
+    migrate_back(failed, slots.current)
     raise InstallError(f"{reason}; the device went back to its previous bundle")
 
 
 @dataclass(frozen=True)
 class _Probation:
     slot: str
+    """The digest of the slot."""
     boot: str
-    """The run of the machine that `since` belongs to."""
+    """The boot of the machine that `since` belongs to."""
     since: float
-    """Seconds of the monotonic clock, which all processes share."""
+    """Seconds on the monotonic clock, which all processes share."""
     seconds: float
+    """The duration of the probation."""
 
     @property
     def seconds_left(self) -> float:
-        passed = time.monotonic() - self.since if self.boot == _boot() else 0.0
+        passed = time.monotonic() - self.since if self.boot == _boot_id() else 0.0
         return max(0.0, self.seconds - passed)
 
 
 def _read(slots: Slots) -> Optional[_Probation]:
-    """The probation of the slot that runs."""
+    """The probation of the current slot."""
     current = slots.current
     try:
         probation = _Probation(**json.loads((slots.root / PROBATION).read_bytes()))
@@ -121,20 +126,20 @@ def _write(slots: Slots, probation: _Probation) -> None:
     replace_file(slots.root / PROBATION, json.dumps(asdict(probation)).encode())
 
 
-def _boot() -> str:
-    """What tells one run of the machine from another."""
+def _boot_id() -> str:
+    """Differs between two boots of the machine."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         return ""
 
 
-def _run(what: str, command: str, bundle: Path, seconds: float) -> None:
+def _run(purpose: str, command: str, bundle: Path, seconds: float) -> None:
     if not command:
         return
     environment = {**os.environ, "EDGETL_BUNDLE": str(bundle)}
     try:
-        ran = subprocess.run(
+        done = subprocess.run(
             shlex.split(command),
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -143,10 +148,10 @@ def _run(what: str, command: str, bundle: Path, seconds: float) -> None:
             timeout=seconds,
         )
     except subprocess.TimeoutExpired:
-        raise InstallError(f"the {what} took more than {seconds:g} seconds") from None
+        raise InstallError(f"the {purpose} took more than {seconds:g} seconds") from None
     except (OSError, ValueError) as error:
-        raise InstallError(f"the {what} cannot be run: {error}; see: python -m edgetl.runtime configure") from error
-    if ran.returncode != 0:
-        said = ran.stdout.decode(errors="replace").split("\n")
-        last = next((line.strip() for line in reversed(said) if line.strip()), "it said nothing")
-        raise InstallError(f"the {what} ended with code {ran.returncode}: {last[:200]}")
+        raise InstallError(f"the {purpose} cannot be run: {error}; see: python -m edgetl.runtime configure") from error
+    if done.returncode != 0:
+        lines = done.stdout.decode(errors="replace").split("\n")
+        last = next((line.strip() for line in reversed(lines) if line.strip()), "it printed nothing")
+        raise InstallError(f"the {purpose} ended with code {done.returncode}: {last[:200]}")

@@ -1,7 +1,6 @@
-"""Hides how a bundle becomes the one that a device runs: proven here first, then switched to by one rename.
+"""Makes a bundle the running one of a device: verified and proven first, then switched by one rename.
 
-`python -m edgetl.runtime install` and a deployment call it. Whatever refuses, fails or kills it leaves what runs
-as it was, or the new bundle proven and running.
+A refusal, a failure or a crash leaves the former bundle running as before, or the new bundle proven and running.
 """
 
 from __future__ import annotations
@@ -13,65 +12,73 @@ import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterator, Optional, Tuple, Union
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple, Union
 
 from edgetl.bundle import Bundle, open_bundle, write_bundle
 from edgetl.bundle.signing import trusted_keys, verify
-from edgetl.errors import BundleError, CanaryError, InstallError, IntegrityError, SignatureError
+from edgetl.errors import BundleError, CanaryError, InstallError, SignatureError
 from edgetl.learners import apply_difference
-from edgetl.runtime.device.health import begin_probation, check_health, go_back, tell_switch, watch_probation
+from edgetl.runtime.device.health import (
+    announce_switch,
+    begin_probation,
+    check_health,
+    go_back,
+    watch_probation,
+)
 from edgetl.runtime.device.settings import Settings, read_settings
 from edgetl.runtime.device.slots import Slot, Slots
-from edgetl.runtime.device.state_migration import Carried, carry, carry_back
-from edgetl.runtime.inference.canaries import Replay
+from edgetl.runtime.device.state_migration import Migration, migrate, migrate_back
+from edgetl.runtime.inference import Replay
 
 ANY_TARGET = "generic"
+"""The target of bundles that run anywhere."""
 PROOF_SECONDS = 600
-"""How long a device may take over the canaries before the bundle counts as one that hangs."""
+"""Time limit of the canaries; a bundle that takes longer counts as hanging."""
 
 
 @dataclass(frozen=True)
 class Installed:
-    """A bundle that runs."""
+    """The result of an install."""
 
     digest: str
     name: str
     target: str
     bundle: str
-    """The path to run it by; it stays the same over installs."""
+    """The path of the running bundle; it stays the same across installs."""
     previous: Optional[str]
-    """The digest of the bundle that `rollback` goes back to."""
+    """The digest of the bundle that `rollback` returns to."""
     changed: bool
-    """False where this very bundle ran already."""
+    """False if this bundle was already running."""
     replay: Replay
     carried: int
-    """Pictures that were taught here and that the new bundle has learned."""
+    """Pictures taught here that moved to the new bundle."""
     not_carried: int
-    """Pictures that stayed behind, with the old bundle: its backbone was another, and they have no thumbnail."""
+    """Pictures that stayed with the old bundle: it has another backbone, and they have no thumbnail."""
     removed: Tuple[str, ...]
-    """Digests of old bundles that made room."""
+    """Digests of old bundles that were removed to make room."""
 
     def to_dict(self) -> Dict[str, Any]:
-        """As JSON takes it."""
+        """The result as a JSON object."""
         return {**asdict(self), "removed": list(self.removed)}
 
 
 @dataclass(frozen=True)
 class RolledBack:
-    """A bundle that runs again."""
+    """The result of a rollback."""
 
     digest: str
+    """Of the bundle that runs again."""
     bundle: str
-    """The path to run it by."""
+    """The path of the running bundle."""
     carried: int
-    """Pictures that were taught since, and that it has learned."""
+    """Pictures taught since the switch that moved back to it."""
     not_carried: int
-    """Pictures that stayed behind: the backbone is another, and they have no thumbnail."""
+    """Pictures that stayed behind: the backbone is another one, and they have no thumbnail."""
     fault: str
-    """Why nothing that was taught since could be carried back; else empty."""
+    """Why nothing taught since could move; empty otherwise."""
 
     def to_dict(self) -> Dict[str, Any]:
-        """As JSON takes it."""
+        """The result as a JSON object."""
         return asdict(self)
 
 
@@ -82,26 +89,28 @@ def install(
     allow_downgrade: bool = False,
     difference: Optional[Path] = None,
 ) -> Installed:
-    """Makes a bundle the one that the device of `root` runs, once it has proven itself here.
+    """Makes a bundle the running one of the device `root`, after it has proven itself there.
 
-    The source may leave out what the slots hold already, and the statistics where `difference` is a file that leads to
-    them from some that the slots hold (`edgetl.learners.difference`). What was taught to the bundle that runs moves
-    along, unless `fresh`. Where there is a health check or a service, the new bundle is watched until its probation
-    ends. A device
-    that trusts keys takes only bundles that one of them has signed, and none that is older than what it runs, unless
-    `allow_downgrade`.
-    Raises BundleError where the source is not whole, SignatureError where nobody trusted vouches for it; InstallError
-    where it may not run here or another install is at work, CanaryError where it answers otherwise than where it was
-    built; StorageError.
+    The source may leave out entries that the slots contain already; it may leave out the statistics if `difference`
+    is a file from which they can be computed (`edgetl.learners.difference`). What the running bundle was taught moves
+    to the new one, unless `fresh`. With a health check or a service, the new bundle is watched until its probation
+    ends. A device that trusts keys accepts only bundles that one of them signed, and none older than the running one
+    unless `allow_downgrade`.
+
+    Raises:
+        BundleError: the source is not a complete bundle.
+        SignatureError: no trusted key signed it.
+        InstallError: it may not run here, another install is running, or it failed on probation.
+        CanaryError: its answers differ from those of the host that built it.
+        StorageError: the disk is full or not writable.
     """
     slots = Slots(root)
     with slots.locked():
         settings, former = read_settings(slots.root), slots.current
-        bundle = _open(source, slots, difference)
-        _require_admissible(bundle, slots, settings, allow_downgrade)
-        with _filled(slots, bundle) as filled:
+        bundle, is_stored = _admit(source, slots, settings, allow_downgrade, difference)
+        with _filled_slot(slots, bundle, is_stored) as filled:
             replay = prove(filled.bundle)
-            carried = Carried() if fresh else carry(former, filled, Carried())
+            moved = Migration() if fresh else migrate(former, filled, bundle=bundle)
             check_health(settings, filled.bundle)
         slot = slots.of(bundle.digest)
         if slot != former:
@@ -110,8 +119,9 @@ def install(
             slots.switch(slot)
         removed = slots.prune(settings.slots)
     if slot != former:
-        _settle(slots, settings, slot)
-        carried = carried if fresh else carry(former, slot, carried)
+        _announce_or_go_back(slots, settings, slot)
+        if not fresh:  # what was taught while the service still ran the former bundle
+            moved = migrate(former, slot, moved, bundle)
         watch_probation(slots)
     return Installed(
         digest=bundle.digest,
@@ -121,110 +131,139 @@ def install(
         previous=slots.previous.digest if slots.previous else None,
         changed=slot != former,
         replay=replay,
-        carried=carried.pictures,
-        not_carried=carried.lost,
+        carried=moved.pictures,
+        not_carried=moved.lost,
         removed=tuple(removed),
     )
 
 
 def rollback(root: Union[str, os.PathLike[str]]) -> RolledBack:
-    """Goes back to the bundle that ran before, with what had been taught to it; what was taught since is learned anew.
+    """Returns to the previous bundle and what it was taught, and teaches it the pictures taught since.
 
-    Corrections of what both had been taught stay with the bundle that is left, until that is pruned. Raises
-    InstallError where there is none to go back to.
+    Corrections of pictures that both bundles were taught stay with the bundle that is left, until it is pruned.
+    Raises InstallError if there is no previous bundle.
     """
     slots = Slots(root)
     with slots.locked():
         left, slot = slots.current, slots.rollback()
-    tell_switch(read_settings(slots.root), slots)
-    carried = carry_back(left, slot)
-    return RolledBack(slot.digest, str(slots.running), carried.pictures, carried.lost, carried.fault)
+    announce_switch(read_settings(slots.root), slots)
+    moved = migrate_back(left, slot)
+    return RolledBack(slot.digest, str(slots.running), moved.pictures, moved.lost, moved.fault)
 
 
 def prove(bundle: Path) -> Replay:
-    """Replays the canaries in a process of its own: a model may crash or hang the interpreter.
+    """Replays the canaries in a process of their own, because a model can crash or hang the interpreter.
 
-    Raises CanaryError where they do not answer, or not as where the bundle was built.
+    The process opens the bundle from the disk, which proves what was written there.
+    Raises CanaryError if they do not answer, or not as on the host that built the bundle.
     """
     command = [sys.executable, "-m", "edgetl.runtime", "prove", str(bundle), "--json"]
     try:
-        ran = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=PROOF_SECONDS)
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=PROOF_SECONDS)
     except subprocess.TimeoutExpired:
-        raise CanaryError(f"the model gave no answers within {PROOF_SECONDS} seconds; build it smaller") from None
-    if ran.returncode < 0:
-        raise CanaryError(f"the model crashed the interpreter (signal {-ran.returncode}); build it for this device")
-    if ran.returncode:
-        said = ran.stderr.decode(errors="replace").strip().splitlines() or ["it said nothing"]
-        raise CanaryError(said[-1].partition("edgetl: ")[2] or said[-1])
-    return Replay(**json.loads(ran.stdout))
+        raise CanaryError(f"the model did not answer within {PROOF_SECONDS} seconds; build a smaller one") from None
+    if done.returncode < 0:
+        raise CanaryError(f"the model crashed the interpreter (signal {-done.returncode}); build it for this device")
+    if done.returncode:
+        complaint = done.stderr.decode(errors="replace").strip().splitlines() or ["it printed nothing"]
+        raise CanaryError(complaint[-1].partition("edgetl: ")[2] or complaint[-1])
+    return Replay.from_dict(json.loads(done.stdout))
 
 
-def _settle(slots: Slots, settings: Settings, slot: Slot) -> None:
-    try:
-        tell_switch(settings, slots)
-    except InstallError as error:
-        go_back(slots, slot, str(error))
+def _admit(
+    source: Union[str, os.PathLike[str]],
+    slots: Slots,
+    settings: Settings,
+    allow_downgrade: bool,
+    difference: Optional[Path],
+) -> Tuple[Bundle, bool]:
+    """Opens the source and refuses all that can be refused before a byte is written.
+
+    Returns the bundle, and whether its slot already contains it, undamaged and with the same signature.
+    """
+    stored = _StoredBundles(slots)
+    bundle = open_bundle(source, _AvailableContents(stored, difference))
+    _check_target(bundle, stored, settings)
+    _check_signature(bundle, slots, stored, allow_downgrade)
+    slots.require_space(_size_bytes(bundle, slots.current))
+    held = stored.open(slots.of(bundle.digest))
+    return bundle, held is not None and held.signature == bundle.signature
 
 
-@contextlib.contextmanager
-def _filled(slots: Slots, bundle: Bundle) -> Iterator[Slot]:
-    """The slot of a bundle: a new one, or the one that is there already, mended where it was damaged."""
-    slot = slots.of(bundle.digest)
-    if not slot.folder.is_dir():
-        with slots.adding(bundle.digest) as slot:
-            write_bundle(slot.bundle, bundle)
-            yield slot
-        return
-    held = _opened(slot)
-    if held is None or held.signature != bundle.signature:
-        write_bundle(slot.bundle, bundle)
-    yield slot
+class _StoredBundles:
+    """The bundles of the slots, each opened at most once and only when needed."""
+
+    def __init__(self, slots: Slots) -> None:
+        self._slots = slots
+        self._opened: Dict[Slot, Optional[Bundle]] = {}
+
+    @property
+    def current(self) -> Optional[Bundle]:
+        """The running bundle; None if there is none, or if it is damaged."""
+        return self.open(self._slots.current)
+
+    def all(self) -> List[Bundle]:
+        """Every undamaged bundle."""
+        return [bundle for bundle in map(self.open, self._slots.all()) if bundle is not None]
+
+    def open(self, slot: Optional[Slot]) -> Optional[Bundle]:
+        """The bundle of a slot; None if there is none, or if it is damaged."""
+        if slot is None or not slot.folder.is_dir():
+            return None
+        if slot not in self._opened:
+            self._opened[slot] = self._open(slot)
+        return self._opened[slot]
+
+    def _open(self, slot: Slot) -> Optional[Bundle]:
+        try:
+            bundle = open_bundle(slot.bundle)
+        except BundleError:
+            return None
+        return bundle if bundle.digest == slot.digest else None
 
 
-def _open(source: Union[str, os.PathLike[str]], slots: Slots, difference: Optional[Path]) -> Bundle:
-    try:
-        return open_bundle(source)
-    except IntegrityError:
-        at_hand = _contents_at_hand(slots)
-        if not at_hand:
-            raise
-    if difference is not None:
-        at_hand.update(apply_difference(at_hand, _read(difference)))
-    return open_bundle(source, at_hand)
+class _AvailableContents(Mapping[str, bytes]):
+    """Contents of entries by SHA-256: those in the slots, and what a difference makes of them.
+
+    The slots are read only when a bundle leaves an entry out.
+    """
+
+    def __init__(self, stored: _StoredBundles, difference: Optional[Path]) -> None:
+        self._stored = stored
+        self._difference = difference
+        self._contents: Optional[Dict[str, bytes]] = None
+
+    def __getitem__(self, sha256: str) -> bytes:
+        return self._load()[sha256]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._load())
+
+    def __len__(self) -> int:
+        return len(self._load())
+
+    def _load(self) -> Dict[str, bytes]:
+        if self._contents is None:
+            self._contents = {
+                bundle.manifest.entries[name]["sha256"]: bundle.read(name)
+                for bundle in self._stored.all()
+                for name in bundle.names
+            }
+            if self._contents and self._difference is not None:
+                self._contents.update(apply_difference(self._contents, _read(self._difference)))
+        return self._contents
 
 
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise BundleError(f"cannot read {path}: {error.strerror or error}") from error
+        raise BundleError(f"cannot read {path}: {error.strerror or error}; send it again") from error
 
 
-def _contents_at_hand(slots: Slots) -> Dict[str, bytes]:
-    """What the slots hold, by SHA-256: a source may leave it out."""
-    opened = filter(None, map(_opened, slots.all()))
-    return {bundle.manifest.entries[name]["sha256"]: bundle.read(name) for bundle in opened for name in bundle.names}
-
-
-def _opened(slot: Optional[Slot]) -> Optional[Bundle]:
-    """The bundle of a slot; None where there is none, or it was damaged."""
-    with contextlib.suppress(BundleError):
-        bundle = open_bundle(slot.bundle) if slot else None
-        return bundle if bundle and slot and bundle.digest == slot.digest else None
-    return None
-
-
-def _require_admissible(bundle: Bundle, slots: Slots, settings: Settings, allow_downgrade: bool) -> None:
-    """All that can be refused before a byte is written. Raises InstallError, SignatureError, StorageError."""
-    running = _opened(slots.current)
-    _check_target(bundle, settings, running)
-    _check_signature(bundle, slots, running, allow_downgrade)
-    slots.require_space(_size_bytes(bundle, slots.current))
-
-
-def _check_target(bundle: Bundle, settings: Settings, running: Optional[Bundle]) -> None:
+def _check_target(bundle: Bundle, stored: _StoredBundles, settings: Settings) -> None:
     wanted = bundle.manifest.target
-    target = settings.target or (running.manifest.target if running else ANY_TARGET)
+    target = settings.target or (stored.current.manifest.target if stored.current else ANY_TARGET)
     if ANY_TARGET not in (wanted, target) and wanted != target:
         raise InstallError(
             f"'{bundle.manifest.name}' was built for {wanted}, and this device is {target}; build it with --target "
@@ -232,14 +271,14 @@ def _check_target(bundle: Bundle, settings: Settings, running: Optional[Bundle])
         )
 
 
-def _check_signature(bundle: Bundle, slots: Slots, running: Optional[Bundle], allow_downgrade: bool) -> None:
+def _check_signature(bundle: Bundle, slots: Slots, stored: _StoredBundles, allow_downgrade: bool) -> None:
     keys = trusted_keys(slots.keys)
     if not keys:
         return
     sequence = verify(bundle, keys)
     lowest = 0
-    with contextlib.suppress(SignatureError):  # what runs may be from before the keys were trusted
-        lowest = verify(running, keys) if running else 0
+    with contextlib.suppress(SignatureError):  # the running bundle may be older than the first trusted key
+        lowest = verify(stored.current, keys) if stored.current else 0
     if sequence < lowest and not allow_downgrade:
         raise InstallError(
             f"'{bundle.manifest.name}' was signed as number {sequence}, and number {lowest} runs here; sign a newer "
@@ -248,6 +287,27 @@ def _check_signature(bundle: Bundle, slots: Slots, running: Optional[Bundle], al
 
 
 def _size_bytes(bundle: Bundle, former: Optional[Slot]) -> int:
-    """What the slot may take, with what moves to it."""
+    """The size of the new slot at most, with the state that moves to it."""
     taught = sum(path.stat().st_size for path in former.state.glob("*")) if former else 0
     return taught + sum(entry["size"] for entry in bundle.manifest.entries.values())
+
+
+@contextlib.contextmanager
+def _filled_slot(slots: Slots, bundle: Bundle, is_stored: bool) -> Iterator[Slot]:
+    """The slot of a bundle: a new one, or the existing one, which is repaired unless the bundle `is_stored` there."""
+    slot = slots.of(bundle.digest)
+    if not slot.folder.is_dir():
+        with slots.adding(bundle.digest) as slot:
+            write_bundle(slot.bundle, bundle)
+            yield slot
+        return
+    if not is_stored:
+        write_bundle(slot.bundle, bundle)
+    yield slot
+
+
+def _announce_or_go_back(slots: Slots, settings: Settings, slot: Slot) -> None:
+    try:
+        announce_switch(settings, slots)
+    except InstallError as error:
+        go_back(slots, slot, str(error))

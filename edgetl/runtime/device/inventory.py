@@ -1,88 +1,173 @@
-"""Hides what there is to say about a device: what it runs, holds and is; `status` and a deployment ask."""
+"""Describes a device: what it runs and stores, its settings, its service and its machine."""
 
 from __future__ import annotations
 
 import os
 import platform
 import shutil
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Dict, Optional, Union
+from typing import Any, Dict, Optional, Tuple, Union
 
 from edgetl import __version__
 from edgetl.bundle import open_bundle
 from edgetl.bundle.signing import trusted_ids
 from edgetl.errors import EdgetlError, InstallError
 from edgetl.runtime.device.health import probation_seconds_left
-from edgetl.runtime.device.service import describe_service
+from edgetl.runtime.device.service import ServiceState, describe_service
 from edgetl.runtime.device.settings import Settings, read_settings
 from edgetl.runtime.device.slots import Slot, Slots
-from edgetl.runtime.inference.engine import interpreters
+from edgetl.runtime.inference import interpreters
+from edgetl.runtime.system import board_name
 
 
-def take_inventory(root: Union[str, os.PathLike[str]]) -> Dict[str, Any]:
-    """What the device of `root` runs and holds, as JSON takes it; a bundle that was damaged has a "fault"."""
+@dataclass(frozen=True)
+class StoredBundle:
+    """A bundle in a slot."""
+
+    digest: str
+    taught: bool
+    """Whether the slot has a state folder."""
+    name: str
+    target: str
+    backbone: Optional[str]
+    labels: Tuple[str, ...]
+    """Of the bundle as shipped, without what it was taught."""
+    signed: bool
+    """Whether it has a signature; nothing has verified it."""
+    entries: Dict[str, str]
+    """The SHA-256 of each entry, by the entry's name."""
+
+    def to_dict(self) -> Dict[str, Any]:
+        """The description as a JSON object."""
+        return {**asdict(self), "labels": list(self.labels)}
+
+
+@dataclass(frozen=True)
+class DamagedBundle:
+    """A slot whose bundle cannot be opened."""
+
+    digest: str
+    taught: bool
+    fault: str
+    """Why it cannot be opened."""
+
+    def to_dict(self) -> Dict[str, Any]:
+        """The description as a JSON object."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class UnreachableService:
+    """A service whose state systemd does not report."""
+
+    fault: str
+
+    def to_dict(self) -> Dict[str, Any]:
+        """The description as a JSON object."""
+        return {"state": "unknown", "fault": self.fault}
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The device's hardware and software."""
+
+    edgetl: str
+    """The version of edgetl."""
+    python: str
+    architecture: str
+    board: Optional[str]
+    interpreter: Optional[str]
+    """Name and version of the preferred TFLite interpreter; None if none is installed."""
+    free_bytes: int
+    """Free disk space at the device root."""
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """Everything that a host needs to know about a device before it deploys."""
+
+    root: str
+    running: Union[StoredBundle, DamagedBundle, None]
+    bundle: str
+    """The path of the running bundle; it stays the same across installs."""
+    previous: Optional[str]
+    """The digest of the bundle that a rollback returns to."""
+    probation_seconds_left: float
+    slots: Tuple[Union[StoredBundle, DamagedBundle], ...]
+    trusted_keys: Tuple[str, ...]
+    settings: Settings
+    service: Union[ServiceState, UnreachableService, None]
+    machine: Machine
+
+    def to_dict(self) -> Dict[str, Any]:
+        """The inventory as a JSON object."""
+        return {
+            **vars(self),
+            "running": self.running and self.running.to_dict(),
+            "slots": [slot.to_dict() for slot in self.slots],
+            "trusted_keys": list(self.trusted_keys),
+            "settings": self.settings.to_dict(),
+            "service": self.service and self.service.to_dict(),
+            "machine": asdict(self.machine),
+        }
+
+
+def take_inventory(root: Union[str, os.PathLike[str]]) -> Inventory:
+    """Describes the device of a root. Raises OptionError if its settings cannot be read."""
     slots = Slots(root)
-    held, settings = [_describe(slot) for slot in slots.all()], read_settings(slots.root)
-    return {
-        "root": str(slots.root),
-        "running": next((slot for slot in held if slots.current and slot["digest"] == slots.current.digest), None),
-        "bundle": str(slots.running),
-        "previous": slots.previous.digest if slots.previous else None,
-        "probation_seconds_left": round(probation_seconds_left(slots), 1),
-        "slots": held,
-        "trusted_keys": trusted_ids(slots.keys),
-        "settings": settings.to_dict(),
-        "service": _service(slots.root, settings),
-        "machine": _machine(slots.root),
-    }
+    stored, settings = tuple(_describe(slot) for slot in slots.all()), read_settings(slots.root)
+    return Inventory(
+        root=str(slots.root),
+        running=next((slot for slot in stored if slots.current and slot.digest == slots.current.digest), None),
+        bundle=str(slots.running),
+        previous=slots.previous.digest if slots.previous else None,
+        probation_seconds_left=round(probation_seconds_left(slots), 1),
+        slots=stored,
+        trusted_keys=tuple(trusted_ids(slots.keys)),
+        settings=settings,
+        service=_service(slots.root, settings),
+        machine=_machine(slots.root),
+    )
 
 
-def _describe(slot: Slot) -> Dict[str, Any]:
-    described = {"digest": slot.digest, "taught": slot.state.is_dir()}
+def _describe(slot: Slot) -> Union[StoredBundle, DamagedBundle]:
     try:
         bundle = open_bundle(slot.bundle)
     except EdgetlError as error:
-        return {**described, "fault": str(error)}
+        return DamagedBundle(slot.digest, slot.state.is_dir(), str(error))
     manifest = bundle.manifest
-    return {
-        **described,
-        "name": manifest.name,
-        "target": manifest.target,
-        "backbone": manifest.backbone.get("name"),
-        "labels": manifest.labels,
-        "signed": bool(bundle.signature),
-        "entries": {name: entry["sha256"] for name, entry in sorted(manifest.entries.items())},
-    }
+    return StoredBundle(
+        digest=slot.digest,
+        taught=slot.state.is_dir(),
+        name=manifest.name,
+        target=manifest.target,
+        backbone=manifest.backbone.get("name"),
+        labels=tuple(manifest.labels),
+        signed=bool(bundle.signature),
+        entries={name: entry["sha256"] for name, entry in sorted(manifest.entries.items())},
+    )
 
 
-def _service(root: Path, settings: Settings) -> Optional[Dict[str, Any]]:
+def _service(root: Path, settings: Settings) -> Union[ServiceState, UnreachableService, None]:
     try:
-        state = describe_service(root, settings)
+        return describe_service(root, settings)
     except InstallError as error:
-        return {"state": "unknown", "fault": str(error)}
-    return state.to_dict() if state else None
+        return UnreachableService(str(error))
 
 
-def _machine(root: Path) -> Dict[str, Any]:
+def _machine(root: Path) -> Machine:
     try:
         name, version = interpreters()[0]
         interpreter: Optional[str] = f"{name} {version}"
     except EdgetlError:
         interpreter = None
-    there = next(folder for folder in (root.absolute(), *root.absolute().parents) if folder.exists())
-    return {
-        "edgetl": __version__,
-        "python": platform.python_version(),
-        "architecture": platform.machine(),
-        "board": _board(),
-        "interpreter": interpreter,
-        "free_bytes": shutil.disk_usage(there).free,
-    }
-
-
-def _board() -> Optional[str]:
-    """What the firmware calls the board, such as "Raspberry Pi 4 Model B Rev 1.4"; None where it says nothing."""
-    try:
-        return Path("/proc/device-tree/model").read_text(errors="replace").rstrip("\0\n")
-    except OSError:
-        return None
+    existing = next(folder for folder in (root.absolute(), *root.absolute().parents) if folder.exists())
+    return Machine(
+        edgetl=__version__,
+        python=platform.python_version(),
+        architecture=platform.machine(),
+        board=board_name(),
+        interpreter=interpreter,
+        free_bytes=shutil.disk_usage(existing).free,
+    )

@@ -1,4 +1,4 @@
-"""Hides where a device keeps what its owner has decided: what it is, and how its health is checked."""
+"""Reads and writes the settings of a device: its target, its health check, how many bundles it keeps."""
 
 from __future__ import annotations
 
@@ -11,53 +11,68 @@ from edgetl.durable import replace_file
 from edgetl.errors import OptionError
 
 FILE = "settings.json"
-_KINDS = {type(None): (str, type(None)), str: (str,), int: (int,), float: (int, float)}
-"""What a setting may be, by its default."""
+COMMAND_LIMIT_SECONDS = 3600
+PROBATION_LIMIT_SECONDS = 86400
+SLOTS_LIMIT = 100
+_TYPES = {type(None): (str, type(None)), str: (str,), int: (int,), float: (int, float)}
+"""The types that a setting accepts, by the type of its default."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the owner of a device has decided. Raises OptionError where a value is out of range."""
+    """The settings of one device. Raises OptionError if a value has the wrong type or is out of range."""
 
     target: Optional[str] = None
-    """What the device is, as `edgetl targets` calls it; None takes it from the bundle that runs."""
+    """The device's target, a name of `edgetl targets`; None accepts the target of the running bundle."""
     health_check: str = ""
-    """A command that ends with 0 where the device does its work with the bundle in $EDGETL_BUNDLE; empty for none."""
+    """A command that exits with 0 if the bundle in $EDGETL_BUNDLE works; empty for none."""
     after_switch: str = ""
-    """A command that is run when another bundle runs, forward or back, such as one that restarts a service."""
+    """A command that runs after every switch, forward or back, for example to restart a service; empty for none."""
     command_seconds: float = 60.0
-    """How long each of these commands, and a restart of the service, may take."""
+    """Time limit of each of these commands, and of a restart of the service."""
     probation_seconds: float = 30.0
-    """How long after a switch a failed health check goes back to the previous bundle."""
+    """For how long after a switch a failed health check returns to the previous bundle."""
     slots: int = 3
-    """How many bundles are kept, the one that runs and the previous one among them."""
+    """How many bundles are kept, including the running and the previous one."""
     run_options: str = ""
-    """What the service gives `edgetl run`; empty where there is no service."""
+    """The options that the service passes to `edgetl run`; empty if there is no service."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if isinstance(value, bool) or not isinstance(value, _KINDS[type(field.default)]):
-                raise OptionError(f"the setting {field.name} is {value!r}, which is not of its kind")
-        if not 0 < self.command_seconds <= 3600 or not 0 <= self.probation_seconds <= 86400:
-            raise OptionError("a command may take up to 3600 seconds, and a probation up to 86400")
-        if not 2 <= self.slots <= 100:
-            raise OptionError(f"slots is {self.slots}; keep 2 to 100: the one that runs and the previous one at least")
+            if isinstance(value, bool) or not isinstance(value, _TYPES[type(field.default)]):
+                kind = "text" if isinstance(field.default, (str, type(None))) else "a number"
+                raise OptionError(f"invalid setting {field.name}: expected {kind}, received {value!r}")
+        if not 0 < self.command_seconds <= COMMAND_LIMIT_SECONDS:
+            raise OptionError(
+                f"invalid setting command_seconds: expected more than 0 and at most {COMMAND_LIMIT_SECONDS}, "
+                f"received {self.command_seconds:g}"
+            )
+        if not 0 <= self.probation_seconds <= PROBATION_LIMIT_SECONDS:
+            raise OptionError(
+                f"invalid setting probation_seconds: expected 0 to {PROBATION_LIMIT_SECONDS}, "
+                f"received {self.probation_seconds:g}"
+            )
+        if not 2 <= self.slots <= SLOTS_LIMIT:
+            raise OptionError(
+                f"invalid setting slots: expected 2 to {SLOTS_LIMIT} (the running and the previous bundle at least), "
+                f"received {self.slots}"
+            )
 
     def to_dict(self) -> Dict[str, Any]:
-        """As JSON takes it."""
+        """The settings as a JSON object."""
         return asdict(self)
 
 
 def read_settings(root: Path) -> Settings:
-    """The settings of a device root. Raises OptionError where the file is not one."""
+    """The settings of a device root; the defaults if it has none. Raises OptionError if the file is invalid."""
     path = root / FILE
     try:
         return Settings(**json.loads(path.read_bytes()))
     except FileNotFoundError:
         return Settings()
     except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise OptionError(f"{path} is not a file of settings: {error}; mend it or remove it") from error
+        raise OptionError(f"cannot read the settings in {path}: {error}; correct the file or remove it") from error
 
 
 def write_settings(root: Path, settings: Settings) -> None:

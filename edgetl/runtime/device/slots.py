@@ -1,14 +1,15 @@
-"""Hides the folder in which a device keeps its bundles, one slot each, and which of them runs; an install calls it.
+"""Manages the folder in which a device keeps its bundles, one slot each, and the links to the current one.
 
-    ROOT/current               -> slots/DIGEST, the one that runs
-    ROOT/previous              -> slots/DIGEST, the one to go back to
+    ROOT/current               -> slots/DIGEST, the running bundle
+    ROOT/previous              -> slots/DIGEST, the bundle that a rollback returns to
     ROOT/slots/DIGEST/         bundle.edgetl, and bundle.state with what it was taught
-    ROOT/incoming/             files on their way here, and ROOT/outgoing/ those on their way from here
-    ROOT/keys/ID.pub           whom the device trusts; without any, everybody
-    ROOT/settings.json         what its owner has decided
-    ROOT/lock                  held by whoever changes any of this
+    ROOT/incoming/             files that a host is sending
+    ROOT/outgoing/             files for a host to fetch
+    ROOT/keys/ID.pub           trusted keys; without any, every bundle is accepted
+    ROOT/settings.json         the device's settings
+    ROOT/lock                  locked by the process that changes any of this
 
-A slot is made beside the others and appears when it is whole and proven. What runs changes by one rename.
+A slot is filled under a hidden name and renamed when it is complete and proven. One rename switches the bundle.
 """
 
 from __future__ import annotations
@@ -29,9 +30,9 @@ CURRENT, PREVIOUS = "current", "previous"
 BUNDLE, STATE = "bundle.edgetl", "bundle.state"
 INCOMING, OUTGOING = "incoming", "outgoing"
 INCOMING_SECONDS = 7 * 86400
-"""How long a file that arrived only in part waits for the rest."""
+"""After this time, a partly received file is removed."""
 RESERVE_BYTES = 4 * 1024 * 1024
-"""What stays free on the disk beside a new slot."""
+"""Disk space that must remain free after a new slot was added."""
 
 
 def default_root() -> Path:
@@ -43,30 +44,30 @@ def default_root() -> Path:
 
 @dataclass(frozen=True)
 class Slot:
-    """One bundle on the device, with what was taught to it."""
+    """One bundle on the device, with what it was taught."""
 
     folder: Path
 
     @property
     def digest(self) -> str:
-        """That of its bundle."""
+        """The digest of the bundle."""
         return self.folder.name
 
     @property
     def bundle(self) -> Path:
-        """The bundle's file."""
+        """The path of the bundle."""
         return self.folder / BUNDLE
 
     @property
     def state(self) -> Path:
-        """The folder of what was taught; it need not be there."""
+        """The state folder, which holds what the bundle was taught. It may not exist."""
         return self.folder / STATE
 
 
 class Slots:
-    """The slots of one device root, which need not be there yet.
+    """The slots of one device root, which may not exist yet.
 
-    Reading needs no lock; whoever changes anything does it within `locked`.
+    Reading needs no lock; every change needs `locked`.
     """
 
     def __init__(self, root: Union[str, os.PathLike[str]]) -> None:
@@ -75,103 +76,103 @@ class Slots:
 
     @property
     def current(self) -> Optional[Slot]:
-        """The slot that runs."""
+        """The slot of the running bundle."""
         return self._linked(CURRENT)
 
     @property
     def previous(self) -> Optional[Slot]:
-        """The slot to go back to."""
+        """The slot that a rollback returns to."""
         previous = self._linked(PREVIOUS)
         return None if previous == self.current else previous
 
     @property
     def running(self) -> Path:
-        """The bundle that runs, by a path that stays the same."""
+        """The path of the running bundle; it stays the same across installs."""
         return self.root / CURRENT / BUNDLE
 
     @property
     def keys(self) -> Path:
-        """The folder of the public keys that are trusted; it need not be there."""
+        """The folder of the trusted public keys. It may not exist."""
         return self.root / "keys"
 
     def all(self) -> List[Slot]:
-        """Every slot, the one that was made last first."""
+        """Every slot, the newest first."""
         folders = [path for path in self._folder.glob("[!.]*") if path.is_dir()]
         return [Slot(path) for path in sorted(folders, key=lambda path: -path.stat().st_mtime_ns)]
 
     def of(self, digest: str) -> Slot:
-        """The slot of a bundle's digest; it need not be there."""
+        """The slot for a bundle's digest. It may not exist."""
         return Slot(self._folder / digest)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps all others from changing anything, makes the root where it is missing, and clears leftovers away.
+        """Locks the root against changes by other processes; creates it if missing, and removes leftovers.
 
-        A lock ends with its process, however that ends. Raises InstallError where another one holds it.
+        The lock ends with its process, even after a crash. Raises InstallError if another process holds it.
         """
-        with _storing(self.root):
+        with _as_storage_error(self.root):
             self._folder.mkdir(parents=True, exist_ok=True)
             handle = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise InstallError(f"another install is at work in {self.root}; try again when it is done") from None
+                raise InstallError(f"another install is running in {self.root}; try again when it is done") from None
             self._clear_leftovers()
             yield
         finally:
             os.close(handle)
 
-    def require_space(self, wanted_bytes: int) -> None:
-        """Raises StorageError where a new slot of this size would not leave RESERVE_BYTES free."""
+    def require_space(self, needed_bytes: int) -> None:
+        """Raises StorageError if a new slot of this size would leave less than RESERVE_BYTES free."""
         free = shutil.disk_usage(self.root).free
-        if free < wanted_bytes + RESERVE_BYTES:
+        if free < needed_bytes + RESERVE_BYTES:
             raise StorageError(
-                f"the install takes {wanted_bytes / 1e6:.1f} MB and {RESERVE_BYTES / 1e6:.0f} MB to spare, but "
-                f"{self.root} has {free / 1e6:.1f} MB free; free some space"
+                f"not enough space in {self.root}: the install needs {(needed_bytes + RESERVE_BYTES) / 1e6:.1f} MB, "
+                f"{free / 1e6:.1f} MB are free; free some space"
             )
 
     @contextlib.contextmanager
     def adding(self, digest: str) -> Iterator[Slot]:
-        """A slot beside the others, to be filled and proven in the block; it appears at its end, or not at all."""
-        beside = Slot(self._folder / f".{digest}")
+        """Yields a hidden slot to fill and prove in the block; it becomes visible at the end, or is removed."""
+        hidden = Slot(self._folder / f".{digest}")
         try:
-            with _storing(self.root):
-                beside.folder.mkdir()
-            yield beside
-            with _storing(self.root):
-                sync_folder(beside.folder)
-                os.rename(beside.folder, self.of(digest).folder)
+            with _as_storage_error(self.root):
+                hidden.folder.mkdir()
+            yield hidden
+            with _as_storage_error(self.root):
+                sync_folder(hidden.folder)
+                os.rename(hidden.folder, self.of(digest).folder)
                 sync_folder(self._folder)
         finally:
-            shutil.rmtree(beside.folder, ignore_errors=True)
+            shutil.rmtree(hidden.folder, ignore_errors=True)
 
     def switch(self, slot: Slot) -> None:
-        """Makes a slot the one that runs, and the one that ran the previous one."""
+        """Makes a slot the current one, and the current one the previous one."""
         if self.current is not None and self.current != slot:
             self._link(PREVIOUS, self.current)
         self._link(CURRENT, slot)
 
     def rollback(self) -> Slot:
-        """Makes the previous slot the one that runs, by one rename. Raises InstallError where there is none."""
+        """Makes the previous slot the current one, by one rename. Raises InstallError if there is none."""
         previous = self.previous
         if previous is None:
-            raise InstallError(f"there is no previous bundle in {self.root} to go back to; install one")
-        with _storing(self.root):
+            raise InstallError(f"there is no previous bundle in {self.root} to go back to; install another bundle")
+        with _as_storage_error(self.root):
             os.replace(self.root / PREVIOUS, self.root / CURRENT)
             sync_folder(self.root)
         return previous
 
     def prune(self, limit: int) -> List[str]:
-        """Removes the oldest slots over the limit, never those that run or ran last; returns their digests."""
+        """Removes the oldest slots over the limit, but not the current and previous one; returns their digests."""
         kept = {self.current, self.previous}
         removable = [slot for slot in self.all() if slot not in kept]
         removed = removable[max(0, limit - len(kept - {None})) :]
         for slot in removed:
-            beside = slot.folder.with_name(f".{slot.digest}")
-            with _storing(self.root):
-                os.rename(slot.folder, beside)  # so that a slot is never seen half removed
-            shutil.rmtree(beside, ignore_errors=True)
+            hidden = slot.folder.with_name(f".{slot.digest}")
+            with _as_storage_error(self.root):
+                os.rename(slot.folder, hidden)  # a slot must not be visible half removed
+            shutil.rmtree(hidden, ignore_errors=True)
         return [slot.digest for slot in removed]
 
     def _linked(self, name: str) -> Optional[Slot]:
@@ -182,16 +183,16 @@ class Slots:
         return Slot(folder) if folder.is_dir() else None
 
     def _link(self, name: str, slot: Slot) -> None:
-        beside = self.root / f".{name}"
-        with _storing(self.root):
+        hidden = self.root / f".{name}"
+        with _as_storage_error(self.root):
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(beside)
-            os.symlink(Path(self._folder.name, slot.folder.name), beside)
-            os.replace(beside, self.root / name)
+                os.unlink(hidden)
+            os.symlink(Path(self._folder.name, slot.folder.name), hidden)
+            os.replace(hidden, self.root / name)
             sync_folder(self.root)
 
     def _clear_leftovers(self) -> None:
-        """What a killed install left behind, and uploads that nobody went on with."""
+        """Removes what a killed install left behind, and abandoned uploads."""
         for folder in self._folder.glob(".*"):
             shutil.rmtree(folder, ignore_errors=True)
         for path in (self.root / INCOMING).glob("*"):
@@ -201,7 +202,7 @@ class Slots:
 
 
 @contextlib.contextmanager
-def _storing(root: Path) -> Iterator[None]:
+def _as_storage_error(root: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:

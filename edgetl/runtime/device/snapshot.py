@@ -1,4 +1,4 @@
-"""Hides how what a device was taught is copied whole while it goes on learning; a deployment pulls the copy."""
+"""Copies the journal of the running bundle while the device keeps learning, so that a host can fetch the copy."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import sqlite3
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Dict, Union
 
@@ -15,36 +16,56 @@ from edgetl.runtime.device.slots import OUTGOING, Slots
 from edgetl.runtime.learning import JOURNAL_FILE, read_contribution
 
 
-def take_snapshot(root: Union[str, os.PathLike[str]]) -> Dict[str, Any]:
-    """Copies the journal of the bundle that runs; where the copy is, its SHA-256, and how many pictures it holds.
+@dataclass(frozen=True)
+class Snapshot:
+    """A copy of a journal."""
 
-    Raises LearningError where nothing was taught, StorageError.
+    file: str
+    """The path of the copy."""
+    sha256: str
+    bundle: str
+    """The digest of the bundle that the journal belongs to."""
+    name: str
+    """The name of that bundle."""
+    pictures: int
+    thumbnails: int
+    """How many of the pictures have a thumbnail."""
+
+    def to_dict(self) -> Dict[str, Any]:
+        """The snapshot as a JSON object."""
+        return asdict(self)
+
+
+def take_snapshot(root: Union[str, os.PathLike[str]]) -> Snapshot:
+    """Copies the journal of the running bundle into the outgoing folder.
+
+    Raises LearningError if nothing was taught, StorageError.
     """
     slots = Slots(root)
     current = slots.current
     if current is None or not (current.state / JOURNAL_FILE).is_file():
-        raise LearningError(f"nothing was taught to what runs in {slots.root}; there is nothing to pull")
+        raise LearningError(f"nothing to pull: the running bundle in {slots.root} has not been taught anything")
     folder = slots.root / OUTGOING
     make_folder(folder)
     copy = folder / JOURNAL_FILE
     copy.unlink(missing_ok=True)
     _copy(current.state / JOURNAL_FILE, copy)
     taught = read_contribution(folder)
-    return {
-        "file": str(copy),
-        "sha256": hashlib.sha256(copy.read_bytes()).hexdigest(),
-        "bundle": current.digest,
-        "name": taught.identity["name"],
-        "pictures": len(taught.pictures),
-        "thumbnails": sum(picture.thumbnail is not None for picture in taught.pictures),
-    }
+    return Snapshot(
+        file=str(copy),
+        sha256=hashlib.sha256(copy.read_bytes()).hexdigest(),
+        bundle=current.digest,
+        name=taught.identity["name"],
+        pictures=len(taught.pictures),
+        thumbnails=sum(picture.thumbnail is not None for picture in taught.pictures),
+    )
 
 
 def _copy(source: Path, target: Path) -> None:
-    """By SQLite itself, so that the copy holds what was committed, and nothing else."""
+    """Copies a database through SQLite, which includes exactly what was committed."""
     try:
         with contextlib.closing(sqlite3.connect(source)) as taught, contextlib.closing(sqlite3.connect(target)) as copy:
             taught.backup(copy)
-            copy.execute("PRAGMA journal_mode = DELETE")  # one file, without a log beside it
+            copy.execute("PRAGMA journal_mode = DELETE")  # a single file, without a log beside it
     except sqlite3.Error as error:
-        raise StorageError(f"cannot copy {source}: {error}; free some space, or look at the folder") from error
+        raise StorageError(f"cannot copy {source}: {error}; free some space, or check the folder") from error

@@ -1,53 +1,63 @@
-"""Hides how what was taught to one bundle of a device moves to another: forward at an install, back at a rollback."""
+"""Moves what was taught to one bundle of a device to another: forward on an install, back on a rollback."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Mapping, Optional
+from typing import Mapping, Optional, Union
 
+from edgetl.bundle import Bundle
 from edgetl.errors import EdgetlError
 from edgetl.runtime.device.slots import Slot
 from edgetl.runtime.learning import JOURNAL_FILE, Learner, read_contribution
 
 
 @dataclass(frozen=True)
-class Carried:
-    """What was taught to one bundle and has moved to another."""
+class Migration:
+    """What moved from one bundle to another."""
 
     pictures: int = 0
     lost: int = 0
-    """Pictures that stayed behind: the other backbone is another, and they have no thumbnail."""
+    """Pictures that stayed behind because the other bundle has another backbone and they have no thumbnail."""
     labels: Mapping[str, str] = field(default_factory=dict)
-    """Of every picture that was taught to the one, by its origin."""
+    """The label of every picture that was taught to the first bundle, by the picture's origin."""
     fault: str = ""
-    """Why nothing could move; else empty."""
+    """Why nothing could move; empty otherwise."""
 
 
-def carry(former: Optional[Slot], slot: Slot, carried: Carried) -> Carried:
-    """Teaches a slot what the former one was taught, but for what it has, or what was `carried` before.
+def migrate(
+    former: Optional[Slot], slot: Slot, done: Optional[Migration] = None, bundle: Optional[Bundle] = None
+) -> Migration:
+    """Teaches `slot` the pictures that `former` was taught and that it does not have; returns the total.
 
-    What both have keeps the label that it has in the slot. Raises BundleError, LearningError, StorageError.
+    A picture in both keeps its label in `slot`. `done` is an earlier migration between the two, which is returned if
+    nothing was taught since. `bundle` is the slot's bundle where it is open already.
+    Raises BundleError, LearningError, StorageError.
     """
+    done = done or Migration()
     if former is None or former == slot:
-        return carried
-    labels = _labels(former)
-    if labels == carried.labels or labels.keys() <= _labels(slot).keys():
-        return carried
-    with Learner(slot.bundle, slot.state) as learner:
+        return done
+    labels = _taught_labels(former)
+    if labels == done.labels or labels.keys() <= _taught_labels(slot).keys():
+        return done
+    source: Union[Bundle, str] = bundle or str(slot.bundle)
+    with Learner(source, slot.state) as learner:
         step = learner.merge(former.state)
         learner.publish()
-    return Carried(carried.pictures + len(step.pictures), step.not_carried, labels)
+    return Migration(done.pictures + len(step.pictures), step.not_carried, labels)
 
 
-def carry_back(left: Optional[Slot], slot: Optional[Slot]) -> Carried:
-    """The same from a slot that was left to the one before it; a fault is told, for nothing may hinder going back."""
+def migrate_back(left: Optional[Slot], slot: Optional[Slot]) -> Migration:
+    """The same from a slot that was left to the one before it. Returns a fault instead of raising an EdgetlError.
+
+    A rollback must not be blocked.
+    """
     try:
-        return carry(left, slot, Carried()) if slot else Carried()
+        return migrate(left, slot) if slot else Migration()
     except EdgetlError as error:
-        return Carried(fault=str(error))
+        return Migration(fault=str(error))
 
 
-def _labels(slot: Slot) -> Mapping[str, str]:
+def _taught_labels(slot: Slot) -> Mapping[str, str]:
     if not (slot.state / JOURNAL_FILE).is_file():
         return {}
     return {picture.origin: picture.label for picture in read_contribution(slot.state).pictures}

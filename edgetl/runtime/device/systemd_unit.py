@@ -1,4 +1,4 @@
-"""Describes a systemd service that runs the current bundle."""
+"""Writes the systemd unit of a service that runs the current bundle."""
 
 from __future__ import annotations
 
@@ -10,43 +10,43 @@ from typing import List, Optional
 from edgetl.errors import OptionError
 
 WATCHDOG_SECONDS = 120
-"""More than the 30 that a command of --on-label may keep the next picture waiting, on a slow board too."""
+"""More than the 30 s for which a command of --on-label may delay the next picture, on slow boards too."""
 RESTART_SECONDS = 5
 
 
 @dataclass(frozen=True)
 class Unit:
-    """A service that runs `edgetl run` on the bundle that a device root has as its current one."""
+    """A service that runs `edgetl run` on the current bundle of a device root."""
 
     python: str
-    """The interpreter that has edgetl, by an absolute path."""
+    """Absolute path of the Python interpreter in which edgetl is installed."""
     root: Path
-    """Absolute."""
+    """Absolute path of the device root."""
     run_options: str
-    """Of `edgetl run`, as a shell would take them; no shell does."""
+    """Options of `edgetl run`, quoted as for a shell; no shell runs them."""
     memory_bytes: Optional[int] = None
-    """The board's; None leaves it to systemd to find out. The service may take half of it."""
+    """The board's memory, of which the service may use half; None: half of what systemd finds."""
     account: Optional[str] = None
-    """Whose rights a system service has; None for one of a user's own service manager."""
+    """The account that a system service runs as; None for a user service."""
 
 
 def render(unit: Unit) -> str:
-    """The unit file's text; see systemd.service(5), systemd.exec(5). Raises OptionError for options that do not parse.
+    """The text of the unit file; see systemd.service(5), systemd.exec(5). Raises OptionError for invalid options.
 
-    The service can write what is learned and nothing else. It has the rights of the account that the device root
-    belongs to, and not a DynamicUser's: whoever teaches over SSH writes the same state. Devices stay visible, for
-    cameras and the Edge TPU.
+    The service can write what it learns and nothing else. It runs as the account that owns the device root, not as a
+    DynamicUser, because users who teach over SSH write to the same state. Devices stay visible, for cameras and the
+    Edge TPU.
     """
-    sections = {"Unit": _about(), "Service": _service(unit), "Install": _installing(unit)}
+    sections = {"Unit": _unit_section(), "Service": _service_section(unit), "Install": _install_section(unit)}
     return "\n".join(f"[{name}]\n" + "".join(f"{line}\n" for line in lines) for name, lines in sections.items())
 
 
-def _about() -> List[str]:
-    # Without a limit of starts: nobody is there to start it again when the camera is plugged in at last.
+def _unit_section() -> List[str]:
+    # No limit on restarts: nobody is there to start it again once the camera is plugged in.
     return ["Description=edgetl: classify pictures with the current bundle", "StartLimitIntervalSec=0"]
 
 
-def _service(unit: Unit) -> List[str]:
+def _service_section(unit: Unit) -> List[str]:
     return [
         "Type=notify",
         f"ExecStart={_command(unit)}",
@@ -60,7 +60,7 @@ def _service(unit: Unit) -> List[str]:
     ]
 
 
-def _installing(unit: Unit) -> List[str]:
+def _install_section(unit: Unit) -> List[str]:
     return [f"WantedBy={'multi-user' if unit.account else 'default'}.target"]
 
 
@@ -69,24 +69,24 @@ def _command(unit: Unit) -> str:
     try:
         options = shlex.split(unit.run_options)
     except ValueError as error:
-        raise OptionError(f"the options of the service cannot be read: {error}, in {unit.run_options!r}") from error
+        raise OptionError(f"invalid run options {unit.run_options!r}: {error}; quote them as for a shell") from error
     words = [unit.python, "-m", "edgetl", "run", str(current / "bundle.edgetl")]
-    # The state is named, so that a service that began before the first lesson learns of it too.
+    # With a named state, a service that started before the first picture was taught follows it too.
     words += ["--state", str(current / "bundle.state"), *options]
     return " ".join(_quoted(word).replace("$", "$$") for word in words)
 
 
 def _quoted(word: str) -> str:
-    """A word as systemd.syntax(7) takes it, with nothing in it that it would expand."""
+    """A word quoted for systemd.syntax(7), so that nothing in it is expanded."""
     if any(not character.isprintable() for character in word):
-        raise OptionError(f"a service takes no line breaks or control characters, as in {word!r}")
+        raise OptionError(f"invalid word {word!r} in the service: remove line breaks and control characters")
     return '"' + word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%") + '"'
 
 
 _HARDENING = [
     "NoNewPrivileges=yes",
     "ProtectSystem=strict",
-    "ProtectHome=read-only",  # ProtectSystem leaves homes out
+    "ProtectHome=read-only",  # ProtectSystem does not cover home folders
     "PrivateTmp=yes",
     "LockPersonality=yes",
     "RestrictNamespaces=yes",
@@ -97,7 +97,7 @@ _HARDENING = [
     "UMask=0022",
 ]
 _USER_HARDENING = ["PrivateUsers=yes"]
-"""A user's service manager may make nothing read-only without it."""
+"""A user's service manager can make nothing read-only without it."""
 _SYSTEM_HARDENING = [
     "CapabilityBoundingSet=",
     "ProtectControlGroups=yes",
@@ -106,4 +106,4 @@ _SYSTEM_HARDENING = [
     "ProtectKernelModules=yes",
     "ProtectProc=invisible",
 ]
-"""What a user's service manager has not the rights to do. ProtectClock is not here: it would hide cameras."""
+"""What a user's service manager is not permitted to do. ProtectClock is left out: it would hide cameras."""

@@ -1,4 +1,4 @@
-"""Hides how a last layer lies in a bundle; the host's build packs it so, the Classifier reads it back."""
+"""Packs a last layer into entries of a bundle, and reads it back."""
 
 from __future__ import annotations
 
@@ -15,49 +15,63 @@ from edgetl.learners import LastLayer
 
 
 def last_layer_entries(last_layer: LastLayer, parameters: Mapping[str, Any]) -> Tuple[Dict[str, Any], Dict[str, bytes]]:
-    """What the manifest says of a last layer, and its arrays as entries {name: .npy bytes}.
+    """The manifest's `last_layer` object, and the arrays as entries {name: .npy bytes}.
 
-    `parameters` are those that its solver was given.
+    `parameters` are the parameters of the solver.
     """
-    described = {
+    description = {
         "solver": last_layer.solver,
         "parameters": dict(parameters),
         "temperature": float(np.float32(last_layer.temperature)),
         "novelty_threshold": float(np.float32(last_layer.novelty_threshold)),
     }
     entries = {f"{LAST_LAYER_FOLDER}{name}.npy": _npy_bytes(array) for name, array in last_layer.to_arrays().items()}
-    return described, entries
+    return description, entries
 
 
 def read_last_layer(bundle: Bundle) -> LastLayer:
-    """The last layer of a bundle. Raises IntegrityError where it is not what the manifest says."""
-    described = bundle.manifest.last_layer
-    if set(described) != {"solver", "parameters", "temperature", "novelty_threshold"}:
-        raise IntegrityError(f"{bundle.path}: the manifest describes its last layer by {sorted(described)}")
+    """The last layer of a bundle. Raises IntegrityError if it does not match the manifest."""
+    description = bundle.manifest.last_layer
+    if set(description) != _DESCRIPTION_KEYS:
+        raise IntegrityError(
+            f"{bundle.path}: the manifest's last_layer must have the keys {sorted(_DESCRIPTION_KEYS)}, "
+            f"received {sorted(description)}; build it again"
+        )
     arrays = {
         name[len(LAST_LAYER_FOLDER) :].rpartition(".npy")[0]: read_npy(name, bundle.read(name))
         for name in bundle.names
         if name.startswith(LAST_LAYER_FOLDER)
     }
-    last_layer = LastLayer.from_arrays(arrays, bundle.manifest.labels, str(described["solver"]))
+    last_layer = LastLayer.from_arrays(arrays, bundle.manifest.labels, str(description["solver"]))
     claimed, actual = bundle.manifest.embedding["size"], last_layer.weights.shape[0]
     if claimed != actual:
-        raise IntegrityError(f"{bundle.path}: the last layer takes {actual} numbers, not {claimed}")
+        raise IntegrityError(
+            f"{bundle.path}: the manifest says embedding size {claimed}, the last layer has {actual}; build it again"
+        )
     for name in ("temperature", "novelty_threshold"):
-        if not _is_close(described[name], getattr(last_layer, name)):
-            raise IntegrityError(f"{bundle.path}: the manifest's {name} is not that of the last layer")
+        if not _is_close(description[name], getattr(last_layer, name)):
+            raise IntegrityError(
+                f"{bundle.path}: the manifest says {name} {description[name]}, "
+                f"the last layer has {getattr(last_layer, name):g}; build it again"
+            )
     return last_layer
 
 
 def read_npy(name: str, data: bytes, dtype: str = "float32") -> np.ndarray:
-    """An array of one or two axes that shares `data`'s memory. Raises IntegrityError where it is of another kind."""
-    kind = np.dtype(dtype).newbyteorder("<")
+    """The array (n,) or (n, m) of an entry; it shares the memory of `data`.
+
+    Raises IntegrityError if the header is not one that edgetl writes, or if the dtype or the size is another one.
+    """
+    expected = np.dtype(dtype).newbyteorder("<")
     header = _NPY.match(data)
     shape = tuple(int(side) for side in header.groups()[1:] if side is not None) if header else ()
-    fits = header is not None and header[1].decode() == kind.str
-    if header is None or not fits or len(data) - header.end() != kind.itemsize * math.prod(shape):
-        raise IntegrityError(f"'{name}' is no array of {dtype} as edgetl packs it; build the bundle again")
-    return np.frombuffer(data, kind, offset=header.end()).reshape(shape)
+    fits = header is not None and header[1].decode() == expected.str
+    if header is None or not fits or len(data) - header.end() != expected.itemsize * math.prod(shape):
+        raise IntegrityError(f"'{name}' is not an array of {dtype} as edgetl writes it; build the bundle again")
+    return np.frombuffer(data, expected, offset=header.end()).reshape(shape)
+
+
+_DESCRIPTION_KEYS = {"solver", "parameters", "temperature", "novelty_threshold"}
 
 
 def _is_close(claimed: Any, actual: float) -> bool:
@@ -75,4 +89,4 @@ _NPY = re.compile(
     rb"'shape': \((\d{1,9}),(?: (\d{1,9}))?\), \} *\n",
     re.DOTALL,
 )
-"""The only header that numpy writes for one or two axes of numbers; its own reader takes, and trusts, far more."""
+"""The header that numpy writes for numbers in one or two axes. numpy's own reader accepts, and trusts, far more."""

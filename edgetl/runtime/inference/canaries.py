@@ -1,7 +1,7 @@
-"""Hides how a bundle proves itself where it is to run: a build packs canaries, an install replays them.
+"""Packs canaries into a bundle, and replays them on the device to prove that the bundle works there.
 
-Canaries are pictures with the answers that the host got for them. They say of which model, labels and
-preprocessing they are the answers, so that none of these can be exchanged without them.
+Canaries are pictures with the answers that the host computed. They name the model, labels and preprocessing of these
+answers, so that none of the three can be exchanged without new canaries.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import statistics
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 import numpy as np
@@ -22,34 +22,41 @@ from edgetl.runtime.inference.embedder import Embedder
 from edgetl.runtime.inference.preprocess import decode
 
 TOLERANCE = {"cosine": 0.98, "probability": 0.1}
-"""How far a device may be off: interpreters round differently, by a few of 255 steps an element."""
+"""How far a device may differ from the host: interpreters round differently, by a few of 255 steps per element."""
 
 
 @dataclass(frozen=True)
 class Replay:
-    """How the canaries of a bundle went here."""
+    """The result of replaying the canaries of a bundle on this machine."""
 
     canaries: int
+    """The number of canaries."""
     cosine: float
-    """The lowest cosine similarity between an embedding here and the host's."""
+    """The lowest cosine similarity between an embedding here and that of the host."""
     probability_gap: float
-    """The largest difference, 0..1, between the probability of the host's label here and there."""
+    """The largest difference, 0..1, between the probabilities of the host's label here and on the host."""
     latency_ms: float
-    """The median time of a canary, from decoded picture to probabilities."""
+    """The median time of one canary, from the decoded picture to the probabilities."""
     interpreter: str
     accelerator: str
 
     def to_dict(self) -> Dict[str, Any]:
-        """As JSON takes it."""
+        """The result as a JSON object."""
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Replay:
+        """The inverse of `to_dict`; other keys are ignored."""
+        return cls(**{field.name: values[field.name] for field in fields(cls)})
 
 
 def canary_entries(
     pictures: Sequence[bytes], embedder: Embedder, last_layer: LastLayer, latency_ms: Optional[float] = None
 ) -> Dict[str, bytes]:
-    """Entries of a bundle: these pictures, as files' bytes, with what this machine answers for them.
+    """The entries of a bundle's canaries {name: bytes}, with the answers of this machine.
 
-    `latency_ms` is what an answer may take on the device; unless it is given, that is not checked.
+    `pictures` are the bytes of JPEG files. `latency_ms` is the time limit of one answer on the device; None for no
+    limit.
     """
     entries = {f"{CANARY_FOLDER}{number:02d}.jpg": picture for number, picture in enumerate(pictures)}
     expected = []
@@ -69,8 +76,8 @@ def canary_entries(
     return {CANARIES: _to_bytes(document), **entries}
 
 
-def answer_anew(bundle: Bundle, last_layer: LastLayer) -> bytes:
-    """The bundle's `canaries.json` for another last layer on the same backbone."""
+def updated_canaries(bundle: Bundle, last_layer: LastLayer) -> bytes:
+    """The `canaries.json` of a bundle with the answers of another last layer on the same backbone."""
     document, embedding = _read(bundle), bundle.manifest.embedding
     document["of"]["labels"] = list(last_layer.labels)
     for expected in document["expected"]:
@@ -80,10 +87,13 @@ def answer_anew(bundle: Bundle, last_layer: LastLayer) -> bytes:
 
 
 def replay(bundle: Bundle, threads: Optional[int] = None) -> Replay:
-    """Answers every canary with the interpreter of this device and compares; `threads` as for Classifier.
+    """Predicts every canary with the interpreter of this device and compares; `threads` is as for the Classifier.
 
-    Raises CanaryError where an answer is further off than the bundle's tolerance, or the canaries are of another
-    model, other labels or other preprocessing; BundleError, EngineError where the bundle cannot be run.
+    Raises:
+        CanaryError: an answer differs by more than the bundle's tolerance, or the canaries belong to another model,
+            other labels or other preprocessing.
+        BundleError: the bundle has no valid canaries, or is damaged.
+        EngineError: the model cannot run here.
     """
     document = _read(bundle)
     _check_claims(bundle, document["of"])
@@ -92,13 +102,13 @@ def replay(bundle: Bundle, threads: Optional[int] = None) -> Replay:
     for expected in document["expected"]:
         picture = bundle.read(expected["image"])
         try:
-            prediction, raw = classifier.predict(picture), classifier.embed(picture)
+            prediction, raw = classifier.predict_and_embed(picture)
         except ImageError as error:
-            raise IntegrityError(f"the canary {expected['image']} is no picture; build it again") from error
+            raise IntegrityError(f"the canary {expected['image']} is not a picture; build it again") from error
         cosines.append(_cosine(raw, expected["embedding"], bundle.manifest.embedding["zero_point"]))
         gaps.append(abs(prediction.probabilities.get(expected["label"], 0.0) - expected["probability"]))
         times.append(_latency_ms(prediction))
-    found = Replay(
+    result = Replay(
         canaries=len(cosines),
         cosine=round(min(cosines), 5),
         probability_gap=round(max(gaps), 5),
@@ -106,46 +116,46 @@ def replay(bundle: Bundle, threads: Optional[int] = None) -> Replay:
         interpreter=classifier.interpreter,
         accelerator=classifier.accelerator,
     )
-    _check_answers(bundle, found, document["tolerance"])
-    return found
+    _check_answers(bundle, result, document["tolerance"])
+    return result
 
 
-def _check_claims(bundle: Bundle, of: Mapping[str, Any]) -> None:
+def _check_claims(bundle: Bundle, claims: Mapping[str, Any]) -> None:
     actual = {
         "model": hashlib.sha256(bundle.read(MODEL)).hexdigest(),
         "labels": bundle.manifest.labels,
         "preprocess": bundle.manifest.preprocess,
     }
     for name, value in actual.items():
-        if of[name] != value:
+        if claims[name] != value:
             raise CanaryError(
                 f"'{bundle.manifest.name}' was changed: its canaries were answered with another {name}; build it again"
             )
 
 
-def _check_answers(bundle: Bundle, found: Replay, tolerance: Mapping[str, Any]) -> None:
-    """Written so that a tolerance that is not a number refuses too."""
+def _check_answers(bundle: Bundle, result: Replay, tolerance: Mapping[str, Any]) -> None:
+    """A tolerance of NaN fails every comparison, and so refuses the bundle."""
     limits = {
-        "cosine similarity of embeddings": (found.cosine >= tolerance["cosine"], found.cosine, tolerance["cosine"]),
+        "cosine similarity of embeddings": (result.cosine >= tolerance["cosine"], result.cosine, tolerance["cosine"]),
         "difference of probabilities": (
-            found.probability_gap <= tolerance["probability"],
-            found.probability_gap,
+            result.probability_gap <= tolerance["probability"],
+            result.probability_gap,
             tolerance["probability"],
         ),
     }
     if "latency_ms" in tolerance:
-        within = found.latency_ms <= tolerance["latency_ms"]
-        limits["latency in ms"] = (within, found.latency_ms, tolerance["latency_ms"])
+        within = result.latency_ms <= tolerance["latency_ms"]
+        limits["latency in ms"] = (within, result.latency_ms, tolerance["latency_ms"])
     for name, (is_within, value, limit) in limits.items():
         if not is_within:
             raise CanaryError(
-                f"'{bundle.manifest.name}' does not answer here as where it was built: {name} {value:g}, "
-                f"the limit is {limit:g} ({found.interpreter}); build it for this device"
+                f"'{bundle.manifest.name}' does not answer here as on the host that built it: {name} {value:g}, "
+                f"the limit is {limit:g} ({result.interpreter}); build it for this device"
             )
 
 
 def _read(bundle: Bundle) -> Dict[str, Any]:
-    """The document, held against its form. Raises IntegrityError."""
+    """The checked content of `canaries.json`. Raises IntegrityError."""
     if CANARIES not in bundle:
         raise IntegrityError(f"'{bundle.manifest.name}' has no canaries to prove itself with; build it again")
     try:
@@ -161,7 +171,7 @@ def _read(bundle: Bundle) -> Dict[str, Any]:
     except (ValueError, KeyError, TypeError, RecursionError):
         well_formed = False
     if not well_formed:
-        raise IntegrityError(f"the '{CANARIES}' of '{bundle.manifest.name}' is not as edgetl packs it; build it again")
+        raise IntegrityError(f"the '{CANARIES}' of '{bundle.manifest.name}' is not as edgetl writes it; build it again")
     return dict(document)
 
 
@@ -183,7 +193,7 @@ def _answer(raw: np.ndarray, last_layer: LastLayer, zero_point: int) -> Dict[str
 
 
 def _cosine(raw: np.ndarray, expected: Sequence[float], zero_point: int) -> float:
-    """Of two raw embeddings (d,), as real numbers: without their common zero point."""
+    """Cosine similarity of two raw embeddings (d,), after subtracting their common zero point."""
     here, there = raw.astype(np.float64) - zero_point, np.array(expected, np.float64) - zero_point
     if np.array_equal(here, there):
         return 1.0

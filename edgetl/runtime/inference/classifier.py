@@ -1,4 +1,4 @@
-"""Hides all that lies between a photo and its label: applications and `edgetl run` call the Classifier."""
+"""Classifies images with a bundle: decode, preprocess, run the model, apply the last layer."""
 
 from __future__ import annotations
 
@@ -20,41 +20,43 @@ from edgetl.runtime.inference.preprocess import ImageSource, Preprocess, decode
 from edgetl.runtime.system import cores
 
 THREADS_LIMIT = 4
-"""What `threads` is at most unless it is asked for: small models hardly gain from more."""
+"""The default of `threads` is at most this: small models hardly gain from more."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the classifier says about one image."""
+    """The result for one image."""
 
     label: str
     """The most probable label."""
     probability: float
-    """Of `label`, 0..1, calibrated on images that the last layer was not solved from."""
+    """The probability of `label`, 0..1, calibrated on images that the last layer was not solved from."""
     probabilities: Dict[str, float]
-    """Of every label, in the order of the classifier's labels; they sum to one."""
+    """The probability of every label, in the order of the classifier's labels; they sum to one."""
     novelty: float
-    """0..1: the share of known images that look less unusual than this one."""
+    """The share of known images, 0..1, that look less unusual than this one."""
     is_novel: bool
-    """Whether the image is none of the labels: its novelty is over the bundle's threshold."""
+    """Whether the image probably shows none of the labels: its novelty exceeds the bundle's threshold."""
     milliseconds: Dict[str, float]
-    """Of each stage: "decode", "preprocess", "invoke", "last_layer", and of all, "total"."""
+    """The time of "decode", "preprocess", "invoke" and "last_layer", and their sum "total"."""
 
     def top(self, count: int = 5) -> List[Tuple[str, float]]:
-        """The most probable labels with their probabilities, the best first."""
+        """The most probable labels with their probabilities, the most probable first."""
         return sorted(self.probabilities.items(), key=lambda item: -item[1])[:count]
 
 
 class Classifier:
-    """A bundle, ready to predict.
+    """A bundle that is loaded and ready to predict.
 
-    Any thread may call any method at any time: decoding runs at once, the model runs for one call after the
-    other (a lock guards the interpreter, which spreads one image over `threads` cores). For many images at
-    the full rate of all cores use one Classifier with threads=1 per thread.
+    Thread-safe: decoding runs concurrently, while a lock lets one call at a time run the model, which spreads one
+    image over `threads` cores. To classify many images at the full rate of all cores, use one Classifier with
+    threads=1 per thread.
 
-    `threads` is the number of cores for one image: those there are, up to 4, unless it is given.
-    Raises BundleError where the bundle is not whole or its manifest does not tell the truth about the model
-    and the last layer, EngineError where the model cannot run here.
+    `threads` is the number of interpreter threads; by default the number of cores, at most 4.
+
+    Raises:
+        BundleError: the bundle is damaged, or its manifest does not match the model or the last layer.
+        EngineError: the model cannot run here.
     """
 
     def __init__(self, bundle: Union[Bundle, str, os.PathLike[str]], threads: Optional[int] = None) -> None:
@@ -64,11 +66,11 @@ class Classifier:
         self._engine = _engine_of(self._bundle, default_threads() if threads is None else threads)
         _check_claims(self._bundle, self._engine, self._preprocess)
         self._lock = threading.Lock()
-        self._engine.invoke(np.zeros((*self._preprocess.size, 3), np.uint8))  # the first run is a slow one
+        self._engine.invoke(np.zeros((*self._preprocess.size, 3), np.uint8))  # the first run is slow
 
     @property
     def manifest(self) -> Manifest:
-        """What the bundle says about itself."""
+        """The manifest of the bundle."""
         return self._bundle.manifest
 
     @property
@@ -83,39 +85,43 @@ class Classifier:
 
     @property
     def accelerator(self) -> str:
-        """What runs the model: "edgetpu" or "cpu"."""
+        """The hardware that runs the model: "edgetpu" or "cpu"."""
         return self._engine.accelerator
 
     @property
     def note(self) -> str:
-        """Why the model runs on the CPU although the bundle has one for the Edge TPU; else empty."""
+        """Why the CPU runs a bundle that has a model for the Edge TPU; empty otherwise."""
         return self._engine.note
 
     def predict(self, image: ImageSource) -> Prediction:
         """The prediction for a path, a file's bytes, a Pillow image or a uint8 RGB array (height, width, 3).
 
-        An array of the model's size takes no copy. Raises ImageError where the image cannot be read.
+        An array of the model's size is not copied. Raises ImageError if the image cannot be decoded.
         """
+        return self._classify(self._prepare(image))[0]
+
+    def predict_and_embed(self, image: ImageSource) -> Tuple[Prediction, np.ndarray]:
+        """The prediction for an image and its raw embedding (d,), from one run of the model."""
         return self._classify(self._prepare(image))
 
     def predict_many(self, images: Iterable[ImageSource]) -> Iterator[Prediction]:
-        """Predictions in the order of the images, taken lazily; the next ones are decoded meanwhile.
+        """Yields the predictions in the order of the images, which are read lazily and decoded ahead.
 
-        Raises ImageError at the first image that cannot be read; to go on after one, call `predict` on each.
+        Raises ImageError at the first image that cannot be decoded; to skip such images, call `predict` on each.
         """
-        from concurrent.futures import Future, ThreadPoolExecutor  # not before the first `predict`
+        from concurrent.futures import Future, ThreadPoolExecutor  # slow to import, and `predict` does not need it
 
         ahead: Deque[Future[_Prepared]] = deque()
         with ThreadPoolExecutor(_DECODERS, thread_name_prefix="edgetl-decode") as decoders:
             for image in images:
                 ahead.append(decoders.submit(self._prepare, image))
                 if len(ahead) > _DECODERS:
-                    yield self._classify(ahead.popleft().result())
+                    yield self._classify(ahead.popleft().result())[0]
             while ahead:
-                yield self._classify(ahead.popleft().result())
+                yield self._classify(ahead.popleft().result())[0]
 
     def embed(self, image: ImageSource) -> np.ndarray:
-        """The raw embedding (d,) of an image, in the dtype of the model's output."""
+        """The raw embedding (d,) of an image, in the dtype of the model's output. Raises ImageError."""
         return self._invoke(self._prepare(image).frame)
 
     def _prepare(self, source: ImageSource) -> _Prepared:
@@ -132,13 +138,13 @@ class Classifier:
             return self._engine.invoke(frame)
 
     def _current_layer(self) -> LastLayer:
-        """The last layer to predict with; a Learner's classifier overrides this."""
+        """The last layer to predict with. A Learner's classifier overrides this."""
         return self._last_layer
 
     def _observe(self, grid: np.ndarray, prediction: Prediction) -> None:
-        """Called with every embedding (d,) on the grid and its prediction; a Learner's classifier overrides this."""
+        """Receives every fixed-point embedding (d,) with its prediction. A Learner's classifier overrides this."""
 
-    def _classify(self, prepared: _Prepared) -> Prediction:
+    def _classify(self, prepared: _Prepared) -> Tuple[Prediction, np.ndarray]:
         start = perf_counter()
         raw = self._invoke(prepared.frame)
         invoked = perf_counter()
@@ -164,11 +170,11 @@ class Classifier:
             milliseconds=milliseconds,
         )
         self._observe(grid, prediction)
-        return prediction
+        return prediction, raw
 
 
 def default_threads() -> int:
-    """The number of cores that one image is spread over unless it is given."""
+    """The default number of interpreter threads: the number of cores, at most THREADS_LIMIT."""
     return min(THREADS_LIMIT, cores())
 
 
@@ -176,7 +182,7 @@ _DECODERS = 2
 
 
 class _Prepared(NamedTuple):
-    """A frame for the model, and what it took to make it."""
+    """A frame for the model, uint8 (height, width, 3), and the time that it took."""
 
     frame: np.ndarray
     decode_seconds: float
@@ -196,7 +202,7 @@ def _engine_of(bundle: Bundle, threads: int) -> Engine:
 
 
 def _check_claims(bundle: Bundle, engine: Engine, preprocess: Preprocess) -> None:
-    """Holds what the manifest says about the model against the model itself."""
+    """Compares what the manifest says about the model with the model itself."""
     embedding = bundle.manifest.embedding
     claims = {
         "input size": (preprocess.size, engine.input_size),

@@ -1,4 +1,4 @@
-"""Hides that every thread needs an interpreter of its own; data and evaluation embed photos through it."""
+"""Computes embeddings in any number of threads, each with an interpreter of its own."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from edgetl.runtime.inference.preprocess import Preprocess
 
 
 class Embedder:
-    """A backbone that any number of threads may call at once: one single-threaded engine for each of them.
+    """A backbone that any number of threads may call at once.
 
-    The threads share the model's bytes; an engine ends with its thread. Throughput grows with the threads
-    up to the number of cores, because a running engine does not hold the GIL.
-    Raises EngineError where the model cannot run, or takes frames of another size than `preprocess` gives.
+    Each thread gets a single-threaded engine, which ends with the thread; all share the model's bytes. Throughput
+    grows with the number of threads up to the number of cores, because a running engine does not hold the GIL.
+    Raises EngineError if the model cannot run, or if its frame size differs from that of `preprocess`.
     """
 
     def __init__(self, model: bytes, preprocess: Preprocess) -> None:
@@ -24,7 +24,7 @@ class Embedder:
         self._local = threading.local()
         self.preprocess = preprocess
         self.digest = hashlib.sha256(model).hexdigest()
-        """SHA-256 of the model's bytes, in hex: what cached embeddings are keyed by."""
+        """SHA-256 of the model, in hex; the key of cached embeddings."""
         engine = self._engine()
         engine.require_input_size(preprocess.size)
         self.dimension = engine.output_size

@@ -1,4 +1,4 @@
-"""Hides which TFLite interpreter runs the model, and on what; Classifier and Embedder call it."""
+"""Runs a TFLite model in an installed interpreter, on the CPU or the Edge TPU."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ PACKAGES = {
     "ai-edge-litert": "ai_edge_litert.interpreter",
     "tflite-runtime": "tflite_runtime.interpreter",
 }
-"""The interpreters that edgetl runs on, the preferred one first, with the module of each."""
+"""The supported interpreters, the preferred one first: package -> module."""
 
 EDGETPU_LIBRARY = "libedgetpu.so.1"
 MODEL_LIMIT_BYTES = 512 * 1024 * 1024
 
 
 def interpreters() -> List[Tuple[str, str]]:
-    """The (name, version) of every interpreter that is installed, the preferred one first.
+    """The (name, version) of every installed interpreter, the preferred one first.
 
-    Raises EngineError, with the line that installs one, where there is none.
+    Raises EngineError, with the command that installs one, if there is none.
     """
-    found = [(name, version) for name in PACKAGES for version in [_version(name)] if version is not None]
-    if not found:
+    installed = [(name, version) for name in PACKAGES for version in [_version(name)] if version is not None]
+    if not installed:
         raise EngineError(_NONE_INSTALLED)
-    return found
+    return installed
 
 
 class Engine:
     """One model in one interpreter: a uint8 RGB frame in, one embedding out.
 
-    `model` is the .tflite file's bytes or its path. With `edgetpu_model`, the same model compiled for the
-    Edge TPU, that one runs where the device has an Edge TPU, else `model` on the CPU, and `note` says why.
-    An engine serves one thread at a time; `invoke` releases the GIL while the model runs.
-    Raises EngineError where there is no interpreter, or the model is not one frame in, one vector out.
+    `model` is the bytes of a .tflite file or its path. `edgetpu_model` is the same model compiled for the Edge TPU:
+    it runs if an Edge TPU can be used, else `model` runs on the CPU and `note` says why.
+    Not thread-safe; `invoke` releases the GIL while the model runs.
+    Raises EngineError if no interpreter is installed, or if the model does not map one frame to one vector.
     """
 
     def __init__(
@@ -51,17 +51,17 @@ class Engine:
         edgetpu_model: Optional[bytes] = None,
     ) -> None:
         if not isinstance(threads, int) or threads < 1:
-            raise EngineError(f"threads must be a whole number of 1 or more, received {threads!r}")
+            raise EngineError(f"invalid threads {threads!r}: expected a whole number of 1 or more")
         self.accelerator = "cpu"
         """"edgetpu" or "cpu"."""
         self.note = ""
-        """Why the Edge TPU is not used although there is a model for it; else empty."""
+        """Why the Edge TPU is not used although there is a model for it; empty otherwise."""
         module, self._package = _load_package()
         if edgetpu_model is not None:
             self._use_edgetpu(module, edgetpu_model)
         if self.accelerator == "cpu":
             self._interpreter = _create(module, _read(model), threads, [])
-        self._describe()
+        self._read_details()
 
     @property
     def interpreter(self) -> str:
@@ -78,7 +78,7 @@ class Engine:
         if frame.shape != self._frame_shape or frame.dtype != np.uint8:
             raise EngineError(
                 f"a frame must be uint8 {self._frame_shape}, received {frame.dtype} {frame.shape}; "
-                "bring it there with Preprocess.frame"
+                "convert it with Preprocess.frame"
             )
         interpreter = self._interpreter
         interpreter.set_tensor(self._input_index, frame[np.newaxis])
@@ -86,13 +86,15 @@ class Engine:
         return interpreter.get_tensor(self._output_index).reshape(-1)
 
     def require_input_size(self, size: Tuple[int, int]) -> None:
-        """Raises EngineError where the model's frame is not of this (height, width)."""
+        """Raises EngineError if the model's frame does not have this (height, width)."""
         if self.input_size != size:
-            raise EngineError(f"the model takes frames of {self.input_size}, but preprocessing gives {size}")
+            raise EngineError(
+                f"the model takes frames of {self.input_size}, preprocessing gives {size}; build it again"
+            )
 
     def _use_edgetpu(self, module: Any, model: bytes) -> None:
         try:
-            library = ctypes.CDLL(EDGETPU_LIBRARY)  # where it is missing, load_delegate leaves an object that complains
+            library = ctypes.CDLL(EDGETPU_LIBRARY)  # without it, load_delegate leaves an object that raises later
             if _would_crash(library, self.interpreter):
                 self.note = f"runs on the CPU: {_CRASHES.format(interpreter=self.interpreter)}"
                 return
@@ -107,8 +109,8 @@ class Engine:
             return
         self.accelerator = "edgetpu"
 
-    def _describe(self) -> None:
-        """Reads what the model takes and gives, once, so that `invoke` need not."""
+    def _read_details(self) -> None:
+        """Reads and checks shapes, dtypes and quantization once, so that `invoke` need not."""
         try:
             inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         except ValueError as error:  # a name that is not UTF-8
@@ -143,15 +145,18 @@ _NONE_INSTALLED = (
 )
 
 _CRASHES = (
-    "Google's libedgetpu of 2021 would end the process under {interpreter}; "
-    "install one built for TensorFlow 2.12 or newer, such as github.com/feranick/libedgetpu has them"
+    "Google's libedgetpu of 2021 crashes with {interpreter}; "
+    "install one built for TensorFlow 2.12 or newer, e.g. from github.com/feranick/libedgetpu"
 )
 _GOOGLES_BUILD = re.compile(rb"COMPILER=[56]\.")
-"""In what `edgetpu_version` says for all that Google published as binaries; the source was mended in 2024."""
+"""Part of `edgetpu_version` in every binary that Google published; the source was fixed in 2024."""
 
 
 def _would_crash(library: Any, interpreter: str) -> bool:
-    """Whether the library was built for interpreters before 2.12 and this is none (google-coral/edgetpu, issue 812)."""
+    """Whether the library is built for interpreters before 2.12 and this is a newer one.
+
+    See google-coral/edgetpu, issue 812.
+    """
     version = re.fullmatch(r"tflite-runtime (\d+)\.(\d+).*", interpreter)
     if version is not None and (int(version[1]), int(version[2])) < (2, 12):
         return False
@@ -160,7 +165,7 @@ def _would_crash(library: Any, interpreter: str) -> bool:
 
 
 def _version(name: str) -> Optional[str]:
-    from importlib import metadata  # 10 ms of a start that needs no version
+    from importlib import metadata  # takes 10 ms, and starting a Classifier needs no version
 
     try:
         return metadata.version(name)
@@ -169,7 +174,7 @@ def _version(name: str) -> Optional[str]:
 
 
 def _load_package() -> Tuple[Any, str]:
-    """The first interpreter that imports, and its name."""
+    """The module of the first interpreter that can be imported, and its package."""
     failures = {}
     for name, module in PACKAGES.items():
         try:
@@ -177,7 +182,7 @@ def _load_package() -> Tuple[Any, str]:
         except (ImportError, OSError, AttributeError) as error:
             failures[name] = _one_line(error)
     installed = [f"{name} {version}: {failures[name]}" for name, version in interpreters()]
-    raise EngineError(f"no installed interpreter can be loaded ({'; '.join(installed)}). Reinstall one")
+    raise EngineError(f"cannot load any installed interpreter ({'; '.join(installed)}); reinstall one")
 
 
 def _read(model: Union[bytes, str, os.PathLike[str]]) -> bytes:
@@ -190,7 +195,7 @@ def _read(model: Union[bytes, str, os.PathLike[str]]) -> bytes:
 
 
 def _checked(model: bytes, name: str) -> bytes:
-    """The interpreter believes the offsets in a model, so at least the outermost ones are looked at first."""
+    """Checks the outermost offset of a model, because the interpreter trusts all of them."""
     if len(model) > MODEL_LIMIT_BYTES:
         raise EngineError(f"{name} has {len(model)} bytes; at most {MODEL_LIMIT_BYTES} are accepted")
     if len(model) < 16 or model[4:8] != b"TFL3" or struct.unpack_from("<I", model)[0] > len(model) - 4:
@@ -212,7 +217,7 @@ def _shape(details: Any) -> Tuple[int, ...]:
 
 
 def _quantization(details: Any) -> Tuple[float, int]:
-    """(scale, zero point) of an output; (1.0, 0) where it is not quantized."""
+    """(scale, zero point) of an output; (1.0, 0) if it is not quantized."""
     scales = details["quantization_parameters"]["scales"]
     zero_points = details["quantization_parameters"]["zero_points"]
     if len(scales) == 0:

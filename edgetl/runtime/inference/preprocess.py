@@ -1,4 +1,4 @@
-"""Hides how a photo of any kind becomes the frame that the model takes; host and device call it alike."""
+"""Decodes photos, and resizes them to the frame of a model; host and device share this code."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from edgetl.errors import ImageError, OptionError, UnknownNameError
 ImageSource = Union[str, "os.PathLike[str]", bytes, bytearray, memoryview, Image.Image, np.ndarray]
 
 PIXEL_LIMIT = 170_000_000
-"""Larger images are refused as decompression bombs; just below the limit at which Pillow refuses too."""
+"""Larger images are refused as decompression bombs; just below Pillow's own limit."""
 
 SIDE_LIMIT = 4096
 """The largest height or width of a frame, in pixels."""
@@ -33,15 +33,18 @@ INTERPOLATIONS = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
-"""Pillow's filters; all but "nearest" are antialiased when they shrink."""
+"""Pillow's filters; all but "nearest" are antialiased when shrinking."""
 
 FITS = ("squash", "crop")
-"""How another aspect ratio fits: "squash" keeps all of the photo, "crop" its largest centred part."""
+"""What happens to another aspect ratio: "squash" keeps all of the photo, "crop" its largest centred part."""
 
 
 @dataclass(frozen=True)
 class Preprocess:
-    """The size of a model's frame and how a photo is brought to it; it travels from backbone to device."""
+    """The size of a model's frame, and how a photo is resized to it. Part of a bundle's manifest.
+
+    Raises OptionError if a value is out of range.
+    """
 
     height: int
     width: int
@@ -64,23 +67,23 @@ class Preprocess:
         return self.height, self.width
 
     def frame(self, source: ImageSource) -> np.ndarray:
-        """Any image as the model's frame, uint8 (height, width, 3) RGB.
+        """Decodes and resizes an image to the model's frame, uint8 (height, width, 3) RGB.
 
-        An array that is already of the frame's size is returned as it is, without a copy.
-        Raises ImageError where the image cannot be read.
+        An array that already has the size of the frame is returned without a copy.
+        Raises ImageError if the image cannot be decoded.
         """
         if self.is_frame(source):
             return source
         return self.apply(decode(source, size_hint=self.size))
 
     def is_frame(self, source: Any) -> TypeGuard[np.ndarray]:
-        """Whether `source` is the model's frame already, uint8 (height, width, 3)."""
+        """Whether `source` is already a frame of the model, uint8 (height, width, 3)."""
         return (
             isinstance(source, np.ndarray) and source.dtype == np.uint8 and source.shape == (self.height, self.width, 3)
         )
 
     def apply(self, image: Image.Image) -> np.ndarray:
-        """An RGB image, as `decode` gives it, as the model's frame, uint8 (height, width, 3); read-only."""
+        """Resizes an RGB image from `decode` to the model's frame, uint8 (height, width, 3), read-only."""
         size = (self.width, self.height)
         box = _largest_centred_box(image.size, size) if self.fit == "crop" else (0.0, 0.0, *image.size)
         if image.size != size:
@@ -88,12 +91,12 @@ class Preprocess:
         return np.asarray(image)
 
     def to_dict(self) -> Dict[str, Any]:
-        """The fields as JSON takes them."""
+        """The fields as a JSON object."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Any) -> Preprocess:
-        """The inverse of `to_dict`; raises OptionError on unknown or missing keys and values out of range."""
+        """The inverse of `to_dict`. Raises OptionError for unknown or missing keys, and for values out of range."""
         known = {field.name for field in fields(cls)}
         if not isinstance(values, dict) or set(values) != known:
             received = sorted(map(str, values)) if isinstance(values, dict) else values
@@ -102,11 +105,11 @@ class Preprocess:
 
 
 def decode(source: ImageSource, size_hint: Optional[Tuple[int, int]] = None, name: Optional[str] = None) -> Image.Image:
-    """Any image as upright RGB: EXIF orientation applied, transparency laid on white, the first of several.
+    """Decodes an image to upright RGB: applies the EXIF orientation, puts transparency on white, takes the first frame.
 
-    With `size_hint` = (height, width), a JPEG that is much larger is decoded at a reduced scale
-    (1/2, 1/4, 1/8) that still covers the hint. A Pillow image is left as it was. Raises ImageError, which calls the
-    image by `name`, or else by its path.
+    With `size_hint` = (height, width), a JPEG that is much larger is decoded at a reduced scale (1/2, 1/4, 1/8) that
+    still covers the hint. A Pillow image is not modified. Raises ImageError, which names the image by `name`, by
+    default its path.
     """
     name = name or _describe(source)
     try:
@@ -140,7 +143,7 @@ _DECODING_ERRORS = (
     Image.DecompressionBombError,
     Image.DecompressionBombWarning,
 )
-"""What Pillow's decoders have been seen to raise on hostile files."""
+"""Exceptions that Pillow's decoders were seen to raise for damaged or malicious files."""
 
 _ORIENTATION = 0x0112
 _TRANSPOSES = {
@@ -172,9 +175,9 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
         return f"it has more than {PIXEL_LIMIT // 10**6} megapixels; scale it down first"
     if isinstance(error, MemoryError):
-        return "it needs more memory than there is; scale it down first"
+        return "it needs more memory than is available; scale it down first"
     detail = " ".join(str(error).split())[:120]
-    return f"the file is broken ({detail or type(error).__name__}); replace it or leave it out"
+    return f"the file is damaged ({detail or type(error).__name__}); replace it or leave it out"
 
 
 def _from_array(array: np.ndarray) -> Image.Image:
@@ -231,12 +234,12 @@ def _head(source: Any) -> bytes:
 
 
 def _reduce_on_load(image: Image.Image, size_hint: Optional[Tuple[int, int]]) -> None:
-    """The draft comes before the turn, so a photo that will be turned wants the sides of the hint swapped."""
+    """Lets the JPEG decoder shrink; the hint's sides are swapped for a photo that will be rotated afterwards."""
     if size_hint is None or image.format not in ("JPEG", "MPO"):
         return
     height, width = size_hint
-    turned = _orientation(image) in _SIDES_SWAPPED
-    image.draft("RGB", (height, width) if turned else (width, height))
+    is_rotated = _orientation(image) in _SIDES_SWAPPED
+    image.draft("RGB", (height, width) if is_rotated else (width, height))
 
 
 def _upright_rgb(image: Image.Image, name: str) -> Image.Image:
@@ -246,7 +249,7 @@ def _upright_rgb(image: Image.Image, name: str) -> Image.Image:
     transpose = _TRANSPOSES.get(_orientation(image))
     if transpose is not None:
         rgb = rgb.transpose(transpose)
-        rgb.info.clear()  # or whoever reads the EXIF next would turn it once more
+        rgb.info.clear()  # or the next reader of the EXIF would rotate it again
     elif rgb is image:
         rgb.load()
     return rgb
@@ -265,7 +268,7 @@ def _rgb(image: Image.Image) -> Image.Image:
     if image.mode[0] in "IF":
         return Image.fromarray(_eight_bit(np.asarray(image))).convert("RGB")
     if image.mode == "La":
-        image = image.convert("LA")  # Pillow knows no other way from premultiplied grey
+        image = image.convert("LA")  # the only conversion that Pillow offers for premultiplied grey
     if image.mode in ("RGBA", "RGBa", "LA", "PA") or "transparency" in image.info:
         return _on_white(image.convert("RGBA"))
     return image.convert("RGB")
@@ -278,9 +281,10 @@ def _on_white(image: Image.Image) -> Image.Image:
 
 
 def _eight_bit(values: np.ndarray) -> np.ndarray:
-    """Deep grey as uint8: integers from 0..65535, floats from 0..1; or 0..255, as Pillow converts a photo of 8 bits.
+    """Converts grey values of more than 8 bits to uint8.
 
-    A photo of 16 bits in which nothing exceeds 255 would be black, and a float one in which nothing exceeds 1 too.
+    Integers are taken as 0..65535 and floats as 0..1, unless the values show that they are 0..255: integers that do
+    not exceed 255 (the photo would be black), floats that exceed 1.
     """
     if values.dtype.kind == "f":
         values = np.nan_to_num(values)
@@ -291,7 +295,7 @@ def _eight_bit(values: np.ndarray) -> np.ndarray:
 
 
 def _largest_centred_box(available: Tuple[int, int], wanted: Tuple[int, int]) -> Tuple[float, float, float, float]:
-    """The (left, upper, right, lower) of the largest centred part with the wanted (width, height) ratio."""
+    """(left, upper, right, lower) of the largest centred part with the aspect ratio of `wanted` = (width, height)."""
     scale = min(available[0] / wanted[0], available[1] / wanted[1])
     width, height = wanted[0] * scale, wanted[1] * scale
     left, upper = (available[0] - width) / 2, (available[1] - height) / 2

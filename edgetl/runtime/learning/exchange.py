@@ -28,7 +28,7 @@ from edgetl.bundle import (
 from edgetl.errors import IntegrityError, LearningError
 from edgetl.learners import LastLayer, Statistics
 from edgetl.runtime.inference.bundle_entries import last_layer_entries
-from edgetl.runtime.inference.canaries import answer_anew
+from edgetl.runtime.inference.canaries import updated_canaries
 from edgetl.runtime.learning.journal import Draft, Journal
 from edgetl.runtime.learning.projection import FORGET_CLASS, MERGE, RENAME, TEACH, Projection
 
@@ -207,7 +207,7 @@ def pack_learned(
         guard_labels = [names[label] for label in json.loads(bundle.read(GUARD_LABELS))]
         entries[GUARD_LABELS] = json.dumps(guard_labels, ensure_ascii=False).encode()
     if CANARIES in bundle:
-        entries[CANARIES] = answer_anew(bundle, layer)
+        entries[CANARIES] = updated_canaries(bundle, layer)
     return pack(path, manifest, entries)
 
 

@@ -13,6 +13,7 @@ from typing import Any, Callable
 import pytest
 
 from edgetl.bundle import CANARIES, open_bundle, write_bundle
+from edgetl.bundle.format import _read_bundle as read_bundle
 from edgetl.bundle.signing import make_key, read_private_key, sign
 from edgetl.errors import (
     CanaryError,
@@ -83,6 +84,26 @@ class TestInstalling:
         install(releases.first, root)
         assert install(small, root).digest == second.digest
         assert Slots(root).running.read_bytes() == releases.second.read_bytes()
+
+    def test_each_bundle_is_opened_once(
+        self, releases: Releases, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """By the installing process; the canaries open the new bundle once more, in a process of their own."""
+        opened = []
+        monkeypatch.setattr(
+            "edgetl.bundle.format._read_bundle",
+            lambda path, *arguments: opened.append(path) or read_bundle(path, *arguments),
+        )
+        install(releases.first, root)
+        assert opened == [releases.first]
+        with teach_running(root) as learner:
+            learner.teach(frame("yellow"), "yellow")
+        small = tmp_path / "small.edgetl"
+        first, second = open_bundle(releases.first), open_bundle(releases.second)
+        write_bundle(small, second, at_hand={entry["sha256"] for entry in first.manifest.entries.values()})
+        opened.clear()
+        assert install(small, root).carried == 1
+        assert opened == [small, Slots(root).of(first.digest).bundle]
 
     def test_old_bundles_are_pruned_but_never_the_previous_one(self, releases: Releases, root: Path) -> None:
         configure(root, slots=2)
@@ -322,7 +343,7 @@ class TestRefusing:
             install(releases.first, root)
 
     def test_two_installs_at_once_are_one(self, releases: Releases, root: Path) -> None:
-        with Slots(root).locked(), pytest.raises(InstallError, match="another install is at work"):
+        with Slots(root).locked(), pytest.raises(InstallError, match="another install is running"):
             install(releases.first, root)
 
     def test_too_little_space_is_told_before_anything_is_written(
@@ -338,7 +359,7 @@ class TestRefusing:
         disk = tmp_path / "disk"
         disk.mkdir()
         script = (
-            "import sys; from edgetl.runtime import slots; slots.RESERVE_BYTES = -1 << 40\n"
+            "import sys; from edgetl.runtime.device import slots; slots.RESERVE_BYTES = -1 << 40\n"
             "from edgetl.errors import StorageError; from edgetl.runtime.device.installation import install\n"
             "install(sys.argv[2], sys.argv[1])\n"
             "try: install(sys.argv[3], sys.argv[1])\n"
@@ -393,10 +414,10 @@ class TestHealth:
         configure(root, health_check="true", probation_seconds=0.2)
         install(releases.second, root)
         configure(root, health_check="false", probation_seconds=0.2)
-        with pytest.raises(InstallError, match=r"code 1: it said nothing$"):
+        with pytest.raises(InstallError, match=r"code 1: it printed nothing$"):
             check_running(Slots(root))
         assert running(root) == digest_of(releases.second)
-        monkeypatch.setattr("edgetl.runtime.device.health._boot", lambda: "after a restart")
+        monkeypatch.setattr("edgetl.runtime.device.health._boot_id", lambda: "after a restart")
         assert probation_seconds_left(Slots(root)) == 0.2
         with pytest.raises(InstallError, match="went back"):
             check_running(Slots(root))
@@ -453,7 +474,7 @@ class TestSettings:
 
 class TestInventory:
     def test_it_tells_what_runs_and_what_is_held(self, releases: Releases, root: Path) -> None:
-        assert take_inventory(root)["running"] is None
+        assert take_inventory(root).running is None
         install(releases.first, root)
         install(releases.second, root)
         status = told(root, "status")
@@ -522,7 +543,7 @@ class TestTrust:
     def test_a_damaged_key_lets_nothing_in(self, releases: Releases, root: Path, key: Any) -> None:
         (trusted,) = (root / "keys").iterdir()
         trusted.write_text("none")
-        with pytest.raises(KeyFileError, match="is not an ed25519 key"):
+        with pytest.raises(KeyFileError, match="is not an ed25519 public key"):
             install(releases.first, root)
 
     def test_a_key_that_is_trusted_no_longer_is_gone(self, releases: Releases, root: Path, key: Any) -> None:

@@ -167,8 +167,8 @@ class TestService:
         install(releases.first, root)
         command = f"sh -c 'touch {root}/seen; touch {root}/slots/seen'"
         done = service.install_service(root, f"{watching(root)} --on-label red {shlex.quote(command)}")
-        assert (done["state"], done["name"]) == ("active", "edgetl-device.service")
-        assert take_inventory(root)["service"] == {"name": "edgetl-device.service", "state": "active", "restarts": 0}
+        assert (done.state, done.name) == ("active", "edgetl-device.service")
+        assert take_inventory(root).service == service.ServiceState("edgetl-device.service", "active", 0)
         (root.parent / "pictures/red.jpg").write_bytes(jpeg(frame("red")))
         until((root / "slots/seen").exists)
         assert not (root / "seen").exists()
@@ -237,7 +237,7 @@ class TestService:
     def test_removed_it_leaves_nothing(self, releases: Releases, root: Path) -> None:
         install(releases.first, root)
         service.install_service(root, watching(root))
-        assert service.remove_service(root) == {"name": "edgetl-device.service", "removed": True}
+        assert service.remove_service(root) == service.RemovedService("edgetl-device.service", removed=True)
         assert list(service._unit_folder().rglob("edgetl*")) == []
-        assert take_inventory(root)["service"] is None
-        assert not service.remove_service(root)["removed"]
+        assert take_inventory(root).service is None
+        assert not service.remove_service(root).removed

@@ -12,7 +12,7 @@ import pytest
 
 from edgetl.bundle import CANARIES, open_bundle
 from edgetl.errors import BundleError, CanaryError, EdgetlError, IntegrityError
-from edgetl.runtime.inference.canaries import replay
+from edgetl.runtime.inference import Engine, replay
 from tests.runtime.device.installing import Releases, renormalised, repacked
 
 
@@ -34,6 +34,13 @@ def test_a_bundle_answers_where_it_was_built(proven: Path) -> None:
     assert found.probability_gap < 1e-3
     assert found.latency_ms > 0
     assert found.to_dict()["accelerator"] == "cpu"
+
+
+def test_the_model_runs_once_for_each_canary(proven: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs, invoke = [], Engine.invoke
+    monkeypatch.setattr(Engine, "invoke", lambda engine, frame: runs.append(frame) or invoke(engine, frame))
+    assert replay(open_bundle(proven), threads=1).canaries == 3
+    assert len(runs) == 1 + 3  # the first run warms the interpreter up
 
 
 def test_swapped_labels_are_refused(proven: Path, tmp_path: Path) -> None:
@@ -113,7 +120,7 @@ def test_canaries_that_are_none_are_refused(proven: Path, tmp_path: Path, change
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"null", b"\xff", b"[" * 100_000, b'"text"'])
 def test_a_canary_file_of_another_form_is_refused(proven: Path, tmp_path: Path, content: bytes) -> None:
-    with pytest.raises(IntegrityError, match="not as edgetl packs it"):
+    with pytest.raises(IntegrityError, match="not as edgetl writes it"):
         replay(open_bundle(repacked(proven, tmp_path / "odd.edgetl", {CANARIES: content})))
 
 

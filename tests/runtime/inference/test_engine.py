@@ -135,7 +135,7 @@ class TestEngine:
 
     @pytest.mark.parametrize("threads", [0, -1, 1.5, "2"])
     def test_threads_are_a_whole_number(self, threads: object, tiny_model: bytes) -> None:
-        with pytest.raises(EngineError, match="threads must be"):
+        with pytest.raises(EngineError, match="invalid threads"):
             Engine(tiny_model, threads=threads)  # type: ignore[arg-type]
 
     def test_without_an_edge_tpu_the_cpu_twin_runs_and_says_why(self, tiny_model: bytes) -> None:

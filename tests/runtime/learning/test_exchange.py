@@ -239,7 +239,7 @@ def test_a_hostile_state_is_refused_in_one_line(device, change: str, complaint: 
         ("statistics.bin", Statistics(16).to_bytes(), "do not match its classes"),
         ("guard/labels.json", b"[1, 2]", "guard set does not match its embeddings"),
         ("guard/labels.json", json.dumps(["pink"] * 18).encode(), "'pink', which was never taught"),
-        ("guard/embeddings.npy", b"PK\3\4", "no array of int8"),
+        ("guard/embeddings.npy", b"PK\3\4", "is not an array of int8"),
     ],
 )
 def test_a_bundle_that_lies_is_refused_in_one_line(
