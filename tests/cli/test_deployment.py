@@ -202,7 +202,7 @@ def test_a_device_is_taught_and_keeps_none_of_the_pictures(taught_device: str, t
     assert status["learned"]["pictures"]["yellow"] == {"shipped": 0, "taught": 4}
     assert status["learned"]["state"].startswith(taught_device)
     refused = edgetl("teach", taught_device, "ye\nllow", tmp_path / "yellow ones")
-    assert "give a text of 1 to 200 characters" in refused.stderr
+    assert "expected 1 to 200 characters" in refused.stderr
     assert list(Path(taught_device, "incoming").iterdir()) == []
 
 

@@ -9,7 +9,7 @@ A solver module defines:
 - from_directions(directions, **parameters): the same from directions that are already solved, so that several solvers
   share one factorisation. `shrinkage`, which went into the directions, is not among its parameters.
 
-Every solver is checked by tests/learners/test_solvers.py, without an edit there.
+Every solver is checked by tests/learners/solvers/test_every_solver.py, without an edit there.
 """
 
 from __future__ import annotations
