@@ -1,4 +1,4 @@
-"""Small made-up photos on the grid: classes that differ a little, in a space that varies unevenly."""
+"""Small synthetic embeddings: classes that differ a little, in a space with uneven variance."""
 
 from __future__ import annotations
 

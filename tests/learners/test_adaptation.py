@@ -1,4 +1,4 @@
-"""Old and new conditions hold alike where they can; the old ones are given up only where that serves far better."""
+"""Adaptation spans or halves classes only if the taught pictures clearly gain from it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def elsewhere(world):
 
 @pytest.fixture
 def close():
-    """Classes that are harder to tell apart."""
+    """Classes that are harder to separate."""
     return make_world(classes=6, d=48, apart=0.25)
 
 
@@ -58,7 +58,7 @@ def accuracy(layer: LastLayer, world) -> float:
     return float(np.mean(hits))
 
 
-def test_it_weighs_old_conditions_down_where_everything_has_changed(built, elsewhere):
+def test_shipped_counts_are_halved_if_everything_has_changed(built, elsewhere):
     rows, labels = elsewhere.taught(TAUGHT, 5)
     statistics, found = chosen(built, rows, labels)
     assert found.helps
@@ -70,7 +70,7 @@ def test_it_weighs_old_conditions_down_where_everything_has_changed(built, elsew
     assert accuracy(adapted, elsewhere) > accuracy(plain, elsewhere)
 
 
-def test_it_holds_under_both_conditions_where_it_can(close, moved):
+def test_classes_are_spanned_if_that_holds_under_both_conditions(close, moved):
     built = build(close)
     rows, labels = moved.taught(dict.fromkeys(range(4), 3), 5)
     statistics, found = chosen(built, rows, labels)
@@ -83,7 +83,7 @@ def test_it_holds_under_both_conditions_where_it_can(close, moved):
     assert accuracy(adapted, close) > accuracy(plain, close) - 0.02
 
 
-def test_the_old_conditions_are_given_up_for_less_where_they_do_not_come_back(close, moved):
+def test_leave_old_gives_the_old_conditions_up_for_a_smaller_gain(close, moved):
     built = build(close)
     rows, labels = moved.taught(dict.fromkeys(range(4), 4), 5)
     statistics, found = chosen(built, rows, labels)
@@ -94,7 +94,7 @@ def test_the_old_conditions_are_given_up_for_less_where_they_do_not_come_back(cl
     assert leaving.after > found.after
 
 
-def test_what_spans_both_conditions_already_is_not_chosen_anew(close, moved):
+def test_classes_that_are_spanned_already_are_not_chosen_again(close, moved):
     built = build(close)
     rows, labels = moved.taught(dict.fromkeys(range(4), 3), 5)
     statistics, found = chosen(built, rows, labels)
@@ -102,7 +102,7 @@ def test_what_spans_both_conditions_already_is_not_chosen_anew(close, moved):
     assert (again.helps, again.before, again.spanned) == (False, found.after, found.spanned)
 
 
-def test_it_leaves_everything_as_it_is_where_nothing_has_changed(built, world):
+def test_nothing_is_changed_if_conditions_are_the_same(built, world):
     rows, labels = world.taught(TAUGHT, 5)
     _, found = chosen(built, rows, labels)
     assert not found.helps
@@ -110,20 +110,20 @@ def test_it_leaves_everything_as_it_is_where_nothing_has_changed(built, world):
     assert found.before == found.after
 
 
-def test_it_goes_back_to_full_weight_where_the_old_conditions_are_back(built, world):
+def test_full_weight_is_restored_if_the_old_conditions_are_back(built, world):
     rows, labels = world.taught(TAUGHT, 5)
     _, found = chosen(built, rows, labels, halvings={name(c): 8 for c in COUNTS})
     assert found.helps
     assert set(found.halvings.values()) == {0}
 
 
-def test_only_classes_that_were_shipped_and_taught_can_weigh_less(built, elsewhere):
+def test_only_classes_that_were_shipped_and_taught_are_adapted(built, elsewhere):
     rows, labels = elsewhere.taught({0: 6, 1: 6, 5: 6}, 5)
     _, found = chosen(built, rows, labels)
     assert set(found.halvings) == {name(0), name(1)}
 
 
-def test_pictures_of_new_classes_alone_give_no_choice(built, elsewhere):
+def test_pictures_of_new_classes_alone_are_refused(built, elsewhere):
     rows, labels = elsewhere.taught({5: 6}, 5)
     with pytest.raises(LearningError, match="nothing was taught of a shipped class"):
         chosen(built, rows, labels)
@@ -143,7 +143,7 @@ def test_every_solver_can_be_adapted(built, elsewhere, solver):
 
 
 class TestConditionWeights:
-    def test_in_full_it_changes_nothing(self, built, elsewhere):
+    def test_full_weight_changes_nothing(self, built, elsewhere):
         rows, labels = elsewhere.taught(TAUGHT, 5)
         statistics, _ = chosen(built, rows, labels)
         plain, weighed = Moments.of(statistics), ConditionWeights.of(rows, labels, {}).moments(statistics)
@@ -151,7 +151,7 @@ class TestConditionWeights:
         assert np.array_equal(plain.scatter, weighed.scatter)
         assert plain.freedom == weighed.freedom
 
-    def test_halving_once_is_having_been_shipped_with_half_as_many(self, world):
+    def test_halving_once_equals_shipping_half_as_many(self, world):
         """Shipped twice over, and halved, the means are those of having been shipped once."""
         once, once_labels = world.taught({0: 10, 1: 10}, 1)
         rows, labels = world.taught({0: 4, 1: 4}, 2)
@@ -167,7 +167,7 @@ class TestConditionWeights:
         assert found.scatter == pytest.approx(wanted.scatter + Moments.of(extra).scatter, abs=1e-9)
         assert found.freedom == Moments.of(double).freedom
 
-    def test_the_statistics_stay_as_they_were(self, built, elsewhere):
+    def test_the_statistics_do_not_change(self, built, elsewhere):
         rows, labels = elsewhere.taught(TAUGHT, 5)
         statistics, found = chosen(built, rows, labels)
         before = statistics.to_bytes()
@@ -181,7 +181,7 @@ class TestConditionWeights:
         counts = ConditionWeights.of(rows, labels, halvings).moments(statistics).counts
         assert counts.tolist() == [6 + 30 / 64, 30, 30, 30]
 
-    def test_spanning_is_having_been_taught_as_much_as_was_shipped(self, world):
+    def test_spanning_equals_teaching_as_many_as_were_shipped(self, world):
         """The same pictures taught over and over: means and counts differ, the difference between them does not."""
         rows, labels = world.taught({0: 12, 1: 12}, 1)
         new, new_labels = world.taught({0: 4, 1: 4}, 2)

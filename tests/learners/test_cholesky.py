@@ -1,3 +1,5 @@
+"""The blocked Cholesky factorisation solves the same systems as numpy's."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -17,19 +19,19 @@ def test_blocks_of_any_number_and_size_solve_the_whole_system(n):
     assert np.allclose(Cholesky(system).solve(rows) @ system, rows)
 
 
-def test_the_precision_is_the_matrix_s_own():
+def test_the_precision_is_that_of_the_matrix():
     system = make_system(200, np.float32)
     solved = Cholesky(system).solve(np.ones((2, 200)))
     assert solved.dtype == np.float32
     assert np.allclose(solved @ system, 1, atol=1e-3)
 
 
-def test_forward_gives_the_length_that_the_inverse_measures():
+def test_forward_substitution_gives_lengths_under_the_inverse():
     system, rows = make_system(200), np.random.default_rng(1).normal(size=(3, 200))
     lengths = (Cholesky(system).forward(rows) ** 2).sum(axis=1)
     assert np.allclose(lengths, (rows @ np.linalg.inv(system) * rows).sum(axis=1))
 
 
-def test_what_is_not_positive_definite_is_refused():
+def test_a_matrix_that_is_not_positive_definite_is_refused():
     with pytest.raises(np.linalg.LinAlgError):
         Cholesky(-np.eye(200))

@@ -1,4 +1,4 @@
-"""Statistics arrive to the bit by what is between them and others, which is small where few pictures are."""
+"""A difference between statistics restores them exactly, and is small if few pictures differ."""
 
 from __future__ import annotations
 
@@ -43,31 +43,31 @@ def raw() -> np.ndarray:
     ],
     ids=["none", "one more", "more", "fewer", "others", "from nothing"],
 )
-def test_they_arrive_to_the_bit(raw: np.ndarray, before: slice, after: slice) -> None:
+def test_statistics_are_restored_exactly(raw: np.ndarray, before: slice, after: slice) -> None:
     old, new = statistics(raw[before]).to_bytes(), statistics(raw[after]).to_bytes()
     packed = encode_difference(old, new)
     assert packed is not None
     assert apply_difference({digest(old): old, "other": b""}, packed) == {digest(new): new}
 
 
-def test_it_is_as_small_as_what_is_between_them(raw: np.ndarray) -> None:
+def test_a_difference_of_few_pictures_is_small(raw: np.ndarray) -> None:
     old, new = statistics(raw[:300]).to_bytes(), statistics(raw[:305]).to_bytes()
     packed = encode_difference(old, new)
     assert packed is not None
     assert len(packed) < 0.2 * len(new)
 
 
-def test_too_many_pictures_between_them_do_not_pay(raw: np.ndarray) -> None:
+def test_a_difference_of_too_many_pictures_is_not_encoded(raw: np.ndarray) -> None:
     assert encode_difference(statistics(raw[:200]).to_bytes(), statistics(raw[200:]).to_bytes()) is None
 
 
-def test_another_dimension_is_another_backbone(raw: np.ndarray) -> None:
+def test_statistics_of_another_dimension_are_not_encoded(raw: np.ndarray) -> None:
     other = Statistics(4)
     other.add(np.ones((2, 4), np.int16), "one")
     assert encode_difference(other.to_bytes(), statistics(raw).to_bytes()) is None
 
 
-def test_what_it_starts_from_must_be_there(raw: np.ndarray) -> None:
+def test_the_statistics_it_starts_from_must_be_available(raw: np.ndarray) -> None:
     old, new = statistics(raw[:30]).to_bytes(), statistics(raw[:31]).to_bytes()
     packed = encode_difference(old, new)
     assert packed is not None
@@ -94,7 +94,7 @@ def test_what_it_starts_from_must_be_there(raw: np.ndarray) -> None:
     ],
     ids=lambda change: next(iter(change)),
 )
-def test_one_that_lies_is_refused(raw: np.ndarray, change: dict[str, np.ndarray]) -> None:
+def test_a_forged_difference_is_refused(raw: np.ndarray, change: dict[str, np.ndarray]) -> None:
     old, new = statistics(raw[:30]).to_bytes(), statistics(raw[:31]).to_bytes()
     packed = encode_difference(old, new)
     assert packed is not None
@@ -105,6 +105,6 @@ def test_one_that_lies_is_refused(raw: np.ndarray, change: dict[str, np.ndarray]
 
 
 @pytest.mark.parametrize("content", [b"", b"none", b"PK\x05\x06" + bytes(18)])
-def test_what_is_none_is_refused(content: bytes) -> None:
+def test_a_file_that_is_not_a_difference_is_refused(content: bytes) -> None:
     with pytest.raises(IntegrityError, match="this is not a difference"):
         apply_difference({}, content)

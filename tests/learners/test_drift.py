@@ -1,4 +1,4 @@
-"""Drift is told where pictures no longer look as they did, and hardly ever where they do."""
+"""Drift is detected if pictures look different, and rarely if they do not."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ def brighter(world):
 
 
 @pytest.mark.parametrize("per_class", [5, 12, 50])
-def test_pictures_like_those_learned_hardly_ever_raise_an_alarm(device, world, per_class):
+def test_pictures_like_the_learned_ones_rarely_raise_an_alarm(device, world, per_class):
     draws = (world.taught(dict.fromkeys(range(4), per_class), 100 + seed)[0] for seed in range(80))
     verdicts = Counter(device.assess(device.window(rows), device.baseline).verdict for rows in draws)
     assert verdicts[STABLE] >= 76
 
 
-def test_one_class_alone_is_no_drift(device, world):
+def test_pictures_of_a_single_class_are_no_drift(device, world):
     verdicts = [device.assess(device.window(world.draw(c, 40, 7)), device.baseline).verdict for c in COUNTS]
     assert verdicts.count(STABLE) >= 3
     assert CHANGED not in verdicts
@@ -83,14 +83,14 @@ def test_a_smaller_shift_is_drift(device, world):
     assert device.assess(device.window(rows), device.baseline).verdict == DRIFTING
 
 
-def test_few_pictures_and_labels_that_are_gone_tell_nothing(device, world):
+def test_few_pictures_and_labels_that_no_longer_exist_give_no_verdict(device, world):
     rows, _ = world.taught(dict.fromkeys(range(4), 4), 5)
     assert device.assess(device.window(rows), device.baseline).verdict == UNKNOWN
     window = device.window(world.taught(dict.fromkeys(range(4), 10), 5)[0])
     assert device.assess(replace(window, counts={"gone": 40}), device.baseline).verdict == UNKNOWN
 
 
-def test_the_shift_is_that_of_pairs_of_pictures_with_different_labels(device, world):
+def test_the_shift_from_sums_equals_that_over_all_pairs_of_different_labels(device, world):
     """From sums alone comes what all the embeddings would give."""
     rows, _ = world.taught(dict.fromkeys(range(4), 6), 9)
     layer, statistics = device.built.last_layer, device.built.statistics
@@ -105,7 +105,7 @@ def test_known_pictures_have_no_shift_on_average(device, world):
     assert abs(np.mean(shifts)) < 0.01
 
 
-def test_classes_that_each_look_a_little_different_have_no_shift_in_common(device, world):
+def test_classes_that_each_change_in_their_own_way_have_no_shift_in_common(device, world):
     """As photos of known things in other places do."""
     apart, together = [], []
     for seed in range(12):
@@ -117,7 +117,7 @@ def test_classes_that_each_look_a_little_different_have_no_shift_in_common(devic
     assert abs(np.mean(apart)) < 0.1 * np.mean(together)
 
 
-def test_what_differs_between_known_labels_may_differ_between_places():
+def test_a_spread_between_known_labels_widens_the_limits():
     chance = np.random.default_rng(0).normal(scale=0.1, size=(6, 30)).astype(np.float32)
     labels = [f"class {number}" for number in range(6) for _ in range(30)]
     alike = Level.of(labels, (0.5 + chance).ravel())
@@ -128,7 +128,7 @@ def test_what_differs_between_known_labels_may_differ_between_places():
     assert uneven.chance(window) > 3 * alike.chance(window)
 
 
-def test_an_uneven_guard_set_does_not_make_deaf(device, world):
+def test_extreme_novelty_is_detected_despite_an_uneven_guard_set(device, world):
     uneven = replace(device.baseline, novelty=replace(device.baseline.novelty, label_spread=0.4))
     window = device.window(world.draw(0, 40, 7))
     strange = replace(window, novelty=0.99 * window.pictures)
@@ -136,24 +136,26 @@ def test_an_uneven_guard_set_does_not_make_deaf(device, world):
     assert device.assess(strange, uneven).verdict == CHANGED
 
 
-def test_few_guard_pictures_make_less_sure():
+def test_few_guard_pictures_widen_the_limits():
     few, many = (Level.of(["class"] * count, np.linspace(0, 1, count)) for count in (10, 1000))
     assert few.chance({"class": 50}) > 2 * many.chance({"class": 50})
 
 
 @pytest.mark.parametrize(("value", "severity"), [(0.4, 0), (0.7, 1), (0.9, 2)])
-def test_a_signal_passes_its_limits_upward_or_downward(value, severity):
+def test_a_signal_can_pass_its_limits_upward_or_downward(value, severity):
     assert Signal(value, 0.5, 0.6, 0.8).severity == severity
     assert Signal(-value, -0.5, -0.6, -0.8).severity == severity
 
 
-def test_it_speaks_json(device, brighter):
-    told = device.assess(device.window(brighter.taught(dict.fromkeys(range(4), 8), 5)[0]), device.baseline).to_dict()
-    assert told["pictures"] == 32
-    assert set(told["signals"]["shift"]) == {"value", "usual", "drifting", "changed"}
+def test_it_converts_to_json(device, brighter):
+    document = device.assess(
+        device.window(brighter.taught(dict.fromkeys(range(4), 8), 5)[0]), device.baseline
+    ).to_dict()
+    assert document["pictures"] == 32
+    assert set(document["signals"]["shift"]) == {"value", "usual", "drifting", "changed"}
 
 
-def test_the_statistics_are_left_as_they_were(device, world):
+def test_the_statistics_do_not_change(device, world):
     before = device.built.statistics.to_bytes()
     device.assess(device.window(world.taught(COUNTS, 3)[0]), device.baseline)
     assert Statistics.from_bytes(before) == device.built.statistics

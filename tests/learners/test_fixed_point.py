@@ -1,3 +1,5 @@
+"""Raw embeddings become fixed-point embeddings with the same bits on every platform."""
+
 from __future__ import annotations
 
 import hashlib
@@ -15,11 +17,11 @@ def test_an_embedding_keeps_its_direction_and_gets_length_one(dtype):
     assert to_grid(raw).tolist() == [[round(0.6 * GRID), round(0.8 * GRID), 0], [0, 0, GRID]]
 
 
-def test_the_zero_point_is_taken_off_without_wrapping_around():
+def test_the_zero_point_is_subtracted_without_overflow():
     assert to_grid(np.array([-128, 127], np.int8), zero_point=-128).tolist() == [0, GRID]
 
 
-def test_one_embedding_is_the_same_alone_as_among_others():
+def test_an_embedding_is_converted_the_same_alone_and_in_a_batch():
     raw = np.random.default_rng(0).integers(-128, 128, (5, 64)).astype(np.int8)
     assert np.array_equal(to_grid(raw, -128)[3], to_grid(raw[3], -128))
 
@@ -43,7 +45,7 @@ def test_floats_of_any_scale_give_the_same_embedding(scale):
     assert np.abs(near).max() <= 1
 
 
-def test_the_input_is_left_as_it_was():
+def test_the_input_does_not_change():
     raw = np.arange(-4, 4, dtype=np.int8)
     to_grid(raw, -128)
     assert raw.tolist() == list(range(-4, 4))
@@ -60,7 +62,7 @@ def test_the_input_is_left_as_it_was():
         np.array([1], np.int64),
     ],
 )
-def test_what_is_no_embedding_is_refused_in_one_line(raw):
+def test_an_invalid_embedding_is_refused_in_one_line(raw):
     with pytest.raises(LearningError) as refused:
         to_grid(raw)
     assert "\n" not in str(refused.value)

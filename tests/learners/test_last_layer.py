@@ -1,3 +1,5 @@
+"""A last layer predicts, measures novelty, is stored as arrays, and is solved again from changed statistics."""
+
 from __future__ import annotations
 
 from dataclasses import replace
@@ -36,12 +38,12 @@ class TestPredicting:
         assert np.abs(probabilities.sum(axis=1) - 1).max() < 1e-6
         assert (probabilities.argmax(axis=1) == scores.argmax(axis=1)).all()
 
-    def test_one_embedding_is_a_row_of_many(self, layer, world):
+    def test_a_single_embedding_gives_the_same_as_in_a_batch(self, layer, world):
         rows = world.draw(2, 9, 1)
         for method in (layer.scores, layer.probabilities, layer.novelty):
             assert np.allclose(method(rows[4])[0], method(rows)[4], atol=1e-4)
 
-    def test_predicting_gives_both_at_once(self, layer, world):
+    def test_predict_gives_probabilities_and_novelty_together(self, layer, world):
         rows = world.draw(2, 9, 1)
         probabilities, novelty = layer.predict(rows)
         assert np.allclose(probabilities, layer.probabilities(rows), atol=1e-5)
@@ -60,19 +62,19 @@ class TestNovelty:
         assert abs(np.median(known) - 0.5) < 0.1
         assert (known > layer.novelty_threshold).mean() < 0.08
 
-    def test_strangers_stand_out(self, layer, world):
+    def test_images_of_unknown_classes_are_more_novel(self, layer, world):
         known = np.concatenate([layer.novelty(world.draw(label, 100, 2)) for label in range(4)])
         unknown = np.concatenate([layer.novelty(world.draw(label, 200, 2)) for label in (4, 5)])
         assert (unknown[:, None] > known).mean() > 0.7
 
-    def test_something_altogether_different_is_none_of_these(self, layer):
+    def test_an_entirely_different_image_is_novel(self, layer):
         strange = np.zeros((1, 48), np.int16)
         strange[0, ::7] = -1500
         assert layer.novelty(strange)[0] > layer.novelty_threshold
 
 
 class TestStoring:
-    def test_a_round_trip_keeps_every_answer(self, layer, world):
+    def test_a_round_trip_keeps_every_prediction(self, layer, world):
         back = LastLayer.from_arrays(layer.to_arrays(), layer.labels, layer.solver)
         rows = world.draw(3, 20, 1)
         assert np.array_equal(back.probabilities(rows), layer.probabilities(rows))
@@ -101,7 +103,7 @@ class TestStoring:
         ],
         ids=["missing", "nan", "float64", "deeper", "twice", "empty", "object"],
     )
-    def test_a_spoilt_array_is_refused_in_one_line(self, layer, key, spoil):
+    def test_an_invalid_array_is_refused_in_one_line(self, layer, key, spoil):
         arrays = layer.to_arrays()
         spoilt = spoil(arrays[key])
         arrays = {name: array for name, array in arrays.items() if name != key}
@@ -144,14 +146,14 @@ class TestRelearning:
         assert (after.probabilities(rows).argmax(axis=1) == 4).mean() > 0.4
         assert after.novelty(rows).mean() < before.novelty(rows).mean()
 
-    def test_one_class_may_be_all_that_is_left(self, selection, world):
+    def test_a_single_class_can_be_solved(self, selection, world):
         statistics = Statistics()
         statistics.add(world.draw(0, 3, 8), "only")
         layer = relearn(selection.last_layer, statistics, selection.parameters)
         assert layer.probabilities(world.draw(0, 1, 1)).tolist() == [[1.0]]
         assert 0 <= layer.novelty(world.draw(0, 1, 1))[0] <= 1
 
-    def test_what_cannot_be_solved_says_why(self, selection):
+    def test_an_error_names_the_cause(self, selection):
         layer, statistics = selection.last_layer, selection.statistics
         with pytest.raises(UnknownNameError, match="did you mean 'ridge'"):
             relearn(replace(layer, solver="rigde"), statistics, {})

@@ -1,4 +1,4 @@
-"""The systems behind the weights: what joins the scatter later counts as if it had been there from the start."""
+"""Directions: terms that are added to the scatter later count as if they had been there from the start."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from edgetl.learners.moments import Directions, Moments
 SHRINKAGE = 0.3
 
 
-def test_what_joins_the_scatter_needs_no_new_factorisation(world):
+def test_terms_added_to_the_scatter_need_no_new_factorisation(world):
     moments = Moments.of(world.statistics({0: 20, 1: 20, 2: 20}, 1))
     mixtures = np.array([[1.0, -1.0, 0.0], [0.5, 0.5, -1.0]])
     amounts = np.array([3.0, 7.0])

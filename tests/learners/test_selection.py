@@ -1,3 +1,5 @@
+"""The solver is chosen, and the last layer calibrated, by cross-validation."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -25,7 +27,7 @@ def selection(taught):
     return choose(rows, labels, spread(len(rows)))
 
 
-def test_the_last_layer_is_the_chosen_solver_s_on_everything(selection, taught):
+def test_the_last_layer_is_solved_from_all_embeddings(selection, taught):
     everything = Statistics()
     everything.add(*taught)
     assert selection.statistics == everything
@@ -47,7 +49,7 @@ def test_every_solver_was_tried_and_the_best_comes_first(selection):
     assert all(0 <= result.accuracy <= 1 for result in selection.results)
 
 
-def test_built_on_two_classes_and_taught_the_others_is_as_good_as_built_on_all(selection, taught):
+def test_teaching_classes_later_equals_building_on_all_of_them(selection, taught):
     rows, labels = taught
     first = np.isin(labels, [name(0), name(1)])
     built = choose(rows[first], [label for label in labels if label in (name(0), name(1))], spread(int(first.sum())))
@@ -67,7 +69,7 @@ def test_the_same_input_gives_the_same_bits(selection, taught):
     assert np.array_equal(selection.out_of_fold_probabilities, again.out_of_fold_probabilities)
 
 
-def test_probabilities_out_of_fold_sum_to_one_and_foretell_new_pictures(selection, world):
+def test_out_of_fold_probabilities_sum_to_one_and_predict_accuracy_on_new_pictures(selection, world):
     p = selection.out_of_fold_probabilities
     assert p.shape == (sum(COUNTS.values()), 4)
     assert np.abs(p.sum(axis=1) - 1).max() < 1e-5
@@ -77,20 +79,20 @@ def test_probabilities_out_of_fold_sum_to_one_and_foretell_new_pictures(selectio
     assert abs(foretold - np.mean(answers)) < 0.08
 
 
-def test_confidence_can_be_believed(selection, world):
+def test_confidence_is_calibrated(selection, world):
     probabilities = np.concatenate([selection.last_layer.probabilities(world.draw(k, 300, 51)) for k in range(4)])
     hits = probabilities.argmax(axis=1) == np.repeat(np.arange(4), 300)
     assert abs(probabilities.max(axis=1).mean() - hits.mean()) < 0.07
 
 
-def test_ten_right_answers_do_not_make_certain(world):
+def test_ten_right_predictions_do_not_give_certainty(world):
     far_apart = make_world(classes=2, d=48, apart=5)
     rows, labels = far_apart.taught({0: 5, 1: 5}, 0)
     confidence = choose(rows, labels, spread(10)).out_of_fold_probabilities.max(axis=1)
     assert 0.8 < confidence.min() <= confidence.max() < 0.999
 
 
-def test_what_is_in_fold_minus_one_is_learned_from_but_not_predicted(taught):
+def test_fold_minus_one_is_learned_from_but_not_predicted(taught):
     rows, labels = taught
     folds = np.where(np.arange(len(rows)) % 4 == 0, 0, -1)
     selection = choose(rows, labels, folds)
@@ -118,7 +120,7 @@ def test_fewer_or_more_embeddings_than_dimensions_give_the_same_scores(world, n)
     assert np.allclose(np.diff(odds), np.diff(scores), rtol=1e-2, atol=1e-2 * np.abs(scores).max())
 
 
-def test_a_class_seen_in_one_fold_only_is_no_obstacle(world):
+def test_a_class_in_one_fold_only_is_accepted(world):
     rows, labels = world.taught({0: 20, 1: 20, 2: 1}, 4)
     selection = choose(rows, labels, spread(41))
     assert np.isfinite(selection.out_of_fold_probabilities).all()
@@ -131,7 +133,7 @@ def test_two_embeddings_of_each_class_are_enough(world):
     assert np.isfinite(selection.last_layer.probabilities(rows)).all()
 
 
-def test_equal_embeddings_and_dead_channels_are_no_obstacle():
+def test_equal_embeddings_and_dead_channels_are_accepted():
     rows = np.zeros((20, 16), np.int16)
     rows[::2, 0], rows[1::2, 1] = 4096, 4096
     selection = choose(rows, ["a", "b"] * 10, np.arange(20) // 2 % 5)
@@ -155,6 +157,6 @@ def test_rare_classes_weigh_as_much_as_common_ones(world):
         (["a", "b"], [0, 1, 0, 1], "do not fit"),
     ],
 )
-def test_what_cannot_be_chosen_from_is_refused(world, labels, folds, complaint):
+def test_unusable_folds_and_labels_are_refused(world, labels, folds, complaint):
     with pytest.raises(LearningError, match=complaint):
         choose(world.draw(0, 4, 0), labels, np.array(folds))

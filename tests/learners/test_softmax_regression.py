@@ -1,3 +1,5 @@
+"""Softmax regression learns, and forgets less with replay."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -13,13 +15,13 @@ def accuracy(model: SoftmaxRegression, world, labels) -> float:
     return float(np.mean(hits))
 
 
-def test_it_tells_the_classes_apart(world):
+def test_it_separates_the_classes(world):
     model = SoftmaxRegression()
     model.learn(*world.taught({0: 40, 1: 40, 2: 40}, 0))
     assert accuracy(model, world, (0, 1, 2)) > 0.6
 
 
-def test_without_replay_it_forgets_and_with_replay_less(world):
+def test_it_forgets_less_with_replay(world):
     left = {}
     for replay in (0, 20):
         model = SoftmaxRegression(SoftmaxOptions(replay=replay))

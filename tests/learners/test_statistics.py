@@ -1,3 +1,5 @@
+"""Statistics are exact in any order of operations, and refuse what does not fit."""
+
 from __future__ import annotations
 
 import json
@@ -51,7 +53,7 @@ class TestExactness:
         assert one_by_one == taught(*as_rows(pairs))
 
     @given(pictures, pictures)
-    def test_undoing_leaves_the_bits_as_if_nothing_had_been(self, kept, undone):
+    def test_undoing_restores_the_previous_bits(self, kept, undone):
         statistics = taught(*as_rows(kept))
         if undone:
             rows, labels = as_rows(undone)
@@ -81,7 +83,7 @@ class TestExactness:
 
     @settings(max_examples=5, deadline=None)
     @given(st.integers(0, 1 << 32))
-    def test_ten_thousand_operations_over_three_devices_leave_what_remains(self, seed):
+    def test_ten_thousand_operations_on_three_devices_equal_teaching_what_remains(self, seed):
         chance, rows = random.Random(seed), embeddings(10_000, seed, dtype=np.int8)
         devices, held = [Statistics() for _ in range(3)], [[] for _ in range(3)]
         for row in rows:
@@ -107,7 +109,7 @@ class TestExactness:
         assert sorted(merged.labels) == sorted(once.labels)
 
     @pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16, np.int32, np.int64])
-    def test_every_integer_type_is_taken_at_its_extremes(self, dtype):
+    def test_every_integer_type_is_accepted_at_its_extremes(self, dtype):
         limits = np.iinfo(dtype)
         low, high = max(limits.min, -LARGEST), min(limits.max, LARGEST)
         statistics = taught(np.array([[low, high], [high, high]], dtype=dtype), ["a", "a"])
@@ -122,7 +124,7 @@ class TestExactness:
 
 
 class TestTheEdge:
-    def test_the_last_sum_below_the_edge_is_held_and_the_next_refused(self):
+    def test_the_largest_sum_is_accepted_and_the_next_refused(self):
         statistics = taught(np.array([[LARGEST]], dtype=np.int32), "a")
         for _ in range(10):
             statistics.merge(statistics)
@@ -162,7 +164,7 @@ class TestRefusals:
         ],
     )
     @pytest.mark.parametrize("operation", ["add", "remove"])
-    def test_what_does_not_fit_is_refused_and_changes_nothing(self, operation, embedding, label):
+    def test_invalid_arguments_are_refused_and_change_nothing(self, operation, embedding, label):
         statistics = taught(embeddings(3), "a")
         before = statistics.to_bytes()
         with pytest.raises(LearningError):
@@ -180,7 +182,7 @@ class TestRefusals:
             (embeddings(2, seed=9), "a"),
         ],
     )
-    def test_what_was_never_added_cannot_be_removed(self, embedding, label):
+    def test_embeddings_that_were_never_added_cannot_be_removed(self, embedding, label):
         statistics = taught(embeddings(4), ["a", "a", "a", "b"])
         before = statistics.to_bytes()
         with pytest.raises(LearningError, match="cannot remove"):
@@ -189,12 +191,12 @@ class TestRefusals:
             statistics.subtract(taught(embedding, label))
         assert statistics.to_bytes() == before
 
-    def test_others_of_the_same_sum_are_not_the_last_ones(self):
+    def test_other_embeddings_with_the_same_sum_cannot_be_removed_last(self):
         statistics = taught(np.array([[1, 3], [3, 1]], np.int8), "a")
         with pytest.raises(LearningError, match="cannot remove"):
             statistics.remove(np.array([[2, 2], [2, 2]], np.int8), "a")
 
-    def test_a_dimension_given_first_is_held_to(self):
+    def test_a_dimension_given_first_is_enforced(self):
         with pytest.raises(LearningError, match="hold 4"):
             Statistics(4).add(embeddings(1), "a")
         with pytest.raises(LearningError, match="dimension is 0"):
@@ -203,14 +205,14 @@ class TestRefusals:
 
 
 class TestClasses:
-    def test_slots_keep_their_order_and_vanish_when_empty(self):
+    def test_classes_keep_their_order_and_vanish_when_empty(self):
         statistics = taught(embeddings(3), ["pear", "apple", "pear"])
         assert statistics.labels == ("pear", "apple")
         statistics.remove(embeddings(3)[1], "apple")
         assert statistics.labels == ("pear",)
         assert statistics.counts.tolist() == [2]
 
-    def test_renaming_keeps_the_slot(self):
+    def test_renaming_keeps_the_order(self):
         statistics = taught(embeddings(3), ["a", "b", "c"])
         statistics.rename("b", "z")
         assert statistics.labels == ("a", "z", "c")
@@ -223,18 +225,18 @@ class TestClasses:
             statistics.rename(old, new)
         assert statistics.labels == ("a", "b")
 
-    def test_a_copy_goes_its_own_way(self):
+    def test_a_copy_is_independent(self):
         statistics = taught(embeddings(2), ["a", "b"])
         twin = statistics.copy()
         twin.add(embeddings(1), "c")
         assert statistics == taught(embeddings(2), ["a", "b"])
         assert twin != statistics
 
-    def test_the_gram_matrix_cannot_be_written_through(self):
+    def test_the_gram_matrix_is_read_only(self):
         with pytest.raises(ValueError, match="read-only"):
             taught(embeddings(1), "a").gram[0, 0] = 1
 
-    def test_what_was_given_is_neither_changed_nor_held(self):
+    def test_the_arguments_are_neither_changed_nor_kept(self):
         rows = embeddings(2)
         statistics = taught(rows, "a")
         rows[:] = 0
@@ -250,18 +252,18 @@ class TestBytes:
         assert back.labels == statistics.labels
         assert back.to_bytes() == statistics.to_bytes()
 
-    def test_at_a_backbone_s_size_they_are_small(self):
+    def test_they_are_small_at_the_size_of_a_backbone(self):
         rows = np.random.default_rng(0).integers(-500, 500, (40, 1280)).astype(np.int16)
         assert len(taught(rows, [f"class {i % 20}" for i in range(40)]).to_bytes()) < 4_000_000
 
     @given(st.binary(max_size=200))
-    def test_noise_is_refused(self, noise):
+    def test_random_bytes_are_refused(self, noise):
         with pytest.raises(IntegrityError):
             Statistics.from_bytes(noise)
 
     @settings(max_examples=300)
     @given(st.data())
-    def test_a_damaged_file_is_refused_or_is_another_whole_one(self, data):
+    def test_a_damaged_file_is_refused_or_still_valid(self, data):
         whole = bytearray(taught(embeddings(4), ["a", "b", "é", "a"]).to_bytes())
         at = data.draw(st.integers(0, len(whole) - 1))
         whole[at] = data.draw(st.integers(0, 255))
@@ -296,7 +298,7 @@ class TestBytes:
             {"gram": ["<i8"]},
         ],
     )
-    def test_a_header_that_lies_is_refused(self, lie):
+    def test_a_forged_header_is_refused(self, lie):
         whole = taught(embeddings(2), ["a", "b"]).to_bytes()
         start = whole.index(b"{")
         size = struct.unpack("<I", whole[start - 4 : start])[0]

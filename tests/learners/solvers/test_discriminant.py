@@ -12,7 +12,7 @@ from tests.learners.conftest import make_world, name
 from tests.learners.solvers.scoring import COUNTS, accuracy, predicted
 
 
-def test_is_the_textbook_formula_where_every_class_is_well_known(world):
+def test_it_is_the_textbook_formula_without_correction(world):
     rows, labels = world.taught(COUNTS, 0)
     statistics = world.statistics(COUNTS, 0)
     x, y = rows / GRID, np.array([statistics.labels.index(label) for label in labels])
@@ -27,7 +27,7 @@ def test_is_the_textbook_formula_where_every_class_is_well_known(world):
 
 
 @pytest.mark.parametrize("shrinkage", [0.003, 0.3])
-def test_either_precision_gives_the_weights_of_the_other(shrinkage):
+def test_single_and_double_precision_give_the_same_weights(shrinkage):
     large = make_world(classes=4, d=300, apart=0.3)
     moments = Moments.of(large.statistics(dict.fromkeys(range(4), 60), 0))
     system = (1 - shrinkage) * moments.scatter + shrinkage * moments.spread * np.eye(300)
@@ -37,7 +37,7 @@ def test_either_precision_gives_the_weights_of_the_other(shrinkage):
     assert np.abs(found - expected).max() < 1e-6 * np.abs(expected).max()
 
 
-def test_a_class_of_one_picture_profits_from_what_the_others_taught(world):
+def test_a_class_with_one_picture_benefits_from_the_other_classes(world):
     gains = []
     for seed in range(5):
         statistics = world.statistics({0: 80, 1: 80, 2: 80, 3: 1, 4: 1}, seed)
@@ -50,7 +50,7 @@ def test_a_class_of_one_picture_profits_from_what_the_others_taught(world):
 
 
 @pytest.mark.parametrize("few", [1, 2, 5, 10])
-def test_new_classes_neither_starve_nor_swallow_the_old(few):
+def test_new_classes_neither_starve_nor_displace_the_old_ones(few):
     crowded = make_world(classes=6, d=200, apart=0.3)
     old, new = [0, 1, 2], [3, 4, 5]
     scores = {True: [], False: []}
@@ -67,21 +67,21 @@ def test_new_classes_neither_starve_nor_swallow_the_old(few):
     assert old_score > 0.6 * old_plain
 
 
-def test_the_correction_vanishes_where_all_classes_are_as_large(world):
+def test_the_correction_vanishes_for_large_classes_of_equal_size(world):
     statistics = world.statistics(dict.fromkeys(range(4), 200), 0)
     rows = world.draw(1, 300, 5)
     plain = predicted(discriminant.solve(statistics, 0.3, correction=False), rows)
     assert (plain == predicted(discriminant.solve(statistics, 0.3), rows)).mean() > 0.98
 
 
-def test_the_analytic_shrinkage_falls_as_pictures_come_in(world):
+def test_the_analytic_shrinkage_falls_with_more_pictures(world):
     scales = [
         Directions.of(Moments.of(world.statistics({0: n, 1: n}, 0)), "oas").scale * (2 * n - 2) for n in (3, 30, 300)
     ]
     assert scales == sorted(scales)
 
 
-def test_the_analytic_shrinkage_keeps_to_its_bounds(world):
+def test_the_analytic_shrinkage_stays_within_its_bounds(world):
     few, many = (Moments.of(world.statistics({0: n, 1: n}, 0)) for n in (1, 30_000))
     for moments, amount in ((few, 0.9), (many, 0.02)):
         found, expected = Directions.of(moments, "oas"), Directions.of(moments, amount)

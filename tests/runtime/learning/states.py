@@ -1,4 +1,4 @@
-"""What the tests of learning share: a bundle with statistics and a guard set, and embeddings to teach."""
+"""Shared by the tests of learning: a bundle with statistics and a guard set, and embeddings to teach."""
 
 from __future__ import annotations
 

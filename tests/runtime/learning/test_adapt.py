@@ -37,7 +37,7 @@ def answers(learner: Learner) -> list[dict[str, float]]:
     return [learner.classifier().predict(frame(look, 99)).probabilities for look in SWAPPED.values()]
 
 
-def test_new_conditions_are_followed_and_undo_brings_everything_back(learner: Learner) -> None:
+def test_it_follows_new_conditions_and_undo_restores_everything(learner: Learner) -> None:
     teach_swapped(learner)
     statistics, layer, before = learner.statistics(), learner.last_layer(), answers(learner)
     step = learner.adapt()
@@ -50,7 +50,7 @@ def test_new_conditions_are_followed_and_undo_brings_everything_back(learner: Le
     assert np.array_equal(learner.last_layer().weights, layer.weights)
 
 
-def test_where_all_is_only_darker_old_and_new_conditions_hold_alike(learner: Learner) -> None:
+def test_if_everything_is_only_darker_old_and_new_conditions_hold_alike(learner: Learner) -> None:
     for label in SWAPPED:
         learner.teach_many([dark(label, seed) for seed in range(2)], label)
     step = learner.adapt(guard=1.0)
@@ -68,7 +68,7 @@ def test_where_all_is_only_darker_old_and_new_conditions_hold_alike(learner: Lea
     assert learner.status().spanned == ()
 
 
-def test_it_is_there_again_when_the_state_is_opened_again(learner: Learner, teachable: Path) -> None:
+def test_it_is_in_effect_when_the_state_is_opened_again(learner: Learner, teachable: Path) -> None:
     teach_swapped(learner)
     learner.adapt()
     wanted = learner.last_layer()
@@ -78,7 +78,7 @@ def test_it_is_there_again_when_the_state_is_opened_again(learner: Learner, teac
         assert not again.adapt().id
 
 
-def test_nothing_is_recorded_where_nothing_helps(learner: Learner) -> None:
+def test_nothing_is_recorded_if_nothing_helps(learner: Learner) -> None:
     for label in SWAPPED:
         learner.teach_many([frame(label, seed) for seed in range(4)], label)
     before = len(learner.history())
@@ -87,7 +87,7 @@ def test_nothing_is_recorded_where_nothing_helps(learner: Learner) -> None:
     assert len(learner.history()) == before
 
 
-def test_without_pictures_there_is_nothing_to_adapt_to(learner: Learner) -> None:
+def test_without_pictures_of_a_shipped_class_it_is_refused(learner: Learner) -> None:
     with pytest.raises(LearningError, match="nothing was taught of a shipped class"):
         learner.adapt()
     learner.teach(frame("yellow"), "yellow")
@@ -96,7 +96,7 @@ def test_without_pictures_there_is_nothing_to_adapt_to(learner: Learner) -> None
     assert [entry.kind for entry in learner.history()] == ["teach"]
 
 
-def test_the_guard_says_what_it_costs_the_old_conditions_and_refuses(learner: Learner) -> None:
+def test_the_guard_refuses_what_costs_too_much_under_the_old_conditions(learner: Learner) -> None:
     teach_swapped(learner)
     step = learner.adapt(guard=1.0)
     assert not step.accepted
@@ -119,7 +119,7 @@ def test_it_follows_a_renamed_class_and_ends_with_a_reset(learner: Learner, teac
     assert not np.array_equal(learner.last_layer().weights, plain.weights)
 
 
-def test_a_class_whose_pictures_are_all_forgotten_has_its_full_weight_again(learner: Learner) -> None:
+def test_a_class_whose_taught_pictures_are_all_forgotten_has_its_full_weight_again(learner: Learner) -> None:
     teach_swapped(learner)
     learner.adapt()
     for entry in learner.history():
@@ -130,7 +130,7 @@ def test_a_class_whose_pictures_are_all_forgotten_has_its_full_weight_again(lear
     assert np.allclose(learner.last_layer().weights, shipped.weights)
 
 
-def test_it_stays_on_its_device(learner: Learner, teachable: Path, tmp_path: Path) -> None:
+def test_it_is_not_transferred_to_other_devices(learner: Learner, teachable: Path, tmp_path: Path) -> None:
     teach_swapped(learner)
     plain = learner.last_layer()
     learner.adapt()
@@ -141,7 +141,7 @@ def test_it_stays_on_its_device(learner: Learner, teachable: Path, tmp_path: Pat
             assert np.array_equal(other.last_layer().weights, plain.weights)
 
 
-def test_what_is_merged_comes_in_beside_it(learner: Learner, teachable: Path, tmp_path: Path) -> None:
+def test_it_stays_in_effect_after_a_merge(learner: Learner, teachable: Path, tmp_path: Path) -> None:
     with Learner(teachable, state=tmp_path / "other", threads=1) as other:
         other.teach(frame("yellow"), "yellow")
     teach_swapped(learner)
@@ -151,9 +151,7 @@ def test_what_is_merged_comes_in_beside_it(learner: Learner, teachable: Path, tm
     assert learner.classifier().predict(frame("green", 99)).label == "red"
 
 
-def test_a_bundle_that_learns_cannot_hold_it_and_one_that_only_classifies_does(
-    learner: Learner, tmp_path: Path
-) -> None:
+def test_a_bundle_that_learns_cannot_contain_it_and_a_frozen_one_does(learner: Learner, tmp_path: Path) -> None:
     teach_swapped(learner)
     learner.adapt()
     with pytest.raises(LearningError, match="cannot contain an adaptation"):

@@ -1,4 +1,4 @@
-"""A learner tells whether what it classifies still looks like what it learned, and never disturbs classifying."""
+"""A learner reports whether its pictures still look like those it learned from, and never disturbs prediction."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_pictures_unlike_anything_are_a_change(learner: Learner) -> None:
     assert drift.signals["novelty"].severity == 2
 
 
-def test_too_few_pictures_tell_nothing(learner: Learner) -> None:
+def test_too_few_pictures_give_no_verdict(learner: Learner) -> None:
     assert learner.drift().pictures == 0
     classify(learner, 19)
     drift = learner.drift()
@@ -76,7 +76,7 @@ def test_a_still_scene_counts_once(learner: Learner) -> None:
     assert learner.drift().pictures == 1
 
 
-def test_it_begins_anew_with_each_learning_step(learner: Learner) -> None:
+def test_it_starts_again_after_each_learning_step(learner: Learner) -> None:
     classify(learner, change=inverted)
     for label in COLOURS:
         learner.teach_many([inverted(colour_frame(label, seed)) for seed in range(40)], label)
@@ -94,7 +94,7 @@ def test_the_window_holds_the_newest_pictures(learner: Learner) -> None:
     assert learner.drift().verdict == STABLE
 
 
-def test_what_other_processes_classified_counts_and_survives(learner: Learner, teachable: Path) -> None:
+def test_pictures_classified_by_other_processes_count(learner: Learner, teachable: Path) -> None:
     classify(learner)
     learner.close()
     with Learner(teachable, state=learner.folder, threads=1) as again:
@@ -103,7 +103,7 @@ def test_what_other_processes_classified_counts_and_survives(learner: Learner, t
         assert again.drift().pictures == 60
 
 
-def test_one_picture_a_process_adds_up(teachable: Path, state: Path) -> None:
+def test_single_pictures_of_many_processes_add_up(teachable: Path, state: Path) -> None:
     for seed in range(22):
         with Learner(teachable, state=state, threads=1) as learner:
             classify(learner, 1, seed=seed)
@@ -111,21 +111,21 @@ def test_one_picture_a_process_adds_up(teachable: Path, state: Path) -> None:
         assert learner.drift().pictures == 22
 
 
-def test_what_is_not_to_be_observed_leaves_no_trace(teachable: Path, state: Path) -> None:
+def test_nothing_is_stored_if_observing_is_off(teachable: Path, state: Path) -> None:
     with Learner(teachable, state=state, threads=1, observe=False) as learner:
         classify(learner)
         assert learner.drift().pictures == 0
     assert not (state / OBSERVATIONS_FILE).exists()
 
 
-def test_it_makes_no_state_and_yet_tells(teachable: Path, tmp_path: Path) -> None:
+def test_it_works_without_creating_a_state(teachable: Path, tmp_path: Path) -> None:
     with Learner(teachable, state=tmp_path / "none", threads=1) as learner:
         classify(learner)
         assert learner.drift().verdict == STABLE
     assert not (tmp_path / "none").exists()
 
 
-def test_without_a_guard_set_novelty_is_held_against_its_calibration(teachable: Path, state: Path) -> None:
+def test_without_a_guard_set_novelty_is_compared_with_its_calibration(teachable: Path, state: Path) -> None:
     bundle = open_bundle(teachable)
     entries = {name: bundle.read(name) for name in bundle.names if not name.startswith("guard/")}
     unguarded = pack(state.parent / "unguarded.edgetl", bundle.manifest, entries)
@@ -146,7 +146,7 @@ def test_blocks_of_an_earlier_kind_do_not_count(learner: Learner, state: Path) -
 
 
 @pytest.mark.parametrize("content", [b"not a database at all" * 99, b"SQLite format 3\0" + bytes(5000), b""])
-def test_a_damaged_file_is_begun_anew(learner: Learner, state: Path, content: bytes) -> None:
+def test_a_damaged_file_is_started_again(learner: Learner, state: Path, content: bytes) -> None:
     (state / OBSERVATIONS_FILE).write_bytes(content)
     classify(learner)
     assert learner.drift().pictures == 30
@@ -159,7 +159,7 @@ def test_a_damaged_file_is_begun_anew(learner: Learner, state: Path, content: by
     assert learner.drift().pictures == 0
 
 
-def test_a_disk_that_refuses_does_not_disturb_classifying(learner: Learner, state: Path) -> None:
+def test_an_error_of_the_disk_does_not_disturb_classifying(learner: Learner, state: Path) -> None:
     (state / OBSERVATIONS_FILE).mkdir()
     classify(learner)
     learner._observations.flush()
@@ -170,7 +170,7 @@ def test_a_disk_that_refuses_does_not_disturb_classifying(learner: Learner, stat
     assert learner.drift().pictures == 30
 
 
-def test_a_kill_while_it_is_stored_leaves_it_readable(state: Path) -> None:
+def test_a_kill_during_a_write_leaves_the_file_readable(state: Path) -> None:
     for number in range(10):
         child = os.fork()
         if not child:

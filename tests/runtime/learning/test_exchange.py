@@ -1,4 +1,4 @@
-"""What was taught travels: states merge, patches apply, new bundles carry on; nothing counts twice."""
+"""States and patches are merged and bundles exported; no picture counts twice."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def device(teachable: Path, tmp_path: Path):
         learner.close()
 
 
-def test_merging_devices_is_having_taught_one_device_everything(device, teachable: Path) -> None:
+def test_merging_devices_equals_teaching_one_device_everything(device, teachable: Path) -> None:
     raw = embeddings(9)
     device("attic").teach_embeddings(raw[:3], "yellow")
     device("cellar").teach_embeddings(raw[3:5], "yellow")
@@ -46,7 +46,7 @@ def test_merging_devices_is_having_taught_one_device_everything(device, teachabl
     assert device("attic").statistics() == wanted
 
 
-def test_merging_is_one_step_to_undo(device) -> None:
+def test_a_merge_is_one_step_to_undo(device) -> None:
     device("attic").teach_embeddings(embeddings(2), "yellow")
     before = device("attic").statistics()
     device("cellar").teach_embeddings(embeddings(3, seed=1), "grey")
@@ -55,7 +55,7 @@ def test_merging_is_one_step_to_undo(device) -> None:
     assert device("attic").statistics() == before
 
 
-def test_pictures_count_once_by_whatever_way_they_come(device) -> None:
+def test_a_picture_counts_once_whatever_route_it_takes(device) -> None:
     device("attic").teach_embeddings(embeddings(2), "yellow")
     device("cellar").teach_embeddings(embeddings(3, seed=1), "grey")
     device("attic").merge(device("cellar").folder)
@@ -68,7 +68,7 @@ def test_pictures_count_once_by_whatever_way_they_come(device) -> None:
     assert device("garden").statistics() == everything
 
 
-def test_what_was_forgotten_here_does_not_come_back(device) -> None:
+def test_a_picture_forgotten_here_does_not_come_back(device) -> None:
     device("cellar").teach_embeddings(embeddings(3), "grey")
     step = device("attic").merge(device("cellar").folder)
     device("attic").forget(step.pictures[0])
@@ -77,7 +77,7 @@ def test_what_was_forgotten_here_does_not_come_back(device) -> None:
     assert device("attic").statistics() == remaining
 
 
-def test_only_what_is_in_effect_elsewhere_comes_in_as_it_is_called_there(device, teachable: Path) -> None:
+def test_only_pictures_in_effect_there_are_merged_with_their_present_labels(device, teachable: Path) -> None:
     raw = embeddings(4)
     cellar = device("cellar")
     first = cellar.teach_embeddings(raw, "grey").pictures
@@ -99,7 +99,7 @@ def test_a_class_forgotten_elsewhere_is_forgotten_here_unless_it_was_taught_here
     assert device("attic").labels == ("green", "red")
 
 
-def test_a_patch_of_little_more_than_the_embeddings_does_the_same(device, tmp_path: Path) -> None:
+def test_a_patch_does_the_same_and_is_hardly_larger_than_the_embeddings(device, tmp_path: Path) -> None:
     device("attic").teach_many([frame("yellow", seed) for seed in range(5)], "yellow")
     device("attic").rename("red", "crimson")
     patch = device("attic").export_patch(tmp_path / "attic.patch")
@@ -110,7 +110,7 @@ def test_a_patch_of_little_more_than_the_embeddings_does_the_same(device, tmp_pa
     assert here.probabilities == there.probabilities
 
 
-def test_a_new_bundle_answers_alike_and_goes_on_learning(device, teachable: Path, tmp_path: Path) -> None:
+def test_an_exported_bundle_predicts_the_same_and_learns_on(device, teachable: Path, tmp_path: Path) -> None:
     attic = device("attic")
     attic.teach_many([frame("yellow", seed) for seed in range(5)], "yellow")
     attic.forget_class("blue")
@@ -130,7 +130,7 @@ def test_a_new_bundle_answers_alike_and_goes_on_learning(device, teachable: Path
         assert learner.labels == ("green", "crimson", "yellow", "grey")
 
 
-def test_the_canaries_of_a_new_bundle_expect_its_own_answers(device, tmp_path: Path) -> None:
+def test_the_canaries_of_an_exported_bundle_expect_its_own_answers(device, tmp_path: Path) -> None:
     device("attic").rename("red", "crimson")
     bundle = open_bundle(device("attic").export_bundle(tmp_path / "new.edgetl"))
     (answer,) = json.loads(bundle.read("canaries.json"))["expected"]
@@ -138,7 +138,7 @@ def test_the_canaries_of_a_new_bundle_expect_its_own_answers(device, tmp_path: P
     assert "report.json" not in bundle
 
 
-def test_a_state_carried_over_into_the_bundle_made_from_it_counts_once(device, tmp_path: Path) -> None:
+def test_a_state_merged_into_the_bundle_exported_from_it_counts_once(device, tmp_path: Path) -> None:
     attic = device("attic")
     first = embeddings(2)
     attic.teach_embeddings(first, "yellow")
@@ -158,7 +158,7 @@ def other_backbone(teachable: Path, tmp_path: Path) -> Path:
     return pack(tmp_path / "other.edgetl", bundle.manifest, entries)
 
 
-def test_a_new_backbone_learns_again_from_thumbnails_and_says_what_it_could_not(
+def test_a_new_backbone_learns_from_thumbnails_and_counts_the_pictures_without_one(
     teachable: Path, other_backbone: Path, tmp_path: Path
 ) -> None:
     with Learner(teachable, state=tmp_path / "old", threads=1, thumbnails=True) as old:
@@ -181,7 +181,7 @@ def test_a_patch_of_another_backbone_is_refused(device, other_backbone: Path, tm
     assert not other_backbone.with_suffix(".state").exists()
 
 
-def test_a_thumbnail_keeps_what_the_picture_showed(teachable: Path, tmp_path: Path) -> None:
+def test_a_thumbnail_gives_nearly_the_embedding_of_the_picture(teachable: Path, tmp_path: Path) -> None:
     with Learner(teachable, state=tmp_path, threads=1, thumbnails=True) as learner:
         picture = np.repeat(np.repeat(frame("red"), 20, axis=0), 20, axis=1)
         learner.teach(picture, "red")
@@ -242,7 +242,7 @@ def test_a_hostile_state_is_refused_in_one_line(device, change: str, complaint: 
         ("guard/embeddings.npy", b"PK\3\4", "is not an array of int8"),
     ],
 )
-def test_a_bundle_that_lies_is_refused_in_one_line(
+def test_a_forged_bundle_is_refused_in_one_line(
     teachable: Path, tmp_path: Path, entry: str, content: bytes, complaint: str
 ) -> None:
     bundle = open_bundle(teachable)
@@ -253,7 +253,7 @@ def test_a_bundle_that_lies_is_refused_in_one_line(
     assert not (tmp_path / "lying.state").exists()
 
 
-def test_what_is_no_state_is_no_source(device, teachable: Path, tmp_path: Path) -> None:
+def test_a_folder_without_a_state_and_a_missing_file_are_refused(device, teachable: Path, tmp_path: Path) -> None:
     with pytest.raises(LearningError, match="there is no state in"):
         device("attic").merge(tmp_path)
     with pytest.raises(BundleError, match="there is no bundle at"):

@@ -1,4 +1,4 @@
-"""The guard set tells what a step does to the known classes, and can refuse it."""
+"""The guard set estimates the effect of a step on the known classes, and can refuse the step."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_a_harmless_step_costs_nothing(learner: Learner) -> None:
     assert step.effect.pictures == dict.fromkeys(COLOURS, GUARDED)
 
 
-def test_a_step_that_costs_too_much_is_refused_names_who_loses_to_whom_and_its_pictures_wait(
+def test_a_step_that_costs_too_much_is_refused_with_its_rivalries_and_its_pictures_are_pending(
     learner: Learner, teachable: Path
 ) -> None:
     step = learner.teach_many(red_ones(learner, 40), "scarlet", guard=1.0)
@@ -48,7 +48,7 @@ def test_a_step_that_costs_too_much_is_refused_names_who_loses_to_whom_and_its_p
     assert learner.status().pending == 40
 
 
-def test_pictures_that_wait_come_in_with_the_next_ones_that_pass(learner: Learner) -> None:
+def test_pending_pictures_are_accepted_with_the_next_step_that_passes(learner: Learner) -> None:
     refused = learner.teach_many(red_ones(learner, 40), "scarlet", guard=1.0)
     learner.forget_class("red")
     accepted = learner.teach(frame("red", 7), "scarlet", guard=1.0)
@@ -59,7 +59,7 @@ def test_pictures_that_wait_come_in_with_the_next_ones_that_pass(learner: Learne
     assert learner.status().pending == 40
 
 
-def test_what_waits_can_be_corrected_and_forgotten(learner: Learner) -> None:
+def test_pending_pictures_can_be_corrected_and_forgotten(learner: Learner) -> None:
     first, second, *_ = learner.teach_many(red_ones(learner, 40), "scarlet", guard=1.0).pictures
     learner.forget(first)
     learner.correct(second, "red")
@@ -68,7 +68,7 @@ def test_what_waits_can_be_corrected_and_forgotten(learner: Learner) -> None:
     assert learner.teach_many([], "red", guard=1.0).pictures == (second,)
 
 
-def test_the_effect_of_any_step_can_be_asked_for_later(learner: Learner) -> None:
+def test_the_effect_of_any_step_can_be_estimated_later(learner: Learner) -> None:
     harmful = learner.teach_many(red_ones(learner, 40), "scarlet")
     learner.teach(frame("yellow"), "yellow")
     assert harmful.effect is None
@@ -81,7 +81,7 @@ def test_the_effect_of_any_step_can_be_asked_for_later(learner: Learner) -> None
         learner.effect(999)
 
 
-def test_the_guard_pictures_are_judged_by_a_layer_that_never_saw_them(learner: Learner, teachable: Path) -> None:
+def test_guard_pictures_are_predicted_by_a_layer_that_has_not_seen_them(learner: Learner, teachable: Path) -> None:
     """With the same statistics trained without the guard pictures, accuracy is the same to the last picture."""
     raw = embeddings(30)
     step = learner.teach_embeddings(raw, "noise", guard=100)
@@ -105,7 +105,7 @@ def test_the_guard_pictures_are_judged_by_a_layer_that_never_saw_them(learner: L
     assert step.effect.after == pytest.approx(wanted)
 
 
-def test_a_class_that_was_taught_is_judged_by_halves_of_its_own_pictures(learner: Learner) -> None:
+def test_a_taught_class_is_evaluated_by_halves_of_its_own_pictures(learner: Learner) -> None:
     learner.teach(frame("grey"), "grey")
     assert learner.effect().taught == {}
     learner.teach_many([frame("yellow", seed) for seed in range(5)], "yellow")
@@ -114,12 +114,12 @@ def test_a_class_that_was_taught_is_judged_by_halves_of_its_own_pictures(learner
     assert learner.effect().taught == {"grey": 1.0, "yellow": 1.0}
 
 
-def test_a_class_of_mixed_pictures_is_seen_to_be_hard(learner: Learner) -> None:
+def test_a_class_of_mixed_pictures_has_a_low_accuracy(learner: Learner) -> None:
     learner.teach_many([frame(colour, seed) for seed in range(4) for colour in ("red", "green", "blue")], "mixed")
     assert learner.effect().taught["mixed"] < 0.7
 
 
-def test_forgetting_and_renaming_known_classes_is_no_cost_of_theirs(learner: Learner) -> None:
+def test_forgetting_or_renaming_a_class_costs_it_nothing(learner: Learner) -> None:
     learner.rename("red", "crimson")
     assert learner.effect().cost_points == 0
     assert set(learner.effect().after) == {"blue", "green", "crimson"}
@@ -128,12 +128,12 @@ def test_forgetting_and_renaming_known_classes_is_no_cost_of_theirs(learner: Lea
 
 
 @pytest.mark.parametrize("guard", [-1.0, 101.0, float("nan")])
-def test_a_guard_is_a_number_of_points(learner: Learner, guard: float) -> None:
+def test_a_guard_must_be_a_number_of_points(learner: Learner, guard: float) -> None:
     with pytest.raises(OptionError, match="points of accuracy"):
         learner.teach(frame("red"), "red", guard=guard)
 
 
-def test_without_a_guard_set_there_is_no_estimate_and_no_guard(teachable: Path, tmp_path: Path) -> None:
+def test_without_a_guard_set_there_is_no_effect_and_a_guard_is_refused(teachable: Path, tmp_path: Path) -> None:
     bundle = open_bundle(teachable)
     entries = {name: bundle.read(name) for name in bundle.names if not name.startswith("guard/")}
     unguarded = pack(tmp_path / "unguarded.edgetl", bundle.manifest, entries)
@@ -144,14 +144,14 @@ def test_without_a_guard_set_there_is_no_estimate_and_no_guard(teachable: Path, 
             learner.teach(frame("yellow"), "yellow", guard=1.0)
 
 
-def test_what_was_only_supposed_leaves_no_trace(learner: Learner, teachable: Path) -> None:
+def test_hypothetical_pictures_leave_no_trace(learner: Learner, teachable: Path) -> None:
     raw = embeddings(6)
     for row in raw:
         learner.teach_embeddings(row, "yellow", guard=100)
     assert learner.statistics() == trained_once(teachable, {"yellow": raw})
 
 
-def test_a_merge_that_costs_too_much_is_refused_and_takes_nothing_in(
+def test_a_merge_that_costs_too_much_is_refused_and_adds_nothing(
     learner: Learner, teachable: Path, tmp_path: Path
 ) -> None:
     with Learner(teachable, state=tmp_path / "other", threads=1) as other:

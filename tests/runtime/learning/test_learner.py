@@ -30,13 +30,13 @@ def test_a_new_class_is_known_from_the_first_picture(learner: Learner) -> None:
     assert classifier.labels == ("blue", "green", "red", "yellow")
 
 
-def test_untouched_it_is_the_shipped_classifier(learner: Learner, teachable: Path) -> None:
+def test_before_any_step_it_predicts_as_shipped(learner: Learner, teachable: Path) -> None:
     shipped, own = Classifier(teachable, threads=1), learner.classifier()
     assert own.predict(frame("red")).probabilities == shipped.predict(frame("red")).probabilities
     assert learner.statistics() == shipped_statistics(teachable)
 
 
-def test_teaching_is_training_once_on_everything(learner: Learner, teachable: Path) -> None:
+def test_teaching_equals_training_once_on_everything(learner: Learner, teachable: Path) -> None:
     raw = embeddings(7)
     for row in raw[:4]:
         learner.teach_embeddings(row, "yellow")
@@ -45,7 +45,7 @@ def test_teaching_is_training_once_on_everything(learner: Learner, teachable: Pa
 
 
 @pytest.mark.parametrize("thumbnails", [False, True], ids=["without thumbnails", "with thumbnails"])
-def test_a_picture_that_was_sent_is_learned_as_its_file_is(teachable: Path, tmp_path: Path, thumbnails: bool) -> None:
+def test_a_picture_sent_as_bytes_is_learned_like_its_file(teachable: Path, tmp_path: Path, thumbnails: bool) -> None:
     (tmp_path / "large.jpg").write_bytes(jpeg(np.kron(frame("yellow"), np.ones((20, 20, 1), np.uint8))))
     source = Source("/photos/large.jpg", (tmp_path / "large.jpg").read_bytes())
     with Learner(teachable, tmp_path / "sent", threads=1, thumbnails=thumbnails) as sent:
@@ -58,7 +58,7 @@ def test_a_picture_that_was_sent_is_learned_as_its_file_is(teachable: Path, tmp_
             assert here.statistics() == sent.statistics()
 
 
-def test_a_correction_moves_a_picture(learner: Learner, teachable: Path) -> None:
+def test_a_correction_moves_a_picture_to_another_class(learner: Learner, teachable: Path) -> None:
     raw = embeddings(2)
     learner.teach_embeddings(raw[0], "yellow")
     mistaken = learner.teach_embeddings(raw[1], "red")
@@ -74,7 +74,7 @@ def test_a_forgotten_picture_leaves_no_trace(learner: Learner, teachable: Path) 
     assert learner.statistics() == trained_once(teachable, {"yellow": kept[np.newaxis]})
 
 
-def test_an_id_of_numpy_is_as_good_as_one_of_python(learner: Learner, teachable: Path) -> None:
+def test_an_id_may_be_a_numpy_integer(learner: Learner, teachable: Path) -> None:
     raw = embeddings(2)
     learner.teach_embeddings(raw, "yellow")
     learner.correct(np.int64(1), "red")
@@ -82,14 +82,14 @@ def test_an_id_of_numpy_is_as_good_as_one_of_python(learner: Learner, teachable:
     assert learner.statistics() == trained_once(teachable, {"red": raw[:1]})
 
 
-def test_a_class_that_was_taught_is_forgotten_without_trace(learner: Learner, teachable: Path) -> None:
+def test_a_taught_class_is_forgotten_without_trace(learner: Learner, teachable: Path) -> None:
     learner.teach_embeddings(embeddings(3), "yellow")
     learner.forget_class("yellow")
     assert learner.labels == ("blue", "green", "red")
     assert learner.statistics() == shipped_statistics(teachable)
 
 
-def test_a_shipped_class_that_is_forgotten_no_longer_competes_until_that_is_undone(learner: Learner) -> None:
+def test_a_forgotten_shipped_class_does_not_compete_until_that_is_undone(learner: Learner) -> None:
     classifier = learner.classifier()
     before = classifier.predict(frame("red")).probabilities
     learner.forget_class("red")
@@ -99,14 +99,14 @@ def test_a_shipped_class_that_is_forgotten_no_longer_competes_until_that_is_undo
     assert classifier.predict(frame("red")).probabilities == before
 
 
-def test_a_forgotten_class_begins_anew_under_its_old_name(learner: Learner) -> None:
+def test_a_forgotten_class_can_be_taught_again_under_its_old_name(learner: Learner) -> None:
     learner.forget_class("red")
     learner.teach_many([frame("yellow", seed) for seed in range(4)], "red")
     assert learner.classifier().predict(frame("yellow", 9)).label == "red"
     assert learner.status().pictures["red"] == {"shipped": 0, "taught": 4}
 
 
-def test_a_class_is_renamed_and_goes_on_learning(learner: Learner, teachable: Path) -> None:
+def test_a_renamed_class_learns_on(learner: Learner, teachable: Path) -> None:
     raw = embeddings(2)
     learner.teach_embeddings(raw[0], "red")
     learner.rename("red", "crimson")
@@ -129,7 +129,7 @@ def test_a_label_is_the_same_class_however_it_is_typed(learner: Learner) -> None
         learner.teach(frame("yellow"), " ")
 
 
-def test_two_classes_change_their_names(learner: Learner, teachable: Path) -> None:
+def test_two_classes_can_exchange_their_names(learner: Learner, teachable: Path) -> None:
     learner.rename("red", "aside")
     learner.rename("blue", "red")
     learner.rename("aside", "blue")
@@ -140,7 +140,7 @@ def test_two_classes_change_their_names(learner: Learner, teachable: Path) -> No
     assert learner.statistics() == wanted
 
 
-def test_undo_takes_steps_back_one_by_one_as_if_they_had_never_been(learner: Learner, teachable: Path) -> None:
+def test_undo_reverses_steps_one_by_one_exactly(learner: Learner, teachable: Path) -> None:
     states = [learner.statistics()]
     for act in (
         lambda: learner.teach_embeddings(embeddings(3), "yellow"),
@@ -160,13 +160,13 @@ def test_undo_takes_steps_back_one_by_one_as_if_they_had_never_been(learner: Lea
         learner.undo()
 
 
-def test_one_undo_takes_back_all_pictures_of_one_step(learner: Learner, teachable: Path) -> None:
+def test_one_undo_reverses_all_pictures_of_a_step(learner: Learner, teachable: Path) -> None:
     learner.teach_many([frame("yellow", seed) for seed in range(3)], "yellow")
     learner.undo()
     assert learner.labels == ("blue", "green", "red")
 
 
-def test_a_reset_goes_back_to_what_was_shipped_and_keeps_the_history(learner: Learner, teachable: Path) -> None:
+def test_a_reset_returns_to_what_was_shipped_and_keeps_the_history(learner: Learner, teachable: Path) -> None:
     learner.teach(frame("yellow"), "yellow")
     learner.reset()
     assert learner.statistics() == shipped_statistics(teachable)
@@ -178,7 +178,7 @@ def test_a_reset_goes_back_to_what_was_shipped_and_keeps_the_history(learner: Le
     assert "yellow" in learner.labels
 
 
-def test_the_history_tells_what_became_of_everything(learner: Learner, tmp_path: Path) -> None:
+def test_the_history_shows_what_became_of_every_picture(learner: Learner, tmp_path: Path) -> None:
     learner.teach_embeddings(embeddings(2), "yellow")
     learner.correct(1, "red")
     learner.forget(2)
@@ -193,7 +193,7 @@ def test_the_history_tells_what_became_of_everything(learner: Learner, tmp_path:
     ]
 
 
-def test_everything_is_there_when_it_is_opened_again(teachable: Path, tmp_path: Path) -> None:
+def test_everything_is_in_effect_when_the_state_is_opened_again(teachable: Path, tmp_path: Path) -> None:
     with Learner(teachable, state=tmp_path, threads=1) as learner:
         learner.teach_many([frame("yellow", seed) for seed in range(3)], "yellow")
         learner.rename("red", "crimson")
@@ -219,13 +219,15 @@ def test_everything_is_there_when_it_is_opened_again(teachable: Path, tmp_path: 
         (lambda learner: learner.merge(), "nothing to merge"),
     ],
 )
-def test_what_cannot_be_done_is_one_line_and_changes_nothing(learner: Learner, act, complaint: str) -> None:
+def test_an_impossible_operation_is_refused_in_one_line_and_changes_nothing(
+    learner: Learner, act, complaint: str
+) -> None:
     with pytest.raises(LearningError, match=complaint):
         act(learner)
     assert learner.history() == []
 
 
-def test_an_unreadable_picture_teaches_nothing_unless_it_may_be_passed_over(learner: Learner) -> None:
+def test_an_unreadable_picture_stops_the_step_unless_it_may_be_skipped(learner: Learner) -> None:
     pictures = [frame("yellow"), b"no image", frame("yellow", 1)]
     with pytest.raises(ImageError):
         learner.teach_many(pictures, "yellow")
@@ -243,7 +245,7 @@ def test_a_state_belongs_to_its_bundle(teachable: Path, tmp_path: Path) -> None:
         Learner(other, state=tmp_path / "state")
 
 
-def test_the_state_lies_beside_the_bundle_unless_a_folder_is_given(teachable: Path, tmp_path: Path) -> None:
+def test_the_state_is_beside_the_bundle_by_default(teachable: Path, tmp_path: Path) -> None:
     bundle = tmp_path / "mine.edgetl"
     bundle.write_bytes(teachable.read_bytes())
     with Learner(bundle, threads=1) as learner:

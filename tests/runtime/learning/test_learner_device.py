@@ -53,7 +53,7 @@ def teach_with(python: str, bundle: Path, folder: Path) -> list[str]:
     return ran.stdout.split()
 
 
-def test_learning_needs_nothing_of_the_host(teachable: Path, tmp_path: Path) -> None:
+def test_learning_imports_nothing_of_the_host(teachable: Path, tmp_path: Path) -> None:
     assert teach_with(sys.executable, teachable, tmp_path) == ["yellow", "1", "63", "5", "0.0"]
 
 

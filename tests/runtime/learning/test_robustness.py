@@ -1,4 +1,4 @@
-"""Whatever happens to the process, the disk or the clock: nothing acknowledged is lost, no state is unreadable."""
+"""Whatever happens to the process, the disk or the clock: no acknowledged step is lost, no state is unreadable."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def taught(teachable: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("processes", [1, 3])
-def test_killing_it_loses_nothing_that_was_acknowledged(tmp_path: Path, processes: int) -> None:
+def test_a_kill_loses_no_acknowledged_step(tmp_path: Path, processes: int) -> None:
     bundle = pack_synthetic(tmp_path / "synthetic.edgetl", 5, 20, 64)
     found = kill_repeatedly(bundle, tmp_path / "state", kills=12, seed=3, processes=processes)
     assert found["acknowledged"] > 0
     assert (found["lost"], found["unreadable"]) == (0, 0)
 
 
-def test_a_torn_write_takes_with_it_only_what_was_not_yet_acknowledged(taught: Path, teachable: Path) -> None:
+def test_a_torn_write_loses_only_unacknowledged_steps(taught: Path, teachable: Path) -> None:
     """The log of a killed process, cut at any byte or with one changed, still gives a state of some earlier step."""
     with _log_left_behind(teachable, taught) as (state, log):
         whole = log.read_bytes()
@@ -93,7 +93,9 @@ def _teach_in_own_process(bundle: Path, state: Path, seed: int, count: int) -> N
             learner.teach_embeddings(row, f"class {seed}")
 
 
-def test_processes_that_teach_at_once_all_get_their_pictures_in(teachable: Path, tmp_path: Path) -> None:
+def test_the_pictures_of_processes_that_teach_at_the_same_time_are_all_recorded(
+    teachable: Path, tmp_path: Path
+) -> None:
     context = multiprocessing.get_context("spawn")
     teachers = [
         context.Process(target=_teach_in_own_process, args=(teachable, tmp_path, seed, 20)) for seed in range(3)
@@ -108,7 +110,7 @@ def test_processes_that_teach_at_once_all_get_their_pictures_in(teachable: Path,
         assert learner.statistics() == wanted
 
 
-def test_a_state_may_be_begun_by_several_at_once(tmp_path: Path) -> None:
+def test_several_processes_can_create_a_state_at_the_same_time(tmp_path: Path) -> None:
     def begin(folder: Path) -> None:
         ready.wait()
         journal = Journal(folder, {"name": "colours"})
@@ -123,7 +125,7 @@ def test_a_state_may_be_begun_by_several_at_once(tmp_path: Path) -> None:
                 begun.result()
 
 
-def test_a_running_classifier_learns_what_another_process_teaches(teachable: Path, tmp_path: Path) -> None:
+def test_a_running_classifier_follows_another_process(teachable: Path, tmp_path: Path) -> None:
     with Learner(teachable, state=tmp_path, threads=1) as running:
         classifier = running.classifier()
         assert "yellow" not in classifier.labels
@@ -136,7 +138,7 @@ def test_a_running_classifier_learns_what_another_process_teaches(teachable: Pat
         assert classifier.predict(frame("yellow", 9)).label == "yellow"
 
 
-def test_a_classifier_solves_for_itself_where_the_teacher_died_before_it_did(
+def test_a_classifier_solves_the_layer_if_the_teaching_process_died(
     teachable: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("edgetl.runtime.learning.live_classifier.PATIENCE_SECONDS", 0.0)
@@ -170,14 +172,14 @@ def _fill_the_disk(bundle: Path, state: Path) -> None:
     assert learner.statistics() == trained_once(bundle, {"yellow": rows[: acknowledged + 1]})
 
 
-def test_a_full_disk_refuses_a_step_and_keeps_all_before(teachable: Path, tmp_path: Path) -> None:
+def test_a_full_disk_refuses_a_step_and_keeps_all_before_it(teachable: Path, tmp_path: Path) -> None:
     process = multiprocessing.get_context("spawn").Process(target=_fill_the_disk, args=(teachable, tmp_path / "state"))
     process.start()
     process.join(120)
     assert process.exitcode == 0
 
 
-def test_a_state_that_cannot_be_written_is_used_and_refuses_to_learn(
+def test_a_read_only_state_can_be_used_but_not_taught(
     taught: Path, teachable: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
@@ -209,12 +211,12 @@ MOUNTS = {
     "the disk": "cp -r {state} {state}.kept && mount -t tmpfs -o size=1m tmpfs {state} && cp {state}.kept/* {state} && "
     "(cat /dev/zero > {state}/rest || true)",
 }
-"""Shell commands that make a file system read-only, or full, and what is then complained of."""
+"""Words of the expected error, and the shell commands that make a file system read-only or full."""
 
 
 @pytest.mark.parametrize("complaint", sorted(MOUNTS))
 @pytest.mark.parametrize("crashed", [False, True])
-def test_a_state_on_a_file_system_that_takes_nothing_is_read(
+def test_a_state_on_a_file_system_that_refuses_writes_is_read(
     taught: Path, teachable: Path, crashed: bool, complaint: str
 ) -> None:
     state, count = taught, 10
@@ -233,7 +235,7 @@ def test_a_state_on_a_file_system_that_takes_nothing_is_read(
 
 
 @pytest.mark.parametrize("another_follows", [False, True])
-def test_nothing_is_acknowledged_that_would_go_to_a_state_taken_away(
+def test_a_step_is_refused_if_its_state_was_moved_or_removed(
     taught: Path, teachable: Path, another_follows: bool
 ) -> None:
     with Learner(teachable, state=taught, threads=1) as learner:
@@ -249,7 +251,7 @@ def test_nothing_is_acknowledged_that_would_go_to_a_state_taken_away(
         assert len(learner.history()) == 11
 
 
-def test_a_state_that_a_full_disk_let_be_begun_only_is_none_yet(
+def test_an_empty_file_left_by_a_full_disk_is_no_state_yet(
     teachable: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / JOURNAL_FILE).touch()
@@ -264,7 +266,7 @@ def test_a_state_that_a_full_disk_let_be_begun_only_is_none_yet(
             assert learner.labels[-1] == "yellow"
 
 
-def test_the_order_is_that_of_the_steps_whatever_the_clock_says(
+def test_steps_are_ordered_by_id_whatever_the_clock_says(
     teachable: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Backwards:
@@ -290,7 +292,7 @@ def test_the_order_is_that_of_the_steps_whatever_the_clock_says(
 
 
 @pytest.mark.parametrize("content", [b"not a database at all" * 99, b"SQLite format 3\0" + bytes(5000)])
-def test_a_file_that_is_no_journal_is_named_in_one_line(teachable: Path, tmp_path: Path, content: bytes) -> None:
+def test_a_damaged_journal_is_reported_in_one_line(teachable: Path, tmp_path: Path, content: bytes) -> None:
     (tmp_path / JOURNAL_FILE).write_bytes(content)
     with pytest.raises(StorageError, match=r"journal\.sqlite: the file is damaged; restore it"):
         Learner(teachable, state=tmp_path).history()
@@ -306,7 +308,7 @@ def test_a_damaged_last_layer_is_solved_again(taught: Path, teachable: Path) -> 
 
 
 @pytest.mark.parametrize("name", ["statistics.bin", "guard/embeddings.npy", "guard/labels.json"])
-def test_what_a_bundle_makes_up_is_refused_or_taken(teachable: Path, tmp_path: Path, name: str) -> None:
+def test_a_forged_entry_of_a_bundle_is_refused_or_valid(teachable: Path, tmp_path: Path, name: str) -> None:
     bundle, rng = open_bundle(teachable), np.random.default_rng(0)
     entries = {other: bundle.read(other) for other in bundle.names}
     for number in range(60):
@@ -321,7 +323,7 @@ def test_what_a_bundle_makes_up_is_refused_or_taken(teachable: Path, tmp_path: P
             learner.last_layer()
 
 
-def test_looking_at_a_state_that_is_not_there_makes_none(teachable: Path, tmp_path: Path) -> None:
+def test_reading_a_missing_state_does_not_create_it(teachable: Path, tmp_path: Path) -> None:
     with Learner(teachable, state=tmp_path / "none", threads=1) as learner:
         assert learner.history() == []
         assert learner.classifier().predict(frame("red")).label == "red"
@@ -330,7 +332,7 @@ def test_looking_at_a_state_that_is_not_there_makes_none(teachable: Path, tmp_pa
         Journal(tmp_path / "none")
 
 
-def test_a_learner_does_not_fail_for_a_newer_format(taught: Path, teachable: Path) -> None:
+def test_a_newer_format_is_refused_in_one_line(taught: Path, teachable: Path) -> None:
     with sqlite3.connect(taught / JOURNAL_FILE) as connection:
         connection.execute("UPDATE identity SET value = '2' WHERE key = 'format'")
     with pytest.raises(EdgetlError, match="this edgetl reads 1"):

@@ -1,4 +1,4 @@
-"""Any sequence of operations leaves the statistics as if one had trained once on what remains."""
+"""Any sequence of operations gives the statistics of training once on what remains."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MOVES = ("teach", "teach", "teach", "correct", "forget", "rename", "undo", "reop
 
 
 class Model:
-    """What should be in effect, kept the plain way: a list of all states there were."""
+    """What should be in effect, as a plain list of all earlier states."""
 
     def __init__(self, bundle: Path) -> None:
         self.bundle = bundle
@@ -60,7 +60,7 @@ class Model:
 
 
 def play(bundle: Path, state: Path, chance: random.Random, moves: int) -> tuple[Statistics, Statistics]:
-    """The learner's statistics after some moves, and those of training once."""
+    """The statistics of a learner after some moves, and those of training once on what remains."""
     model, learner, raw = Model(bundle), Learner(bundle, state=state), embeddings(moves, seed=chance.randrange(99))
     for number in range(moves):
         move, label = chance.choice(MOVES), chance.choice(LABELS)
@@ -96,21 +96,21 @@ def play(bundle: Path, state: Path, chance: random.Random, moves: int) -> tuple[
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(chance=st.randoms(use_true_random=False), moves=st.integers(1, 60))
-def test_any_sequence_is_training_once_on_what_remains(teachable: Path, chance: random.Random, moves: int) -> None:
+def test_any_sequence_equals_training_once_on_what_remains(teachable: Path, chance: random.Random, moves: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         found, wanted = play(teachable, Path(folder), chance, moves)
     assert found == wanted
 
 
 @pytest.mark.slow
-def test_ten_thousand_operations_are_training_once_on_what_remains(teachable: Path, tmp_path: Path) -> None:
+def test_ten_thousand_operations_equal_training_once_on_what_remains(teachable: Path, tmp_path: Path) -> None:
     found, wanted = play(teachable, tmp_path, random.Random(4), 10_000)
     assert found == wanted
 
 
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(owners=st.lists(st.integers(0, 2), min_size=1, max_size=25), order=st.permutations([0, 1, 2]))
-def test_any_split_over_devices_is_one_device(teachable: Path, owners: list[int], order: list[int]) -> None:
+def test_any_split_over_devices_equals_one_device(teachable: Path, owners: list[int], order: list[int]) -> None:
     raw = embeddings(len(owners))
     with tempfile.TemporaryDirectory() as folder:
         devices = [Learner(teachable, state=Path(folder, str(number))) for number in range(3)]
@@ -130,7 +130,7 @@ def test_any_split_over_devices_is_one_device(teachable: Path, owners: list[int]
             learner.close()
 
 
-def test_the_weights_are_those_of_training_once(teachable: Path, tmp_path: Path) -> None:
+def test_the_weights_equal_those_of_training_once(teachable: Path, tmp_path: Path) -> None:
     raw = embeddings(30)
     with Learner(teachable, state=tmp_path / "detours") as learner:
         for row in raw:
@@ -149,7 +149,7 @@ def test_the_weights_are_those_of_training_once(teachable: Path, tmp_path: Path)
     assert np.array_equal(detours.bias, once.bias)
 
 
-def test_a_move_that_is_impossible_changes_nothing(teachable: Path, tmp_path: Path) -> None:
+def test_an_impossible_operation_changes_nothing(teachable: Path, tmp_path: Path) -> None:
     with Learner(teachable, state=tmp_path) as learner:
         learner.teach_embeddings(embeddings(1)[0], "yellow")
         before = learner.statistics()
