@@ -82,8 +82,10 @@ def test_the_layers_that_collapse_are_named(repaired):
 
 @pytest.mark.slow
 def test_what_ships_is_what_was_repaired(repaired):
+    """Whether equalisation alone suffices for this random network depends on the rounding of the machine's kernels."""
     assert repaired.quantization.difference.points > -6
-    assert repaired.summary.quantize == "int8"
+    widened = "int16 activations" in [repair.name for repair in repaired.gate.repairs if repair.kept]
+    assert repaired.summary.quantize == ("int16x8" if widened else "int8")
 
 
 @pytest.mark.slow
