@@ -20,8 +20,8 @@ def replace_file(
 ) -> None:
     """Writes a file beside `path`, then moves it there; on return the new file and its name are on the disk.
 
-    `content` is the bytes, or a function that writes them to the open file. `remedy` is what a StorageError tells the
-    user to do, in place of the usual advice.
+    `content` is the bytes, or a function that writes them to the open file. `remedy` replaces the usual advice in the
+    message of a StorageError.
 
     Raises:
         StorageError: the file cannot be written; the old one is unchanged.

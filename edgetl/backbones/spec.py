@@ -10,7 +10,7 @@ from edgetl.errors import OptionError
 from edgetl.workload import Workload
 
 if TYPE_CHECKING:
-    from edgetl.runtime.inference.preprocess import Preprocess
+    from edgetl.runtime import Preprocess
 
 KERAS_APPLICATIONS = "https://storage.googleapis.com/tensorflow/keras-applications"
 """Where the authors of Keras publish weights."""
@@ -90,7 +90,7 @@ class Spec:
 
     def preprocess(self, size: Optional[int] = None) -> Preprocess:
         """How a photo becomes this backbone's input of `size` x `size` pixels."""
-        from edgetl.runtime.inference.preprocess import Preprocess
+        from edgetl.runtime import Preprocess
 
         pixels = self.input_size(size)
         return Preprocess(height=pixels, width=pixels)

@@ -20,7 +20,7 @@ from edgetl.runtime.system import config_folder
 
 if TYPE_CHECKING:
     from edgetl.deployment import Deployed, DeployOutcome, DeviceListing, InstalledService
-    from edgetl.runtime.device.installation import Installed, RolledBack
+    from edgetl.runtime.device import Installed, RolledBack
 
 FAILED = 1
 """Exit code where one of several devices did not answer."""

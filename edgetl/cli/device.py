@@ -19,8 +19,7 @@ from edgetl.errors import ImageError, OptionError
 
 if TYPE_CHECKING:
     from edgetl.runtime import Classifier
-    from edgetl.runtime.stream.hooks import Hooks
-    from edgetl.runtime.stream.sources import Source
+    from edgetl.runtime.stream import Hooks, Source
 
 NOTHING_READ = 1
 """Exit code where there were images, and none of them could be read."""
@@ -73,8 +72,7 @@ def run(
     In a terminal a live table follows the latest image. Ends with code 0 where at least one image was classified or
     none came, and 1 where not one of them could be read. SIGTERM ends it after the image in hand, with code 0.
     """
-    from edgetl.runtime.stream.camera import is_camera
-    from edgetl.runtime.stream.hooks import Hooks
+    from edgetl.runtime.stream import Hooks, is_camera
     from edgetl.runtime.system import notify_ready
 
     if watches and not Path(source).is_dir():
@@ -241,12 +239,12 @@ def _classify(
 
 def _open_source(source: str, watches: bool, only_new: bool) -> Iterator[Source]:
     from edgetl.runtime import iterate, watch
-    from edgetl.runtime.stream import camera
+    from edgetl.runtime.stream import is_camera, read_camera
     from edgetl.runtime.system import notify_alive
 
     if watches:
         return watch(source, only_new, on_look=notify_alive)
-    return camera.read_camera(source) if camera.is_camera(source) else iterate(source)
+    return read_camera(source) if is_camera(source) else iterate(source)
 
 
 def _tell_beforehand(classifier: Classifier, hooks: Hooks) -> None:

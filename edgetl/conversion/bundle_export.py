@@ -9,7 +9,7 @@ from edgetl.bundle import EDGETPU_MODEL, MODEL, open_bundle
 from edgetl.conversion.tflite import appended_last_layer
 from edgetl.durable import replace_file
 from edgetl.errors import OptionError
-from edgetl.runtime.inference.bundle_entries import read_last_layer
+from edgetl.runtime.inference import read_last_layer
 
 
 def export(bundle: Union[str, Path], output: Optional[Union[str, Path]] = None, edgetpu: bool = False) -> Path:

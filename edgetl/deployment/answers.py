@@ -12,7 +12,7 @@ from typing import Any, Optional, TypeVar, Union, get_args, get_origin, get_type
 from edgetl.deployment.transport import PREPARE, excerpt
 from edgetl.errors import DeviceError, EdgetlError
 from edgetl.learners import Adaptation
-from edgetl.runtime.device.settings import Settings
+from edgetl.runtime.device import Settings
 from edgetl.runtime.learning import Effect
 
 _Parsed = TypeVar("_Parsed")

@@ -14,7 +14,7 @@ from edgetl.deployment.payload import Payload, remember, write_payload
 from edgetl.deployment.remote_verbs import inventory
 from edgetl.deployment.transport import Transport
 from edgetl.progress import Progress
-from edgetl.runtime.device.installation import Installed
+from edgetl.runtime.device import Installed
 
 
 @dataclass(frozen=True)

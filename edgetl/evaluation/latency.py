@@ -14,8 +14,7 @@ import numpy as np
 
 from edgetl.bundle import Bundle
 from edgetl.errors import OptionError
-from edgetl.runtime.inference.classifier import Classifier, default_threads
-from edgetl.runtime.inference.engine import Engine
+from edgetl.runtime.inference import Classifier, Engine, default_threads
 from edgetl.runtime.system import describe_machine
 
 

@@ -17,7 +17,7 @@ from edgetl.evaluation import metrics
 from edgetl.evaluation.metrics import PairedDifference, ReliabilityBin
 from edgetl.evaluation.values import Figure
 from edgetl.progress import Progress
-from edgetl.runtime.inference.classifier import Classifier
+from edgetl.runtime import Classifier
 
 PathLike = Union[str, "os.PathLike[str]"]
 

@@ -20,8 +20,7 @@ from edgetl.pipeline.candidate import Candidate
 from edgetl.pipeline.edgetpu import EdgeTpuModel
 from edgetl.progress import Progress
 from edgetl.runtime import Classifier, Embedder
-from edgetl.runtime.inference.bundle_entries import last_layer_entries
-from edgetl.runtime.inference.canaries import canary_entries
+from edgetl.runtime.inference import canary_entries, last_layer_entries
 from edgetl.targets import Target
 
 CANARIES = 8

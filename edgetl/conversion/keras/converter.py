@@ -13,7 +13,7 @@ from edgetl.conversion.keras.quiet import quiet_tensorflow
 from edgetl.conversion.tflite import schema
 from edgetl.conversion.tflite.artifact import Artifact, ConversionOptions
 from edgetl.errors import ConversionError, MissingExtraError
-from edgetl.runtime.inference.preprocess import Preprocess
+from edgetl.runtime import Preprocess
 
 if TYPE_CHECKING:
     from tf_keras import Model

@@ -11,7 +11,7 @@ from typing import Any, Optional
 from edgetl.conversion.tflite.graph import Graph, Tensor, read_single_graph
 from edgetl.conversion.tflite.operators import Operator, list_operators
 from edgetl.errors import ConversionError, IntegrityError, OptionError, UnknownNameError
-from edgetl.runtime.inference.preprocess import Preprocess
+from edgetl.runtime import Preprocess
 
 QUANTIZATIONS = ("int8", "int16x8", "float32", "float16", "dynamic")
 """int8: integers throughout, weights per channel. int16x8: the same with activations of 16 bits. float16, dynamic:

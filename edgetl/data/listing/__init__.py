@@ -8,7 +8,7 @@ from edgetl.data.listing.csv_listing import list_csv
 from edgetl.data.listing.folder_listing import list_class_folders, list_pictures
 from edgetl.data.listing.photo import Listing, Photo, listing_error
 from edgetl.errors import DataError
-from edgetl.runtime.stream.sources import IMAGE_EXTENSIONS
+from edgetl.runtime.stream import IMAGE_EXTENSIONS
 
 __all__ = ["Listing", "Photo", "list_photos", "list_pictures"]
 

@@ -9,7 +9,7 @@ from typing import NamedTuple, Optional
 
 from edgetl.data.listing.photo import SPLIT_NAMES, Listing, Photo, normalized_label, suffix_of
 from edgetl.errors import DataError
-from edgetl.runtime.stream.sources import IMAGE_EXTENSIONS
+from edgetl.runtime.stream import IMAGE_EXTENSIONS
 
 
 def list_csv(source: Path) -> Listing:

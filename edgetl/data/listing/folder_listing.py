@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edgetl.data.listing.photo import SPLIT_NAMES, Listing, Photo, listing_error, normalized_label, suffix_of
 from edgetl.errors import DataError
-from edgetl.runtime.stream.sources import IMAGE_EXTENSIONS
+from edgetl.runtime.stream import IMAGE_EXTENSIONS
 
 OUTSIDE_CLASSES = "beside the class folders"
 """The reason in `Listing.ignored` for photos that are not inside a class folder."""

@@ -17,7 +17,7 @@ from typing import Any, Optional
 
 from edgetl.errors import DeviceError
 from edgetl.progress import Progress
-from edgetl.runtime.device.slots import INCOMING
+from edgetl.runtime.device import INCOMING
 
 BLOCK_BYTES = 1 << 18
 

@@ -21,7 +21,7 @@ from edgetl.pipeline.model import HELD_OUT, Model, stage_record
 from edgetl.pipeline.stages.fine_tuning import predictions_without_validation
 from edgetl.pipeline.training_setup import TrainingPhotos, obstacle_to_training, photos_to_train_on, training_options
 from edgetl.runtime import Embedder, Preprocess
-from edgetl.runtime.inference.bundle_entries import read_last_layer
+from edgetl.runtime.inference import read_last_layer
 
 DISTILLED = "distilled"
 

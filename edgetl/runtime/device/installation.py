@@ -289,7 +289,7 @@ def _check_signature(bundle: Bundle, slots: Slots, stored: _StoredBundles, allow
 def _size_bytes(bundle: Bundle, former: Optional[Slot]) -> int:
     """The size of the new slot at most, with the state that moves to it."""
     taught = sum(path.stat().st_size for path in former.state.glob("*")) if former else 0
-    return taught + sum(entry["size"] for entry in bundle.manifest.entries.values())
+    return taught + sum(int(entry["size"]) for entry in bundle.manifest.entries.values())
 
 
 @contextlib.contextmanager

@@ -207,10 +207,11 @@ def _manage(settings: Settings, *words: str) -> str:
 def _run(command: List[str], seconds: float) -> str:
     # A command run over SSH or by a timer may lack the variable that locates the user's service manager.
     environment = {"XDG_RUNTIME_DIR": f"/run/user/{os.getuid()}", **os.environ, "LC_ALL": "C"}
-    options: Dict[str, Any] = {"env": environment, "stdin": subprocess.DEVNULL, "capture_output": True}
     try:
         with _requiring(command[0]):
-            done = subprocess.run(command, timeout=seconds, **options)
+            done = subprocess.run(
+                command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds
+            )
     except subprocess.TimeoutExpired:
         raise InstallError(f"{' '.join(command)} took more than {seconds:g} seconds; see edgetl logs") from None
     if done.returncode:

@@ -83,7 +83,8 @@ class Engine:
         interpreter = self._interpreter
         interpreter.set_tensor(self._input_index, frame[np.newaxis])
         interpreter.invoke()
-        return interpreter.get_tensor(self._output_index).reshape(-1)
+        embedding: np.ndarray = interpreter.get_tensor(self._output_index).reshape(-1)
+        return embedding
 
     def require_input_size(self, size: Tuple[int, int]) -> None:
         """Raises EngineError if the model's frame does not have this (height, width)."""

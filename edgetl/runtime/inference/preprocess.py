@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Optional, Tuple, Union
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 if TYPE_CHECKING:
     from typing import TypeGuard
@@ -197,7 +197,7 @@ def _open(source: Any, name: str) -> Image.Image:
         )
     try:
         image: Image.Image = Image.open(_openable(source))
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         image = _open_unidentified(source, name)
     if image.width * image.height > PIXEL_LIMIT:
         image.close()

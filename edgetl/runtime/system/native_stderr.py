@@ -6,7 +6,7 @@ import io
 import os
 import sys
 from contextlib import contextmanager
-from typing import Iterator
+from typing import Iterator, TextIO
 
 
 @contextmanager
@@ -36,8 +36,8 @@ def native_stderr_silenced() -> Iterator[None]:
         os.close(saved)
 
 
-def _descriptor(stream: object) -> int:
+def _descriptor(stream: TextIO) -> int:
     try:
-        return stream.fileno()  # type: ignore[attr-defined]
+        return stream.fileno()
     except (AttributeError, OSError, io.UnsupportedOperation):
         return -1

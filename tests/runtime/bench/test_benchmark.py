@@ -1,4 +1,4 @@
-"""A bundle is measured on the machine at hand: every figure is there, and heat where there is a sensor."""
+"""A benchmark reports every figure for this machine, and its temperature if it has a sensor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests of installing share: bundles that prove themselves, and a device in a folder."""
+"""Bundles with canaries and a device in a folder, for the tests of installs."""
 
 from __future__ import annotations
 
@@ -66,12 +66,12 @@ def digest_of(bundle: Path) -> str:
 
 
 def on_device(root: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """Runs a verb as a device does, in a process of its own."""
+    """Runs a verb in a process of its own, as a host does."""
     command = [sys.executable, "-m", "edgetl.runtime", *map(str, arguments), "--root", str(root)]
     return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 
-def told(root: Path, *arguments: object) -> dict[str, Any]:
+def answer_of(root: Path, *arguments: object) -> dict[str, Any]:
     done = on_device(root, *arguments, "--json")
     assert done.returncode == 0, done.stderr
     return dict(json.loads(done.stdout))

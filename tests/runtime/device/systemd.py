@@ -1,6 +1,6 @@
-"""Hides how a real systemd runs here as a user's service manager, with nothing of this machine's own in its hands.
+"""Runs a real systemd as a user's service manager, isolated from the services of this machine.
 
-It sees this machine's files, but has a /run and a control group of its own.
+It sees this machine's files, but has its own /run and its own control group.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def _wait(environment: dict[str, str], process: subprocess.Popen[bytes], log: Pa
         if asked.returncode == 0:
             return
         time.sleep(0.1)
-    said = log.read_text().strip().splitlines() or ["it said nothing"]
+    said = log.read_text().strip().splitlines() or ["it printed nothing"]
     raise UnavailableError(f"the service manager does not answer: {said[-1]}")
 
 

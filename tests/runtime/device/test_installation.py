@@ -30,7 +30,15 @@ from edgetl.runtime.device.installation import install, rollback
 from edgetl.runtime.device.inventory import take_inventory
 from edgetl.runtime.device.settings import Settings, read_settings, write_settings
 from edgetl.runtime.device.slots import Slots
-from tests.runtime.device.installing import Releases, digest_of, on_device, renormalised, repacked, teach_running, told
+from tests.runtime.device.installing import (
+    Releases,
+    answer_of,
+    digest_of,
+    on_device,
+    renormalised,
+    repacked,
+    teach_running,
+)
 from tests.runtime.learning.states import frame
 from tests.runtime.test_device import REPOSITORY
 
@@ -54,7 +62,7 @@ def configure(root: Path, **settings: Any) -> None:
 
 class TestInstalling:
     def test_a_bundle_runs_once_it_is_installed(self, releases: Releases, root: Path) -> None:
-        done = told(root, "install", releases.first)
+        done = answer_of(root, "install", releases.first)
         assert done["digest"] == digest_of(releases.first) == running(root)
         assert (done["changed"], done["previous"], done["replay"]["canaries"]) == (True, None, 3)
         assert Classifier(done["bundle"]).predict(frame("red")).label == "red"
@@ -118,7 +126,7 @@ class TestInstalling:
     def test_a_slot_that_was_damaged_is_mended(self, releases: Releases, root: Path) -> None:
         install(releases.first, root)
         Slots(root).running.write_bytes(b"nothing")
-        assert "fault" in told(root, "status")["running"]
+        assert "fault" in answer_of(root, "status")["running"]
         install(releases.first, root)
         assert running(root) == digest_of(releases.first)
 
@@ -160,7 +168,7 @@ class TestRollingBack:
             learner.teach(frame("yellow"), "yellow")
             statistics = learner.statistics()
         install(releases.second, root)
-        assert told(root, "rollback")["digest"] == digest_of(releases.first) == running(root)
+        assert answer_of(root, "rollback")["digest"] == digest_of(releases.first) == running(root)
         with teach_running(root) as learner:
             assert learner.statistics() == statistics
 
@@ -247,7 +255,7 @@ class TestWhatWasTaught:
         install(releases.first, root)
         with teach_running(root) as learner:
             learner.teach(frame("yellow"), "yellow")
-        assert told(root, "install", releases.second, "--fresh")["carried"] == 0
+        assert answer_of(root, "install", releases.second, "--fresh")["carried"] == 0
         assert not (root / "current" / "bundle.state").exists()
 
 
@@ -329,7 +337,7 @@ class TestRefusing:
         with pytest.raises(InstallError, match="was built for coral, and this device is rpi4"):
             install(coral, root)
         install(releases.third, root)
-        told(root, "configure", "--target", "coral")
+        answer_of(root, "configure", "--target", "coral")
         assert install(coral, root).target == "coral"
 
     def test_a_model_that_crashes_the_interpreter_is_one_line(
@@ -457,10 +465,10 @@ class TestHealth:
 
 class TestSettings:
     def test_they_are_kept(self, root: Path) -> None:
-        told(root, "configure", "--target", "rpi4", "--probation-seconds", "5")
-        told(root, "configure", "--health-check", "true")
+        answer_of(root, "configure", "--target", "rpi4", "--probation-seconds", "5")
+        answer_of(root, "configure", "--health-check", "true")
         assert read_settings(root) == Settings(target="rpi4", probation_seconds=5, health_check="true")
-        assert told(root, "configure")["target"] == "rpi4"
+        assert answer_of(root, "configure")["target"] == "rpi4"
 
     @pytest.mark.parametrize(
         "content", ["", "[]", '{"colour": 1}', '{"slots": 1}', '{"slots": true}', '{"target": 4}', "[" * 100_000]
@@ -477,7 +485,7 @@ class TestInventory:
         assert take_inventory(root).running is None
         install(releases.first, root)
         install(releases.second, root)
-        status = told(root, "status")
+        status = answer_of(root, "status")
         assert status["running"]["digest"] == digest_of(releases.second)
         assert status["previous"] == digest_of(releases.first)
         assert status["running"]["labels"] == ["blue", "green", "red"]
@@ -496,7 +504,7 @@ class TestTrust:
     @pytest.fixture
     def key(self, root: Path, tmp_path: Path) -> Any:
         make_key(tmp_path / "release.key")
-        told(root, "trust", tmp_path / "release.pub")
+        answer_of(root, "trust", tmp_path / "release.pub")
         return read_private_key(tmp_path / "release.key")
 
     @pytest.fixture
@@ -528,17 +536,17 @@ class TestTrust:
         done = on_device(root, "install", old)
         assert done.returncode == 2
         assert "was signed as number 1, and number 2 runs here" in done.stderr
-        assert told(root, "install", old, "--allow-downgrade")["digest"] == digest_of(releases.first)
+        assert answer_of(root, "install", old, "--allow-downgrade")["digest"] == digest_of(releases.first)
 
     def test_what_ran_before_the_key_was_trusted_gives_way(self, releases: Releases, tmp_path: Path) -> None:
         root = tmp_path / "device"
         install(releases.first, root)
         make_key(tmp_path / "late.key")
-        assert len(told(root, "trust", tmp_path / "late.pub")["trusted_keys"]) == 1
+        assert len(answer_of(root, "trust", tmp_path / "late.pub")["trusted_keys"]) == 1
         key = read_private_key(tmp_path / "late.key")
         for number, bundle in enumerate((releases.first, releases.second), 1):
             install(write_bundle(tmp_path / "signed.edgetl", sign(open_bundle(bundle), key, number)), root)
-        assert all(slot["signed"] for slot in told(root, "status")["slots"])
+        assert all(slot["signed"] for slot in answer_of(root, "status")["slots"])
 
     def test_a_damaged_key_lets_nothing_in(self, releases: Releases, root: Path, key: Any) -> None:
         (trusted,) = (root / "keys").iterdir()
@@ -547,6 +555,6 @@ class TestTrust:
             install(releases.first, root)
 
     def test_a_key_that_is_trusted_no_longer_is_gone(self, releases: Releases, root: Path, key: Any) -> None:
-        (identity,) = told(root, "trust")["trusted_keys"]
-        assert told(root, "trust", "--remove", identity)["trusted_keys"] == []
+        (identity,) = answer_of(root, "trust")["trusted_keys"]
+        assert answer_of(root, "trust", "--remove", identity)["trusted_keys"] == []
         install(releases.first, root)

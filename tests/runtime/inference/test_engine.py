@@ -1,4 +1,4 @@
-"""An engine runs a backbone, and refuses what is none."""
+"""An engine runs a backbone, and refuses any other model."""
 
 from __future__ import annotations
 
