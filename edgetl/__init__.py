@@ -13,7 +13,7 @@ __version__ = "0.1.0"
 _VERBS = {
     "bench": "edgetl.runtime.bench",
     "build": "edgetl.pipeline",
-    "Budget": "edgetl.pipeline.budget",
+    "Budget": "edgetl.pipeline",
     "BuildOptions": "edgetl.pipeline",
     "connect": "edgetl.deployment",
     "deploy": "edgetl.deployment",

@@ -117,7 +117,7 @@ def build(as_json: bool, **given: Any) -> None:
     Under a limit, such as --max-latency-ms 60, it searches for the model that keeps to it, among all that the other
     options leave open. Without --data and without an edgetl.toml, the built-in digits are used.
     """
-    from edgetl.evaluation.renderers import wording
+    from edgetl.evaluation import wording
 
     options = {**read_project(PROJECT_FILE), **{key: value for key, value in given.items() if value is not None}}
     asked = take_budget(options)

@@ -53,7 +53,7 @@ def budget_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def take_budget(given: dict[str, Any]) -> dict[str, Any]:
     """What was given of `budget_options`, as `SearchOptions` takes it; it is no longer among `given` then."""
-    from edgetl.pipeline.search import Budget
+    from edgetl.pipeline import Budget
 
     limits = {name.removeprefix("max_"): given.pop(name) for name in _LIMITS if name in given}
     time = {"time_s": given.pop("time")} if "time" in given else {}

@@ -80,7 +80,7 @@ def compile_(bundle: Path, as_json: bool) -> None:
     Where Docker or Podman is there but not the compiler's container, that is made first, which downloads the
     compiler from Google under Google's terms.
     """
-    from edgetl.pipeline.edgetpu import compile_bundle
+    from edgetl.pipeline import compile_bundle
 
     with show_progress() as progress:
         made = compile_bundle(bundle, progress)

@@ -1,4 +1,4 @@
-"""One small build for all tests of what a build gives: real digits, the default backbone at a small size."""
+"""Photos, small backbones, and one small build that the tests of this folder share."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class Built:
 
 @pytest.fixture(scope="session")
 def all_digits(tmp_path_factory) -> Path:
-    """Every scanned digit there is."""
+    """All scanned digits."""
     return write_digits(tmp_path_factory.mktemp("digits") / "all")
 
 
 @pytest.fixture(scope="session")
 def digits(all_digits, tmp_path_factory) -> Path:
-    """Three classes of real scanned digits, 24 to train and all there are to test."""
+    """Three classes of scanned digits: 24 training photos each, and all test photos."""
     folder = tmp_path_factory.mktemp("photos") / "digits"
     for label in CLASSES:
         copytree(all_digits / "test" / label, folder / "test" / label)
@@ -44,7 +44,7 @@ def digits(all_digits, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def own_backbone(tmp_path_factory) -> BuildOptions:
-    """Options for a user's own Keras file: two inverted bottlenecks with random weights, trained in seconds."""
+    """Options for a Keras file of the user: two inverted bottlenecks with random weights, trained in seconds."""
     import tf_keras
 
     from tests.backbones.pattern import random_weights
@@ -66,7 +66,7 @@ def own_backbone(tmp_path_factory) -> BuildOptions:
 
 @pytest.fixture(scope="session")
 def backbones(tmp_path_factory) -> tuple[str, ...]:
-    """Two small networks of random weights, one wider than the other: trained in seconds."""
+    """The Keras files of two small networks with random weights, one wider than the other, trained in seconds."""
     import tf_keras
 
     from tests.backbones.pattern import random_weights

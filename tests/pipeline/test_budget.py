@@ -1,4 +1,4 @@
-"""A budget: the model that is found keeps to it, what the user fixed is fixed, and what does not fit is not built."""
+"""Budgets: a search finds a model within the limits, and a build refuses a model that exceeds them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def sizes_in(space):
     return [recipe.input_size for recipe in (*largest, *space.other_sizes(largest[0]))]
 
 
-def test_of_all_that_is_exceeded_the_furthest_is_told():
+def test_the_limit_that_is_exceeded_most_is_reported():
     latency = load_target("rpi4").estimate_latency(load_target("rpi4").reference_latencies[0].workload)
     budget = Budget(latency_ms=latency.latency_ms / 2, size_bytes=1000, ram_bytes=1000)
     assert budget.excess(latency, 10, 10).times == pytest.approx(2)
@@ -39,17 +39,17 @@ def test_of_all_that_is_exceeded_the_furthest_is_told():
     assert budget.excess(None, 1000, 1000) is None
 
 
-def test_a_backbone_that_the_user_fixed_is_tried_at_smaller_sizes_and_at_what_fits_only_pruned():
+def test_a_fixed_backbone_is_tried_at_smaller_sizes_and_at_sizes_that_fit_only_after_pruning():
     space = space_of(latency_ms=40, backbone="efficientnet-lite0")
     assert sizes_in(space) == [224, 160, 96]
     assert sizes_in(space_of(latency_ms=40, backbone="efficientnet-lite0", fine_tune="off")) == [160, 96]
 
 
-def test_an_input_size_that_the_user_fixed_is_the_only_one():
+def test_a_fixed_input_size_is_the_only_one_tried():
     assert sizes_in(space_of(backbone="efficientnet-lite0", input_size=128)) == [128]
 
 
-def test_a_backbone_that_cannot_be_used_is_told_of_where_the_user_fixed_it():
+def test_a_fixed_backbone_that_cannot_be_used_is_an_error():
     with pytest.raises(UnknownNameError, match="did you mean 'efficientnet-lite0'"):
         space_of(backbone="efficientnet-lite00").backbones()
 
@@ -64,7 +64,7 @@ def test_a_backbone_that_cannot_be_used_is_told_of_where_the_user_fixed_it():
     ],
     ids=str,
 )
-def test_a_length_of_training_and_a_pruning_that_the_user_fixed_are_the_only_ones(fixed, lengths, shares):
+def test_fixed_epochs_and_a_fixed_pruning_are_the_only_ones_tried(fixed, lengths, shares):
     options = SearchOptions(build=BuildOptions(**fixed))
     assert (options.lengths, options.shares) == (lengths, shares)
 
@@ -81,7 +81,7 @@ def test_a_length_of_training_and_a_pruning_that_the_user_fixed_are_the_only_one
     ],
     ids=str,
 )
-def test_where_all_is_fixed_there_is_one_model(options, is_one):
+def test_options_that_fix_everything_name_one_model(options, is_one):
     assert BuildOptions(**options).names_one_model is is_one
 
 
@@ -95,19 +95,19 @@ def test_where_all_is_fixed_there_is_one_model(options, is_one):
     ],
     ids=str,
 )
-def test_what_a_search_cannot_honour_is_refused(fixed, complaint):
+def test_options_that_a_search_cannot_respect_are_refused(fixed, complaint):
     with pytest.raises(OptionError, match=complaint):
         SearchOptions(build=BuildOptions(**fixed))
 
 
-def test_where_nothing_fits_the_nearest_is_told_and_nothing_is_left(digits, tmp_path):
+def test_if_no_model_fits_the_nearest_is_named_and_no_file_is_left(digits, tmp_path):
     options = SearchOptions(budget=Budget(latency_ms=1), build=BuildOptions(backbone="efficientnet-lite0"))
     with pytest.raises(OptionError, match=r"nearest is efficientnet-lite0 at 96, 50% pruned: about \d.* over 1.0 ms"):
         search(digits, BOARD, options, output=tmp_path / "output")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_build_of_one_model_refuses_what_exceeds_its_budget(digits, backbones, tmp_path):
+def test_a_build_refuses_a_model_that_exceeds_its_budget(digits, backbones, tmp_path):
     options = BuildOptions(backbones[0], fine_tune="off", cache=tmp_path / "cache", budget=Budget(size_bytes=5000))
     with pytest.raises(OptionError, match=r"narrow at 48 takes \d.* kB, over 5.0 kB"):
         build(digits, BOARD, options, output=tmp_path / "output")
@@ -115,9 +115,7 @@ def test_a_build_of_one_model_refuses_what_exceeds_its_budget(digits, backbones,
 
 
 @pytest.mark.slow
-def test_where_the_user_fixed_training_and_pruning_only_such_models_are_picked_and_what_fits_then_is_found(
-    digits, backbones, tmp_path
-):
+def test_fixed_training_and_pruning_hold_for_every_model_that_is_picked(digits, backbones, tmp_path):
     quick = PruningOptions(0.5, rounds=1, last_epochs=1)
     fixed = BuildOptions(backbones[0], fine_tune=1, pruning=quick, cache=tmp_path / "cache", float_reference=False)
     budget = Budget(latency_ms=0.1)
@@ -129,16 +127,16 @@ def test_where_the_user_fixed_training_and_pruning_only_such_models_are_picked_a
 
 
 @pytest.mark.slow
-def test_a_build_under_a_limit_finds_the_model_that_keeps_to_it(digits, backbones, tmp_path):
+def test_a_build_with_a_limit_finds_a_model_within_it(digits, backbones, tmp_path):
     Path(tmp_path, "edgetl.toml").write_text(f'[build]\ndata = "{digits}"\nmax-latency-ms = 0.5\ntime = "1h"\n')
     command = [sys.executable, "-m", "edgetl", "build", "--target", BOARD, "--backbone", backbones[1], "--json"]
     command += ["--fine-tune", "off", "--max-drop", "100"]
     environment = {**os.environ, "EDGETL_CACHE": str(tmp_path / "cache")}
     done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=tmp_path, env=environment)
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert told["search"]["pick"] == "wide.keras at 48"
-    assert told["gate"]["passed"]
-    report = json.loads((tmp_path / told["report_json"]).read_text())
+    answer = json.loads(done.stdout)
+    assert answer["search"]["pick"] == "wide.keras at 48"
+    assert answer["gate"]["passed"]
+    report = json.loads((tmp_path / answer["report_json"]).read_text())
     assert report["summary"]["latency_on_target"]["value"] <= 0.5
-    assert (tmp_path / told["search"]["report_html"]).exists()
+    assert (tmp_path / answer["search"]["report_html"]).exists()

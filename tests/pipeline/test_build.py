@@ -1,4 +1,4 @@
-"""A build from photos to bundle: what it promises is measured on what it wrote."""
+"""A build from photos to a bundle and its reports."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ def edgetl(*arguments, cwd=None):
     return subprocess.run(command, check=False, capture_output=True, text=True, cwd=cwd)
 
 
-def test_the_model_tells_the_digits_apart(built):
+def test_the_model_recognises_the_digits(built):
     assert built.result.report.summary.accuracy.value > 0.9
 
 
-def test_quantization_costs_next_to_nothing(built):
+def test_quantization_costs_almost_no_accuracy(built):
     comparison = built.result.report.quantization
     assert comparison is not None
     assert comparison.difference.points > -3
 
 
-def test_the_figure_is_what_evaluating_the_bundle_gives(built):
+def test_evaluating_the_bundle_gives_the_accuracy_of_the_report(built):
     done = edgetl("evaluate", built.result.bundle, "--data", built.photos, "--json")
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
@@ -50,7 +50,7 @@ def test_the_figure_is_what_evaluating_the_bundle_gives(built):
     assert set(answer["per_class"]) == set(CLASSES)
 
 
-def test_evaluating_on_what_the_bundle_was_built_from_is_said_to_flatter(built, tmp_path):
+def test_evaluating_on_the_training_photos_prints_a_note(built, tmp_path):
     for path in built.photos.rglob("*.png"):
         (tmp_path / path.parent.name).mkdir(exist_ok=True)
         shutil.copy(path, tmp_path / path.parent.name)
@@ -59,7 +59,7 @@ def test_evaluating_on_what_the_bundle_was_built_from_is_said_to_flatter(built, 
     assert json.loads(done.stdout)["n"] == built.result.report.data.photos
 
 
-def test_run_prints_a_line_an_image(built):
+def test_run_prints_one_line_per_image(built):
     done = edgetl("run", built.result.bundle, "--source", built.photos / "test" / "7", "--json")
     assert done.returncode == 0, done.stderr
     answers = [json.loads(line) for line in done.stdout.splitlines()]
@@ -68,19 +68,19 @@ def test_run_prints_a_line_an_image(built):
     assert np.mean([answer["label"] == "7" for answer in answers]) > 0.8
 
 
-def test_the_statistics_hold_every_photo_but_the_test_photos(built):
+def test_the_statistics_contain_all_photos_except_the_test_photos(built):
     statistics = Statistics.from_bytes(open_bundle(built.result.bundle).read("statistics.bin"))
     assert dict(zip(statistics.labels, statistics.counts)) == dict.fromkeys(CLASSES, PHOTOS)
 
 
-def test_the_guard_holds_the_validation_photos_embeddings(built):
+def test_the_guard_contains_the_embeddings_of_the_validation_photos(built):
     bundle = open_bundle(built.result.bundle)
     counts = built.result.report.data.counts
     labels = json.loads(bundle.read("guard/labels.json"))
     assert len(labels) == sum(per_split["val"] for per_split in counts.values()) > 0
 
 
-def test_the_canaries_sing_on_this_machine(built):
+def test_the_canaries_pass_on_this_machine(built):
     bundle = open_bundle(built.result.bundle)
     classifier = Classifier(bundle)
     canaries = json.loads(bundle.read("canaries.json"))
@@ -91,7 +91,7 @@ def test_the_canaries_sing_on_this_machine(built):
         assert abs(answer.probability - expected["probability"]) <= canaries["tolerance"]["probability"]
 
 
-def test_the_bundle_carries_the_proof_without_names_or_times(built):
+def test_the_bundle_contains_the_proof_without_names_or_times(built):
     text = open_bundle(built.result.bundle).read("report.json").decode()
     proof = Report.from_json(text)
     assert proof.summary.accuracy == built.result.report.summary.accuracy
@@ -99,7 +99,7 @@ def test_the_bundle_carries_the_proof_without_names_or_times(built):
     assert str(built.photos) not in text
 
 
-def test_the_report_lies_beside_the_bundle(built):
+def test_the_reports_are_written_beside_the_bundle(built):
     page = built.result.report_html.read_text()
     assert "<html" in page
     assert Report.from_json(built.result.report_json.read_text()) == built.result.report
@@ -113,14 +113,14 @@ def test_the_same_command_gives_the_same_bundle(built, tmp_path):
     assert again.bundle.read_bytes() == built.result.bundle.read_bytes()
 
 
-def test_a_path_may_be_given_as_text():
+def test_a_path_may_be_a_string():
     options = BuildOptions(weights="w.h5", cache="/cache", related="others")
     assert (options.weights, options.cache, options.related) == (Path("w.h5"), Path("/cache"), Path("others"))
     with pytest.raises(OptionError, match="fine_tune must be auto"):
         BuildOptions(fine_tune=True)
 
 
-def test_other_names_and_places_of_the_photos_change_no_byte(built, tmp_path):
+def test_the_names_and_the_folder_of_the_photos_change_no_byte(built, tmp_path):
     moved = tmp_path / "elsewhere"
     shutil.copytree(built.photos, moved)
     for number, path in enumerate(sorted((moved / "train").rglob("*.png"))):
@@ -141,7 +141,7 @@ def test_a_build_on_a_compiled_backbone_needs_no_tensorflow(built, tmp_path):
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
-def test_the_exported_classifier_answers_like_the_bundle(built, tmp_path):
+def test_the_exported_classifier_predicts_like_the_bundle(built, tmp_path):
     from ai_edge_litert.interpreter import Interpreter
 
     path = export(built.result.bundle, tmp_path / "digits.tflite")
@@ -169,7 +169,7 @@ def test_an_export_never_replaces_its_bundle(built, tmp_path):
     assert bundle.read_bytes() == built.result.bundle.read_bytes()
 
 
-def test_an_earlier_bundle_starts_the_next_build(built, tmp_path):
+def test_an_earlier_bundle_can_be_the_backbone_of_a_build(built, tmp_path):
     options = BuildOptions(backbone=str(built.result.bundle))
     again = build(built.photos, "rpi4", options, name="next", output=tmp_path)
     first, second = open_bundle(built.result.bundle), open_bundle(again.bundle)
@@ -177,14 +177,14 @@ def test_an_earlier_bundle_starts_the_next_build(built, tmp_path):
     assert again.report.summary.accuracy.value == built.result.report.summary.accuracy.value
 
 
-def test_a_compiled_backbone_cannot_be_fine_tuned_and_says_so(built, tmp_path):
+def test_fine_tuning_a_compiled_backbone_is_an_error(built, tmp_path):
     options = BuildOptions(backbone=str(built.result.bundle), fine_tune=2)
     with pytest.raises(OptionError, match="compiled, so it cannot be fine-tuned"):
         build(built.photos, "rpi4", options, output=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_fine_tuning_is_kept_only_where_validation_prefers_it(built, tmp_path):
+def test_fine_tuning_is_kept_only_if_validation_prefers_it(built, tmp_path):
     options = BuildOptions(fine_tune=1, input_size=SIZE, float_reference=False)
     tuned = build(built.photos, "rpi4", options, output=tmp_path)
     first, second = tuned.report.training.stages
@@ -194,7 +194,7 @@ def test_fine_tuning_is_kept_only_where_validation_prefers_it(built, tmp_path):
     assert tuned.report.summary.accuracy.value == better.test.value
 
 
-def test_a_broken_photo_among_many_is_told_and_passed_over(built, tmp_path):
+def test_a_broken_photo_is_reported_and_skipped(built, tmp_path):
     photos = tmp_path / "photos"
     shutil.copytree(built.photos, photos)
     broken = photos / "train" / "7" / "broken.jpg"
@@ -204,14 +204,14 @@ def test_a_broken_photo_among_many_is_told_and_passed_over(built, tmp_path):
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_build_that_is_stopped_leaves_nothing_half_written(built, tmp_path, number, code):
+def test_an_interrupted_build_leaves_no_partial_files(built, tmp_path, number, code):
     output, scratch, cache = tmp_path / "output", tmp_path / "scratch", tmp_path / "cache"
     scratch.mkdir()
     command = [sys.executable, "-m", "edgetl", "build", "--data", built.photos, "--fine-tune", "1000"]
     command += ["--input-size", SIZE, "--output", output]
     environment = {**os.environ, "EDGETL_CACHE": str(cache), "TMPDIR": str(scratch)}
     with subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True, env=environment) as process:
-        while not list(cache.glob("photos-*")):  # it is in the midst of its work
+        while not list(cache.glob("photos-*")):  # until it is working
             assert process.poll() is None
             time.sleep(0.05)
         process.send_signal(number)
@@ -222,7 +222,7 @@ def test_a_build_that_is_stopped_leaves_nothing_half_written(built, tmp_path, nu
 
 
 @pytest.mark.parametrize("folder", ["file/x", "/proc/x"])
-def test_an_output_folder_that_cannot_be_written_is_one_line(built, tmp_path, folder):
+def test_an_output_folder_that_cannot_be_written_is_a_one_line_error(built, tmp_path, folder):
     (tmp_path / "file").write_text("")
     done = edgetl("build", "--data", built.photos, "--fine-tune", "off", "--output", tmp_path / folder)
     assert done.returncode == 2, done.stderr
@@ -230,14 +230,14 @@ def test_an_output_folder_that_cannot_be_written_is_one_line(built, tmp_path, fo
     assert "choose another --output" in done.stderr
 
 
-def test_a_folder_in_the_bundle_s_place_is_told_of_before_anything_is_done(built, tmp_path):
+def test_a_folder_with_the_name_of_the_bundle_is_an_error_before_any_work(built, tmp_path):
     (tmp_path / "digits.edgetl").mkdir()
     with pytest.raises(StorageError, match="it is a folder"):
         build(built.photos, "rpi4", BuildOptions(fine_tune="off", input_size=SIZE), output=tmp_path)
 
 
-def test_a_full_disk_is_one_line_and_leaves_no_folder_behind(built, tmp_path):
-    """On a real file system of 64 kB, mounted in a namespace of its own."""
+def test_a_full_disk_is_a_one_line_error_and_leaves_no_folder(built, tmp_path):
+    """On a real file system of 64 kB, mounted in its own namespace."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mount = ["unshare", "--map-root-user", "--mount", "sh", "-c", 'mount -t tmpfs -o size=64k tmpfs "$0" && "$@"', disk]
@@ -253,7 +253,7 @@ def test_a_full_disk_is_one_line_and_leaves_no_folder_behind(built, tmp_path):
     assert done.stdout.split() == [str(disk)]
 
 
-def test_too_few_photos_to_measure_anything_is_one_line(built, tmp_path):
+def test_too_few_photos_for_a_test_split_is_an_error(built, tmp_path):
     photos = tmp_path / "photos"
     for label in CLASSES:
         (photos / label).mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""A build on an embedding extractor that someone else compiled for the Edge TPU: no compiler is needed."""
+"""A build on an embedding extractor that is already compiled for the Edge TPU."""
 
 from __future__ import annotations
 
@@ -61,27 +61,27 @@ def built(shared, photos, tmp_path_factory) -> Built:
     return Built(photos, model, compiled, result)
 
 
-def test_it_ends_in_a_model_for_the_edge_tpu(built):
+def test_the_build_needs_no_compiler(built):
     assert built.bundle.manifest.edgetpu == "compiled"
     assert built.result.note == ""
     assert built.bundle.read(EDGETPU_MODEL) == built.compiled.read_bytes()
     assert built.bundle.read(MODEL) == built.model.read_bytes()
 
 
-def test_the_two_models_in_the_bundle_are_twins(built):
+def test_the_two_models_in_the_bundle_are_verified_twins(built):
     assert verify(built.bundle.read(MODEL), built.bundle.read(EDGETPU_MODEL)).match
     done = edgetl("check", built.result.bundle, "--json")
     assert json.loads(done.stdout) == {"match": True, "reasons": []}
 
 
-def test_it_classifies_through_the_twin_on_the_cpu(built):
+def test_the_cpu_model_classifies(built):
     classifier = Classifier(built.result.bundle)
     assert built.bundle.manifest.embedding["dtype"] == classifier.embed(built.photos / "red" / "0.png").dtype == "uint8"
     assert built.result.report.summary.accuracy.value == 1.0
     assert {classifier.predict(built.photos / label / "0.png").label for label in COLOURS} == set(COLOURS)
 
 
-def test_it_goes_on_learning_on_the_device(built, tmp_path):
+def test_the_bundle_can_learn_on_the_device(built, tmp_path):
     with Learner(built.result.bundle, state=tmp_path / "state") as learner:
         before = learner.last_layer()
         learner.teach_many([np.full((48, 48, 3), grey, np.uint8) for grey in (255, 240)], "white")
@@ -90,7 +90,7 @@ def test_it_goes_on_learning_on_the_device(built, tmp_path):
         np.testing.assert_array_equal(learner.last_layer().weights, before.weights)
 
 
-def test_what_was_taught_is_exported_for_the_edge_tpu_too(built, tmp_path):
+def test_a_learned_class_is_exported_for_the_edge_tpu_too(built, tmp_path):
     state, path = tmp_path / "state", tmp_path / "taught_edgetpu.tflite"
     with Learner(built.result.bundle, state=state) as learner:
         learner.teach(np.full((48, 48, 3), 255, np.uint8), "white")
@@ -99,7 +99,7 @@ def test_what_was_taught_is_exported_for_the_edge_tpu_too(built, tmp_path):
     assert set(describe(path.read_bytes())["labels"]) == {*COLOURS, "white"}
 
 
-def test_its_latency_is_estimated_from_published_ones(built):
+def test_the_latency_is_estimated_from_published_ones(built):
     assert built.result.report.summary.latency_on_target.value == pytest.approx(4.56, rel=0.01)
 
 
@@ -117,7 +117,7 @@ def test_a_bare_interpreter_gives_the_classifiers_probabilities(built, tmp_path)
         np.testing.assert_allclose(interpreter.get_tensor(output["index"])[0], expected, atol=1e-5)
 
 
-def test_the_classifier_for_the_edge_tpu_leaves_the_compilers_work_untouched(built, tmp_path):
+def test_exporting_for_the_edge_tpu_leaves_the_compiled_operator_unchanged(built, tmp_path):
     path = tmp_path / "colours_edgetpu.tflite"
     done = edgetl("export", built.result.bundle, "--edgetpu", "--output", path)
     assert done.returncode == 0, done.stderr
@@ -130,19 +130,19 @@ def test_the_classifier_for_the_edge_tpu_leaves_the_compilers_work_untouched(bui
     assert described["outputs"][0]["shape"] == [1, len(COLOURS)]
 
 
-def test_the_next_build_takes_the_model_for_the_edge_tpu_over(built, tmp_path):
+def test_the_next_build_reuses_the_edge_tpu_model(built, tmp_path):
     again = build(built.photos, "coral", BuildOptions(backbone=str(built.result.bundle)), output=tmp_path)
     assert open_bundle(again.bundle).manifest.edgetpu == "compiled"
     assert open_bundle(again.bundle).read(EDGETPU_MODEL) == built.compiled.read_bytes()
 
 
-def test_a_board_without_an_edge_tpu_gets_the_twin_alone(built, tmp_path):
+def test_a_board_without_an_edge_tpu_gets_only_the_cpu_model(built, tmp_path):
     again = build(built.photos, "rpi4", BuildOptions(backbone=str(built.result.bundle)), output=tmp_path)
     assert open_bundle(again.bundle).manifest.edgetpu == "not requested"
     assert EDGETPU_MODEL not in open_bundle(again.bundle)
 
 
-def test_a_pair_that_does_not_belong_together_is_refused_in_one_line(built, shared, tmp_path):
+def test_two_files_of_different_models_are_refused(built, shared, tmp_path):
     other = shared("coral/pairs/mobilenet_v2_1.0_224_quant_edgetpu.tflite")
     arguments = ("--data", built.photos, "--target", "coral", "--output", tmp_path / "output")
     done = edgetl("build", *arguments, "--backbone", built.model, "--edgetpu-backbone", other)
@@ -161,7 +161,7 @@ def test_a_pair_that_does_not_belong_together_is_refused_in_one_line(built, shar
         (None, "compiled", "coral", OptionError, "goes with --backbone FILE.tflite"),
     ],
 )
-def test_files_in_the_wrong_place_are_told(built, tmp_path, backbone, twin, board, error, line):
+def test_swapped_or_missing_files_are_refused(built, tmp_path, backbone, twin, board, error, line):
     options = BuildOptions(backbone=backbone and str(getattr(built, backbone)), edgetpu_backbone=getattr(built, twin))
     with pytest.raises(error, match=line):
         build(built.photos, board, options, output=tmp_path)
@@ -170,14 +170,14 @@ def test_files_in_the_wrong_place_are_told(built, tmp_path, backbone, twin, boar
 
 @pytest.fixture(scope="module")
 def unfinished(built, tmp_path_factory) -> BuildResult:
-    """A build where there is no compiler, and no file that came compiled."""
+    """A build without a compiler and without a precompiled file."""
     output = tmp_path_factory.mktemp("unfinished")
     return build(built.photos, "coral", BuildOptions(backbone=str(built.model)), output=output)
 
 
 @pytest.fixture
 def no_compiler(tmp_path, monkeypatch) -> Path:
-    """A folder that is all of PATH."""
+    """An empty folder that is the only one in PATH."""
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", str(folder))
@@ -192,7 +192,7 @@ def test_without_a_compiler_the_bundle_says_so_and_the_build_names_the_command(u
         export(unfinished.bundle, edgetpu=True)
 
 
-def test_it_is_finished_where_the_compiler_is(built, unfinished, no_compiler, tmp_path):
+def test_the_bundle_can_be_compiled_later(built, unfinished, no_compiler, tmp_path):
     writing(no_compiler, built.compiled.read_bytes())
     path = shutil.copy(unfinished.bundle, tmp_path / "colours.edgetl")
     before = open_bundle(path)
@@ -206,7 +206,7 @@ def test_it_is_finished_where_the_compiler_is(built, unfinished, no_compiler, tm
     assert all(after.read(name) == before.read(name) for name in before.names)
 
 
-def test_a_compiler_that_gives_another_model_leaves_the_bundle_as_it_was(shared, unfinished, no_compiler, tmp_path):
+def test_a_compiler_that_returns_another_model_leaves_the_bundle_unchanged(shared, unfinished, no_compiler, tmp_path):
     writing(no_compiler, shared("coral/pairs/split_concat_edgetpu.tflite").read_bytes())
     path = shutil.copy(unfinished.bundle, tmp_path / "colours.edgetl")
     with pytest.raises(ConversionError, match="is not this model"):
@@ -214,7 +214,7 @@ def test_a_compiler_that_gives_another_model_leaves_the_bundle_as_it_was(shared,
     assert Path(path).read_bytes() == unfinished.bundle.read_bytes()
 
 
-def test_a_build_that_requires_the_compiler_ends_before_a_photo_is_read(built, no_compiler, tmp_path):
+def test_a_build_that_requires_the_compiler_fails_before_a_photo_is_read(built, no_compiler, tmp_path):
     seen = []
     options = BuildOptions(backbone=str(built.model), require_edgetpu=True)
     with pytest.raises(ConversionError, match="neither Docker nor Podman"):
@@ -224,7 +224,7 @@ def test_a_build_that_requires_the_compiler_ends_before_a_photo_is_read(built, n
         build(built.photos, "rpi4", options, output=tmp_path / "output")
 
 
-def test_a_bundle_for_a_board_without_an_edge_tpu_is_not_compiled(built, tmp_path):
+def test_a_bundle_for_a_board_without_an_edge_tpu_cannot_be_compiled(built, tmp_path):
     again = build(built.photos, "rpi4", BuildOptions(backbone=str(built.model)), output=tmp_path)
     with pytest.raises(OptionError, match="rpi4 has no Edge TPU"):
         compile_bundle(again.bundle)

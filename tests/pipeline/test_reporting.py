@@ -1,4 +1,4 @@
-"""A report says where its figure for the board's latency comes from."""
+"""How the report gets the latency on the board."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def origin(name: str, macs: int) -> Origin:
     return Origin({"name": name, **Workload(macs, 0, 0).to_dict()}, Preprocess(224, 224), compiled)
 
 
-def test_a_published_figure_is_scaled_and_called_an_estimate() -> None:
+def test_a_latency_scaled_from_published_ones_is_called_an_estimate() -> None:
     figure = latency_figure(load_target("rpi4"), origin("tiny", 150_000_000), "int8")
     assert figure is not None
     assert figure.estimate
@@ -31,7 +31,7 @@ def test_a_published_figure_is_scaled_and_called_an_estimate() -> None:
     assert figure.how.endswith("which misses published figures by 10%")
 
 
-def test_a_figure_of_ones_own_is_preferred_for_another_backbone_too() -> None:
+def test_an_own_measurement_is_preferred_even_for_another_backbone() -> None:
     board = replace(load_target("rpi4"), measured_latencies=(OWN,))
     figure = latency_figure(board, origin("tiny", 100_000_000), "int8")
     assert figure is not None
@@ -40,7 +40,7 @@ def test_a_figure_of_ones_own_is_preferred_for_another_backbone_too() -> None:
     assert figure.how.startswith("scaled from 40 ms of efficientnet-lite0 (measured on my board, 4 threads)")
 
 
-def test_a_backbone_that_was_measured_is_no_estimate() -> None:
+def test_the_latency_of_a_measured_backbone_is_not_an_estimate() -> None:
     board = replace(load_target("rpi4"), measured_latencies=(OWN,))
     figure = latency_figure(board, origin("efficientnet-lite0", 400_000_000), "int8")
     assert figure is not None
@@ -48,5 +48,5 @@ def test_a_backbone_that_was_measured_is_no_estimate() -> None:
     assert (figure.value, figure.how) == (40.0, "measured on my board, 4 threads, with edgetl bench")
 
 
-def test_nothing_is_said_of_a_board_of_which_nothing_is_known() -> None:
+def test_a_board_without_known_latencies_has_no_figure() -> None:
     assert latency_figure(load_target("generic"), origin("tiny", 100_000_000), "int8") is None

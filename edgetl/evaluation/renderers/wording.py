@@ -152,7 +152,7 @@ def _leakage(report: Report) -> str:
         return ""
     photos = "photo is" if leaks == 1 else "photos are"
     return (
-        f"{leaks:,} {photos} nearly the same in more than one of train, val and test, so the accuracy is too high. "
+        f"{leaks:,} {photos} nearly the same in more than one of train, val and test, so the accuracy is optimistic. "
         "Move them to one split, or leave them out of training: --exclude-bad."
     )
 

@@ -1,4 +1,4 @@
-"""A pruned build: smaller and faster, told as it is, and refused in one line where it cannot be."""
+"""Builds with pruned, sparse or clustered weights."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def pruned(digits, own_backbone, tmp_path_factory):
     return build(digits, "rpi4", options, output=tmp_path_factory.mktemp("pruned"))
 
 
-def test_half_of_the_work_is_gone_and_the_report_says_so(pruned):
+def test_half_of_the_multiply_accumulates_are_removed_and_reported(pruned):
     record = pruned.report.pruning
     assert 0.5 <= record.share < 0.65
     assert record.parameters_after < record.parameters_before
     assert record.layers
     assert all(layer.after < layer.before and layer.after % 8 == 0 for layer in record.layers)
-    told = pruned.to_json()["multiply_accumulates"]
-    assert told == {"before": record.macs_before, "after": record.macs_after}
+    answer = pruned.to_json()["multiply_accumulates"]
+    assert answer == {"before": record.macs_before, "after": record.macs_after}
 
 
 def test_the_file_is_smaller(whole, pruned):
@@ -62,7 +62,7 @@ def test_the_same_command_gives_the_same_bundle(digits, own_backbone, pruned, tm
     assert again.bundle.read_bytes() == pruned.bundle.read_bytes()
 
 
-def test_an_edge_tpu_gets_widths_of_its_own(digits, own_backbone, tmp_path):
+def test_an_edge_tpu_gets_channel_counts_that_suit_it(digits, own_backbone, tmp_path):
     result = build(digits, "coral", replace(own_backbone, pruning=QUICK), output=tmp_path)
     assert all(layer.after % 16 == 0 for layer in result.report.pruning.layers)
 
@@ -79,9 +79,7 @@ def test_sparse_weights_compress_better_and_the_report_says_that_they_are_no_fas
     assert "no faster" in kept.note
 
 
-def test_what_is_sparse_and_clustered_stays_so_through_training_for_int8_and_the_repairs_of_the_gate(
-    digits, own_backbone, tmp_path
-):
+def test_quantization_aware_training_and_repairs_keep_weights_sparse_and_clustered(digits, own_backbone, tmp_path):
     options = replace(
         own_backbone,
         sparsity=SparsityOptions(sparsity=0.5, clusters=16),
@@ -105,7 +103,7 @@ def test_what_is_sparse_and_clustered_stays_so_through_training_for_int8_and_the
 @pytest.mark.parametrize(
     ("asked", "option"), [({"pruning": QUICK}, "--prune"), ({"sparsity": SparsityOptions(clusters=16)}, "--clusters")]
 )
-def test_a_compiled_backbone_cannot_be_pruned_and_says_so(whole, digits, own_backbone, tmp_path, asked, option):
+def test_pruning_a_compiled_backbone_is_an_error(whole, digits, own_backbone, tmp_path, asked, option):
     compiled = replace(own_backbone, backbone=str(whole.bundle), normalization=None, **asked)
     with pytest.raises(OptionError, match=f"leave {option} out"):
         build(digits, "rpi4", compiled, output=tmp_path)

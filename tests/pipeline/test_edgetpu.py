@@ -1,4 +1,4 @@
-"""What an Edge TPU does not take of a user's own model: mended by the conversion, or refused with the reason."""
+"""Keras files of the user for an Edge TPU: converted so that all operators map, or refused with a reason."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CORAL = load_target("coral")
 
 
 def keras_file(folder: Path, odd=lambda x: x) -> Path:
-    """A classifier as guides build one, for float images of any number, with `odd` behind its first layer."""
+    """A typical classifier, for any number of float images, with `odd` after its first layer."""
     import tf_keras
 
     layers = tf_keras.layers
@@ -66,14 +66,14 @@ def swish(x):
     return tf_keras.layers.Activation("swish")(x)
 
 
-def test_any_batch_any_size_and_float_pixels_are_mended(tmp_path):
+def test_any_batch_any_size_and_float_pixels_are_converted(tmp_path):
     analysis = analyse(origin(keras_file(tmp_path)).compile("int8").model)
     assert analysis.refused is None
     assert analysis.cpu_ops == ()
     assert analysis.notes == ()
 
 
-def test_what_the_edge_tpu_takes_in_several_operators_is_taken(tmp_path):
+def test_an_activation_that_maps_to_several_operators_is_accepted(tmp_path):
     assert analyse(origin(keras_file(tmp_path, swish)).compile("int8").model).cpu_ops == ()
 
 
@@ -85,24 +85,24 @@ def test_what_the_edge_tpu_takes_in_several_operators_is_taken(tmp_path):
         (softmax_over_a_map, "SOFTMAX.*flatten the input"),
     ],
 )
-def test_what_cannot_be_mended_is_refused_with_the_reason_and_the_way_round(tmp_path, odd, reason):
+def test_an_operator_that_the_edge_tpu_lacks_is_refused_with_a_reason_and_a_workaround(tmp_path, odd, reason):
     model = origin(keras_file(tmp_path, odd)).compile("int8").model
     with pytest.raises(ConversionError, match=reason):
         require_mappable(model, CORAL)
 
 
-def test_a_backbone_that_is_known_not_to_map_is_refused_before_its_weights_are_fetched(tmp_path, digits):
+def test_an_unsuitable_backbone_is_refused_before_its_weights_are_fetched(tmp_path, digits):
     options = BuildOptions(backbone="mobilenet-v3-small", weights=tmp_path / "nowhere.h5")
     with pytest.raises(ConversionError, match="use mobilenet-v3-small-minimalistic instead"):
         build(digits, "coral", options, output=tmp_path)
 
 
-def test_a_board_without_an_edge_tpu_takes_them(tmp_path):
+def test_a_board_without_an_edge_tpu_accepts_such_operators(tmp_path):
     model = origin(keras_file(tmp_path, leaky_relu)).compile("int8").model
     assert require_mappable(model, load_target("rpi4")) is None
 
 
-def test_a_build_is_refused_in_one_line_before_a_photo_is_read(tmp_path, digits):
+def test_a_build_is_refused_before_a_photo_is_read(tmp_path, digits):
     path = keras_file(tmp_path, leaky_relu)
     done = edgetl("build", "--data", digits, "--target", "coral", "--backbone", path, "--output", tmp_path / "output")
     assert done.returncode == 2

@@ -1,4 +1,4 @@
-"""A build that may not lose accuracy: what int8 spoils is found, repaired or refused."""
+"""A build with an accuracy gate: a model that int8 spoils is repaired or refused."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["tiny_bundle", "tiny_model", "tiny_models"]
 PHOTOS = {"train": 24, "test": 10}
 
 ALLOWED = 3.0
-"""Points, of which one is worth 2.4 of the photos that judge: random networks have no more to be exact about."""
+"""Points of accuracy; a point is 2.4 of the photos that judge, and random networks are not more precise than that."""
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +38,9 @@ def photos(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def options(tmp_path_factory):
-    """Options of a build on the tiny network of bottlenecks, with channels that are so much larger planted into it.
+    """Options for a build on a tiny network, some channels of which are larger than the others by a factor.
 
-    For None it is the last layer that is spoilt, which nothing can repair.
+    For None, the last layer is spoilt in a way that nothing can repair.
     """
     from tests.conversion.bottlenecks import build_bottlenecks, plant, spoil
     from tests.conversion.conftest import NORMALIZATION
@@ -75,13 +75,13 @@ def test_planted_channels_spoil_int8_and_a_repair_brings_it_within_the_drop_allo
 
 
 @pytest.mark.slow
-def test_the_layers_that_collapse_are_named(repaired):
+def test_the_layers_with_the_largest_error_are_named(repaired):
     named = [layer.name for layer in repaired.gate.guilty]
     assert {"block1_project", "block2_expand", "block2_project"} <= set(named[:3])
 
 
 @pytest.mark.slow
-def test_what_ships_is_what_was_repaired(repaired):
+def test_the_repaired_model_is_the_one_that_ships(repaired):
     """Whether equalisation alone suffices for this random network depends on the rounding of the machine's kernels."""
     assert repaired.quantization.difference.points > -6
     widened = "int16 activations" in [repair.name for repair in repaired.gate.repairs if repair.kept]
@@ -97,7 +97,7 @@ def test_a_sound_model_passes_without_repairs(photos, options, tmp_path):
 
 
 @pytest.mark.slow
-def test_what_no_repair_mends_is_refused_in_one_line_and_nothing_is_written(photos, options, tmp_path):
+def test_a_model_that_no_repair_saves_is_refused_and_no_file_is_written(photos, options, tmp_path):
     with pytest.raises(ConversionError, match="--allow-drop") as refused:
         build(photos, "coral", options(None, max_drop=1.0), output=tmp_path / "out")
     assert "\n" not in str(refused.value)
@@ -123,7 +123,7 @@ def test_other_number_formats_have_a_gate_too(photos, options, tmp_path):
 
 
 @pytest.mark.slow
-def test_quantization_aware_training_is_a_stage_that_validation_judges(photos, options, tmp_path):
+def test_validation_decides_about_quantization_aware_training(photos, options, tmp_path):
     report = build(photos, "rpi4", options(100.0, aware=True), output=tmp_path).report
     first, aware = report.training.stages
     assert aware.name == "stage 1, quantization-aware"
@@ -141,18 +141,18 @@ def test_a_compiled_backbone_has_no_float_twin_to_compare_with(photos, tiny_bund
     "given",
     [{"max_drop": -1.0}, {"max_drop": 101.0}, {"allow_drop": True}],
 )
-def test_a_gate_that_makes_no_sense_is_refused(given):
+def test_invalid_options_of_the_gate_are_refused(given):
     with pytest.raises(OptionError):
         BuildOptions(**given)
 
 
-def test_quantization_aware_training_is_for_int8():
+def test_quantization_aware_training_is_for_int8_only():
     with pytest.raises(OptionError, match="received float16"):
         BuildOptions(aware=True, conversion=ConversionOptions("float16"))
 
 
 @pytest.mark.slow
-def test_a_model_that_was_trained_for_int8_goes_on_from_there_at_the_gate(photos, options, tmp_path):
+def test_the_gate_does_not_repeat_quantization_aware_training(photos, options, tmp_path):
     given = options(100.0, aware=True, max_drop=0.0, allow_drop=True)
     report = build(photos, "coral", given, output=tmp_path).report
     was_kept = report.training.stages[-1].kept

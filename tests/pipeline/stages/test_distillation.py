@@ -1,4 +1,4 @@
-"""A build with a teacher: the student learns its answers too, and is kept only where that helps."""
+"""A build with a teacher: the student learns its predictions too, and is kept only if that helps."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["tiny_bundle", "tiny_model", "tiny_models"]
 pytestmark = pytest.mark.slow
 
 
-def test_a_bundle_teaches_and_the_better_model_is_kept(built, own_backbone, tmp_path):
+def test_a_bundle_can_be_the_teacher_and_the_better_model_is_kept(built, own_backbone, tmp_path):
     options = replace(own_backbone, teacher=str(built.result.bundle))
     result = build(built.photos, "rpi4", options, output=tmp_path)
     stages = {stage.name: stage for stage in result.report.training.stages}
@@ -31,7 +31,7 @@ def test_a_bundle_teaches_and_the_better_model_is_kept(built, own_backbone, tmp_
 
 @pytest.fixture
 def unlabelled(all_digits, tmp_path) -> Path:
-    """Digits of the same classes that the labelled ones do not hold, one of the test photos, and a broken file."""
+    """Further digits of the same classes, one of the test photos, and a broken file."""
     folder = tmp_path / "unlabelled"
     folder.mkdir()
     for label in CLASSES:
@@ -42,17 +42,17 @@ def unlabelled(all_digits, tmp_path) -> Path:
     return folder
 
 
-def test_pictures_without_labels_are_taught_by_the_model_itself(digits, own_backbone, unlabelled, tmp_path):
+def test_the_model_itself_labels_unlabelled_pictures(digits, own_backbone, unlabelled, tmp_path):
     result = build(digits, "rpi4", replace(own_backbone, unlabelled=unlabelled), output=tmp_path)
     stages = {stage.name: stage for stage in result.report.training.stages}
     (kept,) = (stage for stage in stages.values() if stage.kept)
     assert result.report.summary.accuracy.value == kept.test.value
     assert re.match(r"teacher: the stage 1 model itself, \d+ of 32 unlabelled pictures", stages["distilled"].note)
-    told = {finding.kind: finding.paths for finding in result.report.data.findings}
-    assert told["unreadable"] == (str(unlabelled / "broken.png"),)
-    assert str(unlabelled / "seen.png") in told["like a labelled photo"]
+    found = {finding.kind: finding.paths for finding in result.report.data.findings}
+    assert found["unreadable"] == (str(unlabelled / "broken.png"),)
+    assert str(unlabelled / "seen.png") in found["like a labelled photo"]
 
 
-def test_a_teacher_of_other_classes_is_refused_in_a_line(digits, own_backbone, tiny_bundle, tmp_path):
+def test_a_teacher_with_other_classes_is_refused(digits, own_backbone, tiny_bundle, tmp_path):
     with pytest.raises(OptionError, match="has the classes blue, green, red, the photos have 0, 1, 7"):
         build(digits, "rpi4", replace(own_backbone, teacher=str(tiny_bundle)), output=tmp_path)

@@ -1,4 +1,4 @@
-"""A build with photos of a related domain: the backbone learns from those that help, and only where they do."""
+"""A build with photos of a related domain, which train the backbone only if that helps."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def others(all_digits, tmp_path_factory) -> Path:
-    """Scanned digits that the labelled photos do not show."""
+    """Scanned digits of other classes."""
     folder = tmp_path_factory.mktemp("related") / "others"
     for label in "2345":
         copytree(all_digits / "test" / label, folder / label)
@@ -33,7 +33,7 @@ def result(digits, own_backbone, others, tmp_path_factory):
     return build(digits, "rpi4", options, output=tmp_path_factory.mktemp("related"))
 
 
-def test_the_labelled_photos_decide_and_the_report_says_how_many_related_ones_were_used(result):
+def test_the_labelled_photos_decide_and_the_report_counts_the_related_ones(result):
     stages = {stage.name: stage for stage in result.report.training.stages}
     assert set(stages) == {"stage 1", "related"}
     (kept,) = (stage for stage in stages.values() if stage.kept)
@@ -48,7 +48,7 @@ def test_the_manifest_says_whether_the_backbone_learned_from_them(result):
     assert ("related" in open_bundle(result.bundle).manifest.backbone) == used
 
 
-def test_a_compiled_backbone_cannot_learn_from_them_and_says_so(result, digits, own_backbone, others, tmp_path):
+def test_a_compiled_backbone_cannot_learn_from_related_photos(result, digits, own_backbone, others, tmp_path):
     compiled = replace(own_backbone, backbone=str(result.bundle), normalization=None, related=others)
     with pytest.raises(OptionError, match="leave --related out"):
         build(digits, "rpi4", compiled, output=tmp_path)

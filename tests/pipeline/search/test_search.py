@@ -1,4 +1,4 @@
-"""A search finds the model for a board: what it tries, in which order, what it picks, and what a kill changes."""
+"""A search for the best model for a board: what it tries in which order, what it picks, and how it resumes."""
 
 from __future__ import annotations
 
@@ -20,116 +20,15 @@ from typing import Any
 import pytest
 
 from edgetl.data import load_folder
-from edgetl.errors import DataError, EdgetlError, MissingExtraError, OptionError
+from edgetl.errors import EdgetlError, MissingExtraError, OptionError
 from edgetl.pipeline import BuildOptions
 from edgetl.pipeline.search import Budget, SearchOptions, search
 from edgetl.pipeline.search.cluster import TRIAL_CPUS, connect
-from edgetl.pipeline.search.ranking import FinishedTrial, explain, promote, rank
-from edgetl.pipeline.search.space import Recipe, Space
-from edgetl.pipeline.search.time_estimate import TimeEstimate
-from edgetl.pipeline.search.trial import TrialResult
+from edgetl.pipeline.search.space import Space
 from edgetl.pipeline.search.trial_store import TrialStore
 from edgetl.targets import load_target
 from edgetl.workload import Workload
-
-BOARD = "rpi-zero2w"
-
-
-def tried(name, cost, right, of=100, size=1000, probability=0.9):
-    """A trial that is right on the first `right` of so many photos."""
-    answers = {str(photo): (photo < right, probability if photo < right else 0.1) for photo in range(of)}
-    return FinishedTrial(Recipe(name, 32, Path(name), cost), TrialResult(1.0, cost, size, size, answers), cost)
-
-
-def names(recipes):
-    return [recipe.backbone for recipe in recipes]
-
-
-def test_the_fastest_of_those_that_the_photos_cannot_tell_apart_is_picked():
-    trials = [tried("slow", 90, 96), tried("fast", 10, 95), tried("faster", 5, 80)]
-    ranking = rank(trials)
-    assert (ranking.best, ranking.pick) == (0, 1)
-    assert "9.0 times faster" in explain(trials, ranking)
-
-
-def test_where_a_limit_has_said_what_is_fast_enough_the_most_accurate_is_picked():
-    trials = [tried("slow", 90, 96), tried("fast", 10, 95), tried("surer", 80, 96, probability=0.99)]
-    assert rank(trials, fast_enough=True).pick == 2
-
-
-def test_a_model_that_is_as_often_right_but_much_less_sure_is_not_picked():
-    ranking = rank([tried("slow", 90, 96, probability=0.99), tried("fast", 10, 96, probability=0.6)])
-    assert ranking.pick == 0
-
-
-def test_only_the_photos_that_judged_all_count():
-    whole = tried("whole", 10, 50)
-    answers = {str(photo): (True, 0.9) for photo in range(40)}
-    held_out = FinishedTrial(whole.recipe, TrialResult(1.0, 9, 9, 9, answers), 20)
-    ranking = rank([whole, held_out])
-    assert ranking.right.shape == (2, 40)
-    assert ranking.pick == 0
-
-
-def test_one_photo_cannot_choose():
-    with pytest.raises(DataError, match="found 1; add photos"):
-        rank([tried("any", 1, 1, of=1)])
-
-
-def test_what_nothing_beats_is_on_the_front():
-    trials = [tried("accurate", 90, 96), tried("fast", 10, 90), tried("beaten", 95, 90), tried("small", 95, 90, size=9)]
-    assert rank(trials).front == {0, 1, 3}
-
-
-def test_a_third_goes_on_the_best_for_their_cost_first():
-    trials = [tried("slow", 90, 96), tried("slower", 99, 95), tried("fast", 10, 90), tried("poor", 11, 40)]
-    assert names(promote(trials)) == ["slow", "fast"]
-    assert names(promote(trials, 1 / 4)) == ["slow"]
-
-
-def test_costs_follow_what_trials_of_the_kind_took():
-    costs, recipe = TimeEstimate(photos=100), Recipe("any", 32, Path("any"), 10**8)
-    before = costs.expect(recipe)
-    costs.learn(recipe, 3 * before)
-    assert costs.expect(recipe) == pytest.approx(3 * before)
-    trained = Recipe("any", 32, Path("any"), 10**8, epochs=3)
-    assert before < costs.expect(trained) < costs.expect(Recipe("any", 32, Path("any"), 10**8, 3, pruned=0.5))
-
-
-def test_what_cannot_fit_is_dropped_before_anything_is_compiled():
-    options = SearchOptions(backbones=("efficientnet-lite0", "efficientnet-lite2"), input_sizes=(96, 160))
-    space = Space(load_target(BOARD), Budget(latency_ms=40, size_bytes=4_000_000), options)
-    assert [recipe.name for recipe in space.backbones()] == ["efficientnet-lite0 at 160"]
-    assert [recipe.name for recipe in space.other_sizes(space.backbones()[0])] == ["efficientnet-lite0 at 96"]
-    assert space.skipped == ["efficientnet-lite2 at 96: 4.9 MB, over 4.0 MB"]
-
-
-def test_backbones_without_weights_are_one_line_each(tmp_path, monkeypatch):
-    monkeypatch.setenv("EDGETL_CACHE", str(tmp_path))
-    monkeypatch.delenv("EDGETL_WEIGHTS", raising=False)
-    missing = ("efficientnet-lite3", "efficientnet-lite4", "efficientnet-lite9")
-    space = Space(load_target(BOARD), Budget(), SearchOptions(backbones=(*missing, "efficientnet-lite0")))
-    assert names(space.backbones()) == ["efficientnet-lite0"]
-    assert [line.split(":")[0] for line in space.skipped] == list(missing)
-
-
-def test_the_board_s_own_backbone_comes_first_then_the_cheapest_and_last_what_another_beats(tmp_path):
-    for kind in ("large_224", "large_minimalistic_224"):
-        (tmp_path / f"weights_mobilenet_v3_{kind}_1.0_float_no_top_v2.h5").write_bytes(b"weights")
-    given = ("efficientnet-lite0", "efficientnet-lite1", "mobilenet-v3-large", "mobilenet-v3-large-minimalistic")
-    space = Space(load_target(BOARD), Budget(), SearchOptions(backbones=given, input_sizes=(), weights=tmp_path))
-    assert names(space.backbones()) == [given[0], given[3], given[2], given[1]]
-
-
-def test_another_input_size_takes_the_weights_of_the_default_one(tmp_path, monkeypatch):
-    monkeypatch.setenv("EDGETL_MIRROR", "http://127.0.0.1:9")
-    monkeypatch.setenv("EDGETL_CACHE", str(tmp_path / "cache"))
-    file = tmp_path / "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.35_224_no_top.h5"
-    file.write_bytes(b"weights")
-    options = SearchOptions(backbones=("mobilenet-v2-0.35",), input_sizes=(96, 128), weights=tmp_path)
-    space = Space(load_target(BOARD), Budget(), options)
-    recipes = [*space.backbones(), *space.other_sizes(space.backbones()[0])]
-    assert [(recipe.input_size, recipe.weights) for recipe in recipes] == [(224, file), (128, file), (96, file)]
+from tests.pipeline.search.examples import BOARD, tried
 
 
 def test_a_latency_limit_needs_a_board_whose_latency_is_known(tmp_path):
@@ -137,7 +36,7 @@ def test_a_latency_limit_needs_a_board_whose_latency_is_known(tmp_path):
         search(tmp_path, "generic", SearchOptions(budget=Budget(latency_ms=10)))
 
 
-def test_what_is_wrong_with_the_photos_or_the_name_is_told_at_once(tmp_path):
+def test_wrong_photos_or_a_wrong_name_are_errors_before_any_work(tmp_path):
     for photos, name, complaint in (("nowhere", None, "no such folder"), (".", "a/b", "cannot be the name")):
         with pytest.raises(EdgetlError, match=complaint):
             search(photos, BOARD, name=name, output=tmp_path / "output")
@@ -147,7 +46,7 @@ def test_what_is_wrong_with_the_photos_or_the_name_is_told_at_once(tmp_path):
 @pytest.mark.parametrize(
     "options", [{"time_s": 0}, {"epochs": (3, 3)}, {"prune": (1.0,)}, {"weights": Path("nowhere")}], ids=str
 )
-def test_options_that_make_no_sense_are_refused(options):
+def test_invalid_options_are_refused(options):
     with pytest.raises(OptionError):
         SearchOptions(**options)
 
@@ -158,7 +57,7 @@ def options_of(backbones, cache, **others):
 
 
 @pytest.mark.slow
-def test_a_search_ends_with_the_pick_built(digits, backbones, tmp_path):
+def test_a_search_builds_the_pick(digits, backbones, tmp_path):
     options = options_of(backbones, tmp_path / "cache", prune=(0.4,))
     result = search(digits, BOARD, options, output=tmp_path, name="found")
     report = result.report
@@ -174,8 +73,8 @@ def test_a_search_ends_with_the_pick_built(digits, backbones, tmp_path):
 
 
 @pytest.fixture
-def remember(digits, backbones, tmp_path):
-    """Gives the board's own backbone and a small one, and searches among what is remembered of them alone."""
+def search_stored(digits, backbones, tmp_path):
+    """Searches among stored trials of the default backbone and of a small one."""
 
     def start(rights, **options):
         options = options_of(("efficientnet-lite0", backbones[0]), tmp_path, input_sizes=(), **options)
@@ -192,25 +91,25 @@ def remember(digits, backbones, tmp_path):
     return start
 
 
-def test_where_there_is_no_time_to_train_the_best_the_next_in_line_is_trained(remember):
+def test_if_there_is_no_time_to_train_the_best_model_the_next_is_trained(search_stored):
     rights = {(True, 0, 0.0): 96, (False, 0, 0.0): 80, (False, 30, 0.0): 90}
-    found, report = remember(rights, epochs=(30,), time_s=120.0)
+    found, report = search_stored(rights, epochs=(30,), time_s=120.0)
     assert found == set(rights)
     assert report.skipped == ("efficientnet-lite0 at 224, 30 epochs: no time was left",)
 
 
-def test_what_a_build_would_train_without_a_search_is_trained_too(remember):
+def test_the_model_that_a_build_would_train_is_trained_too(search_stored):
     rights = {(True, 0, 0.0): 80, (False, 0, 0.0): 96, (True, 1, 0.0): 97, (False, 1, 0.0): 96}
-    assert remember(rights)[0] == set(rights)
+    assert search_stored(rights)[0] == set(rights)
 
 
-def test_where_there_is_no_time_to_prune_the_best_what_else_nothing_beats_is_pruned(remember):
+def test_if_there_is_no_time_to_prune_the_best_model_another_of_the_front_is_pruned(search_stored):
     rights = {(True, 0, 0.0): 90, (False, 0, 0.0): 80, (True, 1, 0.0): 98, (False, 1, 0.0): 97, (False, 1, 0.5): 97}
-    assert remember(rights, prune=(0.5,), time_s=200.0)[0] == set(rights)
+    assert search_stored(rights, prune=(0.5,), time_s=200.0)[0] == set(rights)
 
 
 @pytest.mark.slow
-def test_candidates_that_fail_do_not_end_a_search(digits, backbones, tmp_path):
+def test_failing_trials_do_not_end_a_search(digits, backbones, tmp_path):
     broken = tmp_path / "broken.keras"
     broken.write_bytes(b"no model")
     names = (*[f"efficientnet-lite{number}" for number in range(5, 36)], str(broken), backbones[0])
@@ -221,19 +120,19 @@ def test_candidates_that_fail_do_not_end_a_search(digits, backbones, tmp_path):
 
 
 @pytest.mark.slow
-def test_where_no_trial_fits_into_the_time_it_says_so(digits, backbones, tmp_path):
+def test_a_time_too_short_for_any_trial_is_an_error(digits, backbones, tmp_path):
     with pytest.raises(OptionError, match="no trial fits into the time; allow more"):
         search(digits, BOARD, options_of(backbones, tmp_path, time_s=1.0), output=tmp_path)
 
 
 @pytest.fixture(scope="module")
 def whole(digits, backbones, tmp_path_factory):
-    """What a search says that nothing interrupts."""
+    """The result of a search that is not interrupted."""
     return finished(start(digits, backbones, tmp_path_factory.mktemp("whole")))
 
 
 @pytest.mark.slow
-def test_a_search_that_was_killed_goes_on_to_the_same_pick(digits, backbones, whole, tmp_path):
+def test_a_killed_search_continues_to_the_same_pick(digits, backbones, whole, tmp_path):
     process = start(digits, backbones, tmp_path)
     wait_for_trials(tmp_path, 3)
     process.send_signal(signal.SIGKILL)
@@ -248,9 +147,9 @@ def test_a_search_that_was_killed_goes_on_to_the_same_pick(digits, backbones, wh
 
 @pytest.fixture(scope="module")
 def ray(tmp_path_factory):
-    """The options that name a Ray cluster of one machine with 8 CPUs, so two trials at once, and its environment."""
+    """The options and the environment for a Ray cluster of one machine with 8 CPUs, which runs two trials at once."""
     pytest.importorskip("ray")
-    folder = Path(tempfile.mkdtemp(prefix="ray"))  # pytest's own are too deep for the sockets that Ray makes there
+    folder = Path(tempfile.mkdtemp(prefix="ray"))  # pytest's own paths are too long for Ray's sockets
     secret = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64, "RAY_USAGE_STATS_ENABLED": "0"}
     port = free_port()
     command = [Path(sys.executable).with_name("ray"), "start", "--head", "--block", f"--port={port}", "--num-cpus=8"]
@@ -269,7 +168,7 @@ def ray(tmp_path_factory):
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_on_a_ray_cluster_a_search_finds_the_same_also_after_it_was_killed(digits, backbones, whole, ray, tmp_path):
+def test_a_ray_cluster_finds_the_same_models_even_after_a_kill(digits, backbones, whole, ray, tmp_path):
     options, secret = ray
     process = start(digits, backbones, tmp_path, *options, **secret)
     wait_for_trials(tmp_path, 1)
@@ -285,7 +184,7 @@ def test_on_a_ray_cluster_a_search_finds_the_same_also_after_it_was_killed(digit
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_photos_that_a_machine_of_the_cluster_does_not_see_end_a_search_in_one_line(digits, backbones, ray, tmp_path):
+def test_photos_that_a_machine_of_the_cluster_cannot_read_end_a_search(digits, backbones, ray, tmp_path):
     options, secret = ray
     folder = os.open(digits.parent, os.O_RDONLY)
     unseen = Path(f"/proc/self/fd/{folder}/{digits.name}")
@@ -297,14 +196,14 @@ def test_photos_that_a_machine_of_the_cluster_does_not_see_end_a_search_in_one_l
 
 
 @pytest.mark.ray
-def test_where_no_ray_answers_it_says_so():
+def test_an_unreachable_ray_cluster_is_an_error():
     pytest.importorskip("ray")
     address = "localhost:9"
     with pytest.raises(OptionError, match=f"no Ray cluster at {address}: .*ray start"), connect(address, *NOBODY):
         pass
 
 
-def test_without_ray_the_extra_is_named(monkeypatch):
+def test_a_missing_ray_names_the_extra_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingExtraError, match=r"edgetl\[ray\]"), connect("auto", *NOBODY):
         pass
@@ -355,5 +254,5 @@ def kept_trials(cache):
     with closing(sqlite3.connect(path, timeout=30)) as connection:
         try:
             return dict(connection.execute("SELECT key, outcome FROM trials"))
-        except sqlite3.OperationalError:  # the table is about to be made
+        except sqlite3.OperationalError:  # the table does not exist yet
             return {}
