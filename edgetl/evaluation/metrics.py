@@ -51,12 +51,12 @@ class PairedDifference:
     p_value: float
 
 
-def confusion_matrix(given: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
+def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
     """How often each label was predicted as each class: (K, K) int64, one row per label.
 
-    `given` and `predicted` are (n,) integers in 0..K-1.
+    `labels` and `predicted` are (n,) integers in 0..K-1.
     """
-    pairs = np.asarray(given, np.int64) * classes + np.asarray(predicted, np.int64)
+    pairs = np.asarray(labels, np.int64) * classes + np.asarray(predicted, np.int64)
     return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
 
 
@@ -86,9 +86,9 @@ def balanced_accuracy(confusion: np.ndarray) -> float:
     return float(recalls[~np.isnan(recalls)].mean()) if confusion.sum() else math.nan
 
 
-def log_loss(probabilities_of_given: np.ndarray) -> float:
-    """The mean of -ln(probability of the label), in nats; 0 is perfect. `probabilities_of_given` is (n,)."""
-    probabilities = np.clip(np.asarray(probabilities_of_given, np.float64), PROBABILITY_FLOOR, 1.0)
+def log_loss(label_probabilities: np.ndarray) -> float:
+    """The mean of -ln(probability of the label), in nats; 0 is perfect. `label_probabilities` is (n,)."""
+    probabilities = np.clip(np.asarray(label_probabilities, np.float64), PROBABILITY_FLOOR, 1.0)
     return float(-np.log(probabilities).mean())
 
 
@@ -169,9 +169,9 @@ def calibration_error_interval(
     return _bootstrap(error, confidence.size, seed)
 
 
-def log_loss_interval(probabilities_of_given: np.ndarray, seed: int = 0) -> tuple[float, float]:
+def log_loss_interval(label_probabilities: np.ndarray, seed: int = 0) -> tuple[float, float]:
     """The percentile bootstrap interval of the log-loss, images resampled."""
-    probabilities = np.asarray(probabilities_of_given, np.float64)
+    probabilities = np.asarray(label_probabilities, np.float64)
     return _bootstrap(lambda chosen: log_loss(probabilities[chosen]), probabilities.size, seed)
 
 

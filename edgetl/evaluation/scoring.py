@@ -198,12 +198,8 @@ def score(images: Sequence[ImageResult], labels: Sequence[str], how: str, seed: 
     Raises:
         DataError: there are no images, or a label is not one of `labels`.
     """
-    if not images:
-        raise DataError("no image is left to evaluate on; add labelled photos that can be read")
+    _require_known_labels(images, labels)
     columns = {label: column for column, label in enumerate(labels)}
-    stray = Counter(name for image in images for name in (image.label, image.predicted) if name not in columns)
-    if stray:
-        raise DataError(_unknown_labels_message(stray, labels))
     confusion = metrics.confusion_matrix(
         np.array([columns[image.label] for image in images]),
         np.array([columns[image.predicted] for image in images]),
@@ -211,35 +207,36 @@ def score(images: Sequence[ImageResult], labels: Sequence[str], how: str, seed: 
     )
     correct = np.array([image.correct for image in images])
     confidence = np.array([image.probability for image in images])
-    of_label = np.array([image.probability_of_label for image in images])
+    label_probabilities = np.array([image.probability_of_label for image in images])
     n = len(images)
+    sample = f"{how}, {n} images"
+    bootstrap = f"{sample}, bootstrap interval (seed {seed})"
     return Evaluation(
         n=n,
         labels=tuple(labels),
-        accuracy=proportion(int(correct.sum()), n, f"{how}, {n} images"),
+        accuracy=proportion(int(correct.sum()), n, sample),
         balanced_accuracy=Figure(
             metrics.balanced_accuracy(confusion),
             "share",
-            f"Mean recall of the classes; {how}, {n} images, bootstrap interval (seed {seed})",
+            f"Mean recall of the classes; {bootstrap}",
             *metrics.balanced_accuracy_interval(confusion, seed),
         ),
         log_loss=Figure(
-            metrics.log_loss(of_label),
+            metrics.log_loss(label_probabilities),
             "nats",
-            f"Mean -ln(probability of the label); {how}, {n} images, bootstrap interval (seed {seed})",
-            *metrics.log_loss_interval(of_label, seed),
+            f"Mean -ln(probability of the label); {bootstrap}",
+            *metrics.log_loss_interval(label_probabilities, seed),
         ),
         calibration_error=Figure(
             metrics.expected_calibration_error(confidence, correct),
             "share",
-            f"Expected calibration error, {metrics.BINS} equal-width bins; {how}, {n} images, "
-            f"bootstrap interval (seed {seed})",
+            f"Expected calibration error, {metrics.BINS} equal-width bins; {bootstrap}",
             *metrics.calibration_error_interval(confidence, correct, seed=seed),
         ),
         called_novel=proportion(
             sum(image.is_novel for image in images),
             n,
-            f"Share of images of known classes rejected as none of these; {how}, {n} images",
+            f"Share of images of known classes rejected as none of these; {sample}",
         ),
         per_class=_per_class(confusion, labels, how),
         confusion=tuple(tuple(int(count) for count in row) for row in confusion),
@@ -355,6 +352,15 @@ def _flat(entry: ClassResult) -> dict[str, Any]:
         "precision_interval": precision and [precision.low, precision.high],
         "f1": entry.f1,
     }
+
+
+def _require_known_labels(images: Sequence[ImageResult], labels: Sequence[str]) -> None:
+    if not images:
+        raise DataError("no image is left to evaluate on; add labelled photos that can be read")
+    known = frozenset(labels)
+    unknown = Counter(name for image in images for name in (image.label, image.predicted) if name not in known)
+    if unknown:
+        raise DataError(_unknown_labels_message(unknown, labels))
 
 
 def _unknown_labels_message(unknown: Counter[str], labels: Sequence[str]) -> str:

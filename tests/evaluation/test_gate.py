@@ -19,7 +19,7 @@ from edgetl.evaluation import (
     render_html,
     render_terminal,
 )
-from edgetl.evaluation.renderers.wording import verdict
+from edgetl.evaluation.renderers.wording import gate_summary
 
 
 def predictions(n: int, wrong: range) -> list[ImageResult]:
@@ -79,11 +79,11 @@ def test_only_many_photos_prove_that_a_drop_is_small():
 
 
 def test_the_verdict_says_what_was_measured_and_whether_it_is_proven():
-    unproven = verdict(gate(1, 112, 1.0))
+    unproven = gate_summary(gate(1, 112, 1.0))
     assert unproven.startswith("Passed: −0.9 points against float32 on 112 photos (−")
     assert unproven.endswith("112 photos are too few to rule out a larger drop.")
-    assert verdict(gate(0, 5000, 1.0)).endswith("a drop of 1 is allowed.")
-    assert verdict(gate(9, 112, 1.0)).startswith("Failed, but shipped anyway: −8.0 points")
+    assert gate_summary(gate(0, 5000, 1.0)).endswith("a drop of 1 is allowed.")
+    assert gate_summary(gate(9, 112, 1.0)).startswith("Failed, but shipped anyway: −8.0 points")
 
 
 def with_gate(report: Report) -> Report:

@@ -9,41 +9,41 @@ from edgetl.evaluation import metrics
 
 
 @pytest.fixture
-def given() -> np.ndarray:
+def labels() -> np.ndarray:
     return np.random.default_rng(3).integers(0, 5, 400)
 
 
 @pytest.fixture
-def predicted(given: np.ndarray) -> np.ndarray:
+def predicted(labels: np.ndarray) -> np.ndarray:
     random = np.random.default_rng(4)
-    return np.where(random.random(given.size) < 0.7, given, random.integers(0, 5, given.size))
+    return np.where(random.random(labels.size) < 0.7, labels, random.integers(0, 5, labels.size))
 
 
 @pytest.fixture
-def confusion(given: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    return metrics.confusion_matrix(given, predicted, 5)
+def confusion(labels: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    return metrics.confusion_matrix(labels, predicted, 5)
 
 
-def test_figures_equal_those_of_scikit_learn(given: np.ndarray, predicted: np.ndarray, confusion: np.ndarray) -> None:
+def test_figures_equal_those_of_scikit_learn(labels: np.ndarray, predicted: np.ndarray, confusion: np.ndarray) -> None:
     sklearn = pytest.importorskip("sklearn.metrics")
-    precision, recall, f1, support = sklearn.precision_recall_fscore_support(given, predicted)
+    precision, recall, f1, support = sklearn.precision_recall_fscore_support(labels, predicted)
 
-    assert np.array_equal(confusion, sklearn.confusion_matrix(given, predicted))
-    assert metrics.accuracy(confusion) == sklearn.accuracy_score(given, predicted)
-    assert metrics.balanced_accuracy(confusion) == pytest.approx(sklearn.balanced_accuracy_score(given, predicted))
+    assert np.array_equal(confusion, sklearn.confusion_matrix(labels, predicted))
+    assert metrics.accuracy(confusion) == sklearn.accuracy_score(labels, predicted)
+    assert metrics.balanced_accuracy(confusion) == pytest.approx(sklearn.balanced_accuracy_score(labels, predicted))
     assert np.allclose(metrics.precision(confusion), precision)
     assert np.allclose(metrics.recall(confusion), recall)
     assert np.allclose(metrics.f1(confusion), f1)
     assert np.array_equal(confusion.sum(axis=1), support)
 
 
-def test_log_loss_equals_that_of_scikit_learn(given: np.ndarray) -> None:
+def test_log_loss_equals_that_of_scikit_learn(labels: np.ndarray) -> None:
     sklearn = pytest.importorskip("sklearn.metrics")
-    probabilities = np.random.default_rng(5).dirichlet(np.ones(5), given.size)
+    probabilities = np.random.default_rng(5).dirichlet(np.ones(5), labels.size)
 
-    measured = metrics.log_loss(probabilities[np.arange(given.size), given])
+    measured = metrics.log_loss(probabilities[np.arange(labels.size), labels])
 
-    assert measured == pytest.approx(sklearn.log_loss(given, probabilities))
+    assert measured == pytest.approx(sklearn.log_loss(labels, probabilities))
 
 
 def test_a_probability_of_zero_does_not_make_the_log_loss_infinite() -> None:

@@ -115,8 +115,8 @@ def _page(report: Report, album: Album) -> dict[str, Any]:
     return {
         "report": report,
         "headline": wording.headline(report),
-        "gate_verdict": wording.verdict(report.gate) if report.gate else "",
-        "remainder": wording.remainder(report.pruning) if report.pruning else "",
+        "gate_summary": wording.gate_summary(report.gate) if report.gate else "",
+        "pruning_summary": wording.pruning_summary(report.pruning) if report.pruning else "",
         "advice": wording.advice(report),
         "majority_accuracy": _majority_accuracy(report),
         "examples": [_prediction(album, image) for image in _one_right_prediction_per_class(report)],

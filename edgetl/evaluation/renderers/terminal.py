@@ -25,38 +25,13 @@ PIPE_WIDTH = 200
 def render_terminal(report: Report, console: Optional[Console] = None) -> None:
     """Print what was built, how good it is, and what to do next; without colours in a pipe."""
     console = console or open_console()
-    summary, comparison = report.summary, report.quantization
+    table = _table()
+    _add_accuracy(table, report)
+    _add_size_and_latency(table, report)
+    _row(table, "worst classes", *_worst(report.evaluation))
     console.print()
     console.print(Text(visible(wording.headline(report)), style="bold"))
     console.print()
-    table = _table()
-    _row(table, "accuracy", wording.percent(report.evaluation.accuracy.value), _within(report.evaluation))
-    if comparison is not None:
-        difference = comparison.difference
-        low, high = wording.points(difference.low), wording.points(difference.high)
-        note = f"against {comparison.first}, {low} to {high}"
-        _row(table, comparison.second, f"{wording.points(difference.points)} points", note)
-    if report.gate is not None:
-        _row(table, "accuracy gate", "passed" if report.gate.passed else "failed", wording.verdict(report.gate))
-        for repair in report.gate.repairs:
-            after = repair.after.value if repair.after else None
-            _row(table, "  repair", wording.percent(after), _repair_note(repair))
-    if report.pruning is not None:
-        _row(table, "pruned", f"by {wording.percent(report.pruning.share, 0)}", wording.remainder(report.pruning))
-    if report.data is not None and report.data.left_out:
-        left_out = report.data.left_out
-        reasons = [f"{count} {reason}" for reason, count in Counter(left_out.values()).most_common()]
-        names = wording.listing([path.rsplit("/", 1)[-1] for path in left_out], 4)
-        _row(table, "left out", wording.count(len(left_out), "photo"), f"{', '.join(reasons)}: {names}")
-    _row(table, "size", wording.size(summary.model_bytes), _bundle_note(summary.bundle_bytes))
-    if summary.latency_here is not None:
-        latency = summary.latency_here
-        note = f"99th percentile {wording.milliseconds(latency.p99_ms)}; {latency.machine}"
-        _row(table, "latency here", wording.milliseconds(latency.p50_ms), note)
-    if summary.latency_on_target is not None:
-        figure = summary.latency_on_target
-        _row(table, f"on {summary.target}", *_on_target(figure))
-    _row(table, "worst classes", *_worst(report.evaluation))
     console.print(table)
     console.print()
     console.print(Text("What to do next", style="bold"))
@@ -97,6 +72,39 @@ def _table() -> Table:
     table.add_column(style="bold", no_wrap=True)
     table.add_column(style="dim")
     return table
+
+
+def _add_accuracy(table: Table, report: Report) -> None:
+    """The rows on accuracy, quantization, repairs, pruning, and photos that were left out."""
+    _row(table, "accuracy", wording.percent(report.evaluation.accuracy.value), _within(report.evaluation))
+    if (comparison := report.quantization) is not None:
+        difference = comparison.difference
+        low, high = wording.points(difference.low), wording.points(difference.high)
+        note = f"against {comparison.first}, {low} to {high}"
+        _row(table, comparison.second, f"{wording.points(difference.points)} points", note)
+    if report.gate is not None:
+        _row(table, "accuracy gate", "passed" if report.gate.passed else "failed", wording.gate_summary(report.gate))
+        for repair in report.gate.repairs:
+            after = repair.after.value if repair.after else None
+            _row(table, "  repair", wording.percent(after), _repair_note(repair))
+    if report.pruning is not None:
+        share = wording.percent(report.pruning.share, 0)
+        _row(table, "pruned", f"by {share}", wording.pruning_summary(report.pruning))
+    if report.data is not None and report.data.left_out:
+        left_out = report.data.left_out
+        reasons = [f"{count} {reason}" for reason, count in Counter(left_out.values()).most_common()]
+        names = wording.listing([path.rsplit("/", 1)[-1] for path in left_out], 4)
+        _row(table, "left out", wording.count(len(left_out), "photo"), f"{', '.join(reasons)}: {names}")
+
+
+def _add_size_and_latency(table: Table, report: Report) -> None:
+    summary = report.summary
+    _row(table, "size", wording.size(summary.model_bytes), _bundle_note(summary.bundle_bytes))
+    if (latency := summary.latency_here) is not None:
+        note = f"99th percentile {wording.milliseconds(latency.p99_ms)}; {latency.machine}"
+        _row(table, "latency here", wording.milliseconds(latency.p50_ms), note)
+    if summary.latency_on_target is not None:
+        _row(table, f"on {summary.target}", *_on_target(summary.latency_on_target))
 
 
 def _row(table: Table, *cells: str) -> None:

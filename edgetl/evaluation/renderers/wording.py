@@ -92,7 +92,7 @@ def count(number: int, noun: str, plural: str = "") -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {plural or noun + 's'}"
 
 
-def verdict(gate: Gate) -> str:
+def gate_summary(gate: Gate) -> str:
     """The decision of the accuracy gate, in one or two sentences."""
     drop, n = gate.final, count(gate.final.n, "photo")
     interval_of_drop = f"{points(drop.low)} to {points(drop.high)}"
@@ -103,7 +103,7 @@ def verdict(gate: Gate) -> str:
     return f"Passed: {found}" + ("." if gate.proven else f". {n} are too few to rule out a larger drop.")
 
 
-def remainder(pruning: Pruning) -> str:
+def pruning_summary(pruning: Pruning) -> str:
     """What structured pruning left over, in one sentence."""
     macs, parameters = (
         f"{after / 1e6:,.1f} of {before / 1e6:,.1f} million"
