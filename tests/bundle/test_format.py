@@ -1,4 +1,4 @@
-"""A bundle opens as it was packed, or not at all."""
+"""A bundle opens with exactly the content that was packed, or not at all."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class TestStorage:
         ("number", "line"),
         [(errno.ENOSPC, "disk is full"), (errno.EROFS, "read-only"), (errno.EACCES, "may not write")],
     )
-    def test_a_disk_that_does_not_take_it_leaves_the_old_bundle_and_nothing_beside(
+    def test_a_failed_write_keeps_the_old_bundle_and_leaves_nothing_beside_it(
         self, number: int, line: str, packed: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         before = packed.read_bytes()
@@ -138,11 +138,11 @@ class TestStorage:
         assert packed.read_bytes() == before
         assert list(packed.parent.iterdir()) == [packed]
 
-    def test_a_folder_that_is_not_there_is_told(self, tmp_path: Path) -> None:
+    def test_a_missing_folder_is_named(self, tmp_path: Path) -> None:
         with pytest.raises(StorageError, match="no such folder"):
             pack(tmp_path / "none" / "x.edgetl", manifest(), ENTRIES)
 
-    def test_a_folder_in_the_place_of_the_bundle_is_told(self, tmp_path: Path) -> None:
+    def test_a_folder_at_the_path_of_the_bundle_is_named(self, tmp_path: Path) -> None:
         (tmp_path / "x.edgetl").mkdir()
         with pytest.raises(StorageError, match="is a folder"):
             pack(tmp_path / "x.edgetl", manifest(), ENTRIES)
@@ -150,7 +150,7 @@ class TestStorage:
 
 
 class TestHostileFiles:
-    def test_a_missing_file_is_told(self, tmp_path: Path) -> None:
+    def test_a_missing_file_is_named(self, tmp_path: Path) -> None:
         with pytest.raises(BundleError, match="no bundle at"):
             open_bundle(tmp_path / "none.edgetl")
 
@@ -297,7 +297,7 @@ class TestWritingAgain:
         with pytest.raises(BundleError, match="at most 4096"):
             open_bundle(signed)
 
-    def test_what_the_reader_has_may_be_left_out(self, packed: Path, tmp_path: Path) -> None:
+    def test_entries_that_the_reader_has_may_be_left_out(self, packed: Path, tmp_path: Path) -> None:
         opened = open_bundle(packed)
         model = opened.read("model.tflite")
         digest = hashlib.sha256(model).hexdigest()
@@ -314,7 +314,7 @@ class TestWritingAgain:
 
 
 class TestManifest:
-    def test_it_survives_json(self) -> None:
+    def test_a_manifest_survives_json(self) -> None:
         assert Manifest.from_json(manifest().to_json()) == manifest()
 
     def test_the_same_manifest_gives_the_same_text(self) -> None:
@@ -351,7 +351,7 @@ class TestManifest:
         ],
         ids=repr,
     )
-    def test_a_value_out_of_place_is_refused(self, changes: dict[str, object]) -> None:
+    def test_an_invalid_value_is_refused(self, changes: dict[str, object]) -> None:
         with pytest.raises(BundleError):
             manifest(**changes)
 
@@ -382,6 +382,6 @@ class TestManifest:
         with pytest.raises(BundleError):
             Manifest.from_json(text)
 
-    def test_what_json_does_not_take_is_refused_on_packing(self) -> None:
+    def test_a_value_that_is_not_json_is_refused_on_packing(self) -> None:
         with pytest.raises(BundleError, match="JSON"):
             manifest(accuracy={"int8": float("inf")}).to_json()

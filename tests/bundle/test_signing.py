@@ -1,4 +1,4 @@
-"""A signature vouches for one content and one number, and only a trusted key's counts."""
+"""A signature covers one content and one sequence number, and only signatures of trusted keys count."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def trusted(key: Path, tmp_path: Path) -> Path:
     return tmp_path / "keys"
 
 
-def test_a_trusted_key_vouches_for_a_bundle_and_its_number(
+def test_a_trusted_signature_gives_the_sequence_number(
     bundle: Bundle, key: Path, trusted: Path, tmp_path: Path
 ) -> None:
     signed = write_bundle(tmp_path / "signed.edgetl", sign(bundle, read_private_key(key), 7))
@@ -108,16 +108,14 @@ def test_what_was_altered_after_signing_is_refused(bundle: Bundle, key: Path, tr
     ],
     ids=repr,
 )
-def test_a_signature_of_another_form_is_refused(
-    bundle: Bundle, key: Path, trusted: Path, change: dict[str, object]
-) -> None:
+def test_a_malformed_signature_is_refused(bundle: Bundle, key: Path, trusted: Path, change: dict[str, object]) -> None:
     document = {**json.loads(sign(bundle, read_private_key(key), 1).signature), **change}
     with pytest.raises(SignatureError, match="has a malformed signature; sign it again"):
         verify(replace(bundle, signature=json.dumps(document).encode()), trusted_keys(trusted))
 
 
 @pytest.mark.parametrize("content", [b"none", b"\xff", b"[]", b"[" * 4000])
-def test_what_is_no_signature_is_refused(bundle: Bundle, trusted: Path, content: bytes) -> None:
+def test_a_signature_that_is_not_json_is_refused(bundle: Bundle, trusted: Path, content: bytes) -> None:
     with pytest.raises(SignatureError):
         verify(replace(bundle, signature=content), trusted_keys(trusted))
 
@@ -127,7 +125,7 @@ def test_a_number_below_zero_cannot_be_signed(bundle: Bundle, key: Path) -> None
         sign(bundle, read_private_key(key), -1)
 
 
-def test_a_private_key_is_its_owners_alone(key: Path) -> None:
+def test_only_its_owner_may_read_a_private_key(key: Path) -> None:
     assert key.stat().st_mode & 0o777 == 0o600
     assert b"PRIVATE" not in key.with_suffix(".pub").read_bytes()
     key.chmod(0o640)
@@ -150,7 +148,7 @@ def test_a_key_can_be_distrusted(trusted: Path) -> None:
     assert trusted_keys(trusted) == {}
 
 
-def test_what_is_no_key_is_named(key: Path, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_key_is_named(key: Path, tmp_path: Path) -> None:
     with pytest.raises(KeyFileError, match="is not an ed25519 public key"):
         trust_key(key, tmp_path / "keys")
     with pytest.raises(KeyFileError, match=r"cannot read the key .*gone.pub: no such file"):
@@ -160,7 +158,9 @@ def test_what_is_no_key_is_named(key: Path, tmp_path: Path) -> None:
         read_private_key(key)
 
 
-def test_a_missing_package_is_named_with_the_line_that_installs_it(key: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_named_with_the_command_that_installs_it(
+    key: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives", None)
     with pytest.raises(MissingExtraError, match=r"needs cryptography. Install it: pip install 'edgetl\[sign\]'"):
         read_private_key(key)

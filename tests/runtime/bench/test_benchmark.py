@@ -64,18 +64,18 @@ def board(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_heat_and_throttling_are_read_where_they_are(board: Path) -> None:
+def test_temperature_and_throttling_are_read(board: Path) -> None:
     assert temperature(board) == 61.835
     assert throttling(board) == ("frequency capped", "frequency capped since boot", "throttled since boot")
 
 
-def test_heat_and_throttling_are_absent_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_temperature_and_throttling_are_none_on_other_machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert temperature(tmp_path) is None
     assert throttling(tmp_path) is None
 
 
-def test_throttling_is_asked_of_the_firmware_where_the_kernel_has_no_file(
+def test_throttling_comes_from_the_firmware_if_the_kernel_has_no_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = tmp_path / "vcgencmd"

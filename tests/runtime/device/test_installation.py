@@ -1,4 +1,4 @@
-"""A bundle becomes the one that runs when it has proven itself on the device, and only then."""
+"""A bundle becomes the running one only after it has proven itself on the device."""
 
 from __future__ import annotations
 
@@ -123,25 +123,25 @@ class TestInstalling:
         rollback(root)
         assert running(root) == second
 
-    def test_a_slot_that_was_damaged_is_mended(self, releases: Releases, root: Path) -> None:
+    def test_a_damaged_slot_is_repaired(self, releases: Releases, root: Path) -> None:
         install(releases.first, root)
         Slots(root).running.write_bytes(b"nothing")
         assert "fault" in answer_of(root, "status")["running"]
         install(releases.first, root)
         assert running(root) == digest_of(releases.first)
 
-    def test_a_damaged_bundle_does_not_keep_a_new_one_out(self, releases: Releases, root: Path) -> None:
+    def test_a_damaged_bundle_does_not_block_a_new_one(self, releases: Releases, root: Path) -> None:
         install(releases.first, root)
         Slots(root).running.write_bytes(b"nothing")
         install(releases.second, root)
         assert running(root) == digest_of(releases.second)
 
-    def test_leftovers_of_a_killed_install_go(self, releases: Releases, root: Path) -> None:
+    def test_leftovers_of_a_killed_install_are_removed(self, releases: Releases, root: Path) -> None:
         (root / "slots" / ".left").mkdir(parents=True)
         install(releases.first, root)
         assert [path.name for path in (root / "slots").iterdir()] == [digest_of(releases.first)]
 
-    def test_uploads_that_nobody_went_on_with_go(self, releases: Releases, root: Path) -> None:
+    def test_abandoned_uploads_are_removed(self, releases: Releases, root: Path) -> None:
         (root / "incoming" / "folder").mkdir(parents=True)
         for name, days in (("fresh", 6), ("stale", 8), ("folder/of a rollout", 8), ("folder", 8)):
             path = root / "incoming" / name
@@ -200,7 +200,7 @@ class TestRollingBack:
         done = rollback(root)
         assert (done.carried, done.not_carried) == (1, 1)
 
-    def test_a_damaged_state_does_not_hinder_it(self, releases: Releases, root: Path) -> None:
+    def test_a_damaged_state_does_not_block_it(self, releases: Releases, root: Path) -> None:
         install(releases.first, root)
         install(releases.second, root)
         with teach_running(root) as learner:
@@ -329,7 +329,7 @@ class TestRefusing:
         assert running(root) == digest_of(releases.second)
         assert [slot.digest for slot in Slots(root).all()] == [running(root)]
 
-    def test_a_bundle_for_another_target_is_told_from_the_one_that_runs(
+    def test_the_running_bundle_gives_the_target_that_a_new_one_must_have(
         self, releases: Releases, root: Path, tmp_path: Path
     ) -> None:
         install(repacked(releases.first, tmp_path / "rpi4.edgetl", target="rpi4"), root)
@@ -350,11 +350,11 @@ class TestRefusing:
         with pytest.raises(CanaryError, match=r"crashed the interpreter \(signal 11\)"):
             install(releases.first, root)
 
-    def test_two_installs_at_once_are_one(self, releases: Releases, root: Path) -> None:
+    def test_a_second_install_at_the_same_time_is_refused(self, releases: Releases, root: Path) -> None:
         with Slots(root).locked(), pytest.raises(InstallError, match="another install is running"):
             install(releases.first, root)
 
-    def test_too_little_space_is_told_before_anything_is_written(
+    def test_too_little_space_is_refused_before_anything_is_written(
         self, releases: Releases, root: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("edgetl.runtime.device.slots.RESERVE_BYTES", 1 << 60)
@@ -362,7 +362,7 @@ class TestRefusing:
             install(releases.first, root)
         assert list((root / "slots").iterdir()) == []
 
-    def test_a_full_disk_leaves_what_runs(self, releases: Releases, tmp_path: Path) -> None:
+    def test_a_full_disk_leaves_the_running_bundle(self, releases: Releases, tmp_path: Path) -> None:
         """On a real file system of 100 kB, mounted in a namespace of its own."""
         disk = tmp_path / "disk"
         disk.mkdir()
@@ -404,7 +404,7 @@ class TestHealth:
         assert running(root) == digest_of(releases.first)
         assert len(Slots(root).all()) == 1
 
-    def test_a_bundle_that_fails_on_probation_goes_by_itself(
+    def test_a_bundle_that_fails_on_probation_is_rolled_back(
         self, releases: Releases, root: Path, tmp_path: Path
     ) -> None:
         install(releases.first, root)
@@ -457,7 +457,7 @@ class TestHealth:
         with pytest.raises(InstallError, match=f"the health check {complaint}"):
             install(releases.first, root)
 
-    def test_nothing_installed_is_told(self, root: Path) -> None:
+    def test_a_device_without_a_bundle_is_refused(self, root: Path) -> None:
         done = on_device(root, "health")
         assert done.returncode == 2
         assert "nothing is installed" in done.stderr
@@ -473,7 +473,7 @@ class TestSettings:
     @pytest.mark.parametrize(
         "content", ["", "[]", '{"colour": 1}', '{"slots": 1}', '{"slots": true}', '{"target": 4}', "[" * 100_000]
     )
-    def test_a_file_that_is_none_is_named(self, content: str, root: Path) -> None:
+    def test_an_invalid_settings_file_is_refused(self, content: str, root: Path) -> None:
         root.mkdir()
         (root / "settings.json").write_text(content)
         with pytest.raises(OptionError):
@@ -481,7 +481,7 @@ class TestSettings:
 
 
 class TestInventory:
-    def test_it_tells_what_runs_and_what_is_held(self, releases: Releases, root: Path) -> None:
+    def test_it_describes_what_runs_and_what_is_stored(self, releases: Releases, root: Path) -> None:
         assert take_inventory(root).running is None
         install(releases.first, root)
         install(releases.second, root)
@@ -538,7 +538,7 @@ class TestTrust:
         assert "was signed as number 1, and number 2 runs here" in done.stderr
         assert answer_of(root, "install", old, "--allow-downgrade")["digest"] == digest_of(releases.first)
 
-    def test_what_ran_before_the_key_was_trusted_gives_way(self, releases: Releases, tmp_path: Path) -> None:
+    def test_a_bundle_from_before_the_key_was_trusted_can_be_replaced(self, releases: Releases, tmp_path: Path) -> None:
         root = tmp_path / "device"
         install(releases.first, root)
         make_key(tmp_path / "late.key")
@@ -554,7 +554,7 @@ class TestTrust:
         with pytest.raises(KeyFileError, match="is not an ed25519 public key"):
             install(releases.first, root)
 
-    def test_a_key_that_is_trusted_no_longer_is_gone(self, releases: Releases, root: Path, key: Any) -> None:
+    def test_a_removed_key_is_no_longer_trusted(self, releases: Releases, root: Path, key: Any) -> None:
         (identity,) = answer_of(root, "trust")["trusted_keys"]
         assert answer_of(root, "trust", "--remove", identity)["trusted_keys"] == []
         install(releases.first, root)

@@ -1,4 +1,4 @@
-"""The current bundle runs as a service that systemd takes, restarts after a switch and looks after."""
+"""The current bundle runs as a systemd service, which restarts after a switch and is monitored."""
 
 from __future__ import annotations
 
@@ -75,14 +75,14 @@ class TestUnit:
         assert "MemoryMax=50%\n" in render(unit())
 
     @pytest.mark.parametrize("options", ["--source '", "--source 'a\nUser=root'"])
-    def test_options_that_are_none_are_refused(self, options: str) -> None:
+    def test_invalid_options_are_refused(self, options: str) -> None:
         with pytest.raises(OptionError):
             render(Unit("/usr/bin/python3", Path("/srv/edgetl"), options))
 
 
 class TestHeartbeat:
     @pytest.mark.parametrize("is_abstract", [False, True], ids=["in a folder", "abstract"])
-    def test_the_service_manager_hears_it(
+    def test_the_service_manager_receives_it(
         self, is_abstract: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         name = f"edgetl-{os.getpid()}" if is_abstract else str(tmp_path / "notify")
@@ -94,7 +94,7 @@ class TestHeartbeat:
             notify_alive()
             assert [listening.recv(100), listening.recv(100)] == [b"READY=1", b"WATCHDOG=1"]
 
-    def test_where_nobody_listens_the_work_goes_on(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_without_a_listener_nothing_fails(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
         notify_alive()
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "nobody"))

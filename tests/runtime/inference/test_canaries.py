@@ -1,4 +1,4 @@
-"""A bundle runs where it answers as it did where it was built, and nowhere else."""
+"""A bundle runs only where its answers match those of the host that built it."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_swapped_labels_are_refused(proven: Path, tmp_path: Path) -> None:
         replay(open_bundle(swapped))
 
 
-def test_labels_swapped_in_the_canaries_too_are_heard_in_the_answers(proven: Path, tmp_path: Path) -> None:
+def test_labels_swapped_in_the_canaries_too_show_in_the_answers(proven: Path, tmp_path: Path) -> None:
     labels = ["green", "blue", "red"]
     document = json.loads(open_bundle(proven).read(CANARIES))
     document["of"]["labels"] = labels
@@ -75,7 +75,7 @@ def test_every_flipped_byte_of_the_model_is_refused(proven: Path, tmp_path: Path
             replay(open_bundle(bundle))
 
 
-def test_a_model_of_another_normalisation_is_heard_in_the_answers(proven: Path, tmp_path: Path) -> None:
+def test_a_model_with_another_normalisation_shows_in_the_answers(proven: Path, tmp_path: Path) -> None:
     model = renormalised(open_bundle(proven).read("model.tflite"))
     document = json.loads(open_bundle(proven).read(CANARIES))
     document["of"]["model"] = hashlib.sha256(model).hexdigest()
@@ -113,18 +113,18 @@ def test_a_bundle_without_canaries_is_refused(proven: Path, tmp_path: Path) -> N
         lambda document: document["expected"][0].pop("probability"),
     ],
 )
-def test_canaries_that_are_none_are_refused(proven: Path, tmp_path: Path, change: Any) -> None:
+def test_malformed_canaries_are_refused(proven: Path, tmp_path: Path, change: Any) -> None:
     with pytest.raises(BundleError, match="build it again"):
         replay(open_bundle(with_canaries(proven, tmp_path / "odd.edgetl", change)))
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"null", b"\xff", b"[" * 100_000, b'"text"'])
-def test_a_canary_file_of_another_form_is_refused(proven: Path, tmp_path: Path, content: bytes) -> None:
+def test_a_canary_file_that_is_not_as_expected_is_refused(proven: Path, tmp_path: Path, content: bytes) -> None:
     with pytest.raises(IntegrityError, match="not as edgetl writes it"):
         replay(open_bundle(repacked(proven, tmp_path / "odd.edgetl", {CANARIES: content})))
 
 
-def test_a_tolerance_that_is_no_number_refuses(proven: Path, tmp_path: Path) -> None:
+def test_a_tolerance_of_nan_refuses_the_bundle(proven: Path, tmp_path: Path) -> None:
     def lose(document: dict[str, Any]) -> None:
         document["tolerance"]["cosine"] = float("nan")
 

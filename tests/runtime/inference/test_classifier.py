@@ -1,4 +1,4 @@
-"""A classifier says what a bundle was taught to say, from any thread, and believes no bundle that lies."""
+"""A classifier predicts from any thread, and refuses a bundle whose manifest does not match its content."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class TestPredictingMany:
         predictions.close()  # type: ignore[attr-defined]
         assert len(taken) < 10
 
-    def test_none_gives_none(self, classifier: Classifier) -> None:
+    def test_no_images_give_no_predictions(self, classifier: Classifier) -> None:
         assert list(classifier.predict_many([])) == []
 
     def test_a_broken_image_stops_it_at_its_place(self, classifier: Classifier) -> None:
@@ -212,7 +212,7 @@ class TestLies:
         for claim in (b"(9**9, 1)", b"(9999, 1)", b"((((((1))", b"__import"):
             refused({"last_layer/weights.npy": array.replace(b"(1111, 1)", claim)})
 
-    def test_with_a_model_that_is_none(self, tiny_bundle: Path) -> None:
+    def test_with_a_file_that_is_not_a_model(self, tiny_bundle: Path) -> None:
         bundle = open_bundle(tiny_bundle)
         entries = {name: bundle.read(name) for name in bundle.names} | {"model.tflite": b"not a model"}
         with pytest.raises(EngineError, match="not a TFLite model"):

@@ -41,17 +41,17 @@ def edgetpu_library(folder: Path, label: str) -> str:
 
 
 class TestInterpreters:
-    def test_those_installed_are_listed_with_their_versions(self) -> None:
+    def test_installed_interpreters_are_listed_with_their_versions(self) -> None:
         names = [name for name, _ in interpreters()]
         assert names
         assert set(names) <= {"ai-edge-litert", "tflite-runtime"}
 
-    def test_none_at_all_gives_the_line_that_installs_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_without_an_interpreter_the_message_says_how_to_install_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(room, "PACKAGES", {"no-such-interpreter": "no_such_interpreter"})
         with pytest.raises(EngineError, match="pip install ai-edge-litert"):
             interpreters()
 
-    def test_one_that_does_not_load_is_told_with_the_reason(
+    def test_an_interpreter_that_does_not_load_is_named_with_the_reason(
         self, tiny_model: bytes, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(room, "PACKAGES", {"numpy": "no_such_module"})
@@ -147,18 +147,20 @@ class TestEngine:
         assert engine.invoke(random_frames(1)[0]).shape == (TINY_DIMENSION,)
 
     @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-    def test_a_library_that_is_no_delegate_is_told(
+    def test_a_library_that_is_not_a_delegate_is_named_in_the_note(
         self, tiny_model: bytes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
         library = edgetpu_library(tmp_path, "BuildLabel(COMPILER=12.2.0,DATE=redacted), RuntimeVersion(14)")
         monkeypatch.setattr(room, "EDGETPU_LIBRARY", library)
         assert "tflite_plugin_create_delegate" in Engine(tiny_model, edgetpu_model=tiny_model).note
 
-    def test_a_library_of_another_kind_is_told(self, tiny_model: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_library_without_the_delegate_functions_is_named_in_the_note(
+        self, tiny_model: bytes, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setattr(room, "EDGETPU_LIBRARY", "libc.so.6")
         assert "no Edge TPU can be used" in Engine(tiny_model, edgetpu_model=tiny_model).note
 
-    def test_googles_own_library_which_would_end_the_process_is_left_alone(
+    def test_googles_library_of_2021_is_not_used_because_it_crashes(
         self, tiny_model: bytes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
         label = "BuildLabel(COMPILER=6.3.0 20170516,DATE=redacted,TIME=redacted), RuntimeVersion(14)"
@@ -170,7 +172,7 @@ class TestEngine:
 
 class TestHostileModels:
     @pytest.mark.parametrize("data", [b"", b"TFL3", bytes(1000), b"\xff\xff\xff\x7fTFL3" + bytes(100)])
-    def test_what_is_no_model_is_refused(self, data: bytes) -> None:
+    def test_a_file_that_is_not_a_model_is_refused(self, data: bytes) -> None:
         with pytest.raises(EngineError):
             Engine(data)
 
@@ -178,7 +180,7 @@ class TestHostileModels:
         with pytest.raises(EngineError, match=r"none\.tflite"):
             Engine(tmp_path / "none.tflite")
 
-    def test_a_name_that_is_no_text_is_refused(self, tiny_model: bytes) -> None:
+    def test_a_name_that_is_not_utf8_is_refused(self, tiny_model: bytes) -> None:
         with pytest.raises(EngineError, match="cannot describe the model"):
             Engine(tiny_model.replace(b"frame\0", b"fr\x81me\0"))
 

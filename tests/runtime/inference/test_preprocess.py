@@ -1,4 +1,4 @@
-"""A photo of any kind becomes the model's frame, and what is no photo is refused in one line."""
+"""Any photo becomes a frame of the model; a file that is not a photo is refused in one line."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class TestDecoding:
         assert corners(decode(data)) == [RED, GREEN, BLUE, WHITE]
 
     @pytest.mark.filterwarnings("ignore:Corrupt EXIF")
-    def test_broken_exif_is_passed_over(self) -> None:
+    def test_damaged_exif_is_ignored(self) -> None:
         assert decode(encoded(quarters(), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")).size == (64, 32)
 
     def test_a_large_jpeg_is_decoded_small_but_never_below_the_hint(self) -> None:
@@ -116,18 +116,18 @@ class TestDecoding:
         photo = Image.new("LA" if mode == "La" else "L", (8, 8), (200, 255) if mode == "La" else 200)
         assert decode(photo.convert(mode)).getpixel((4, 4)) == (200, 200, 200)
 
-    def test_transparency_is_laid_on_white(self) -> None:
+    def test_transparency_becomes_white(self) -> None:
         half = Image.new("RGBA", (8, 8), (255, 0, 0, 128))
         assert is_close([decode(encoded(half, "PNG")).getpixel((4, 4))], [(255, 127, 127)], 1)  # type: ignore[list-item]
         assert decode(encoded(Image.new("LA", (8, 8), (0, 0)), "PNG")).getpixel((4, 4)) == WHITE
 
-    def test_a_transparent_palette_colour_is_laid_on_white(self) -> None:
+    def test_a_transparent_palette_colour_becomes_white(self) -> None:
         palette = Image.new("P", (8, 8), 1)
         palette.putpalette([0, 0, 0, 255, 0, 0])
         assert decode(encoded(palette, "PNG", transparency=1)).getpixel((4, 4)) == WHITE
         assert decode(encoded(palette, "PNG")).getpixel((4, 4)) == RED
 
-    def test_a_transparent_colour_of_an_rgb_png_is_laid_on_white(self) -> None:
+    def test_a_transparent_colour_of_an_rgb_png_becomes_white(self) -> None:
         data = encoded(Image.new("RGB", (8, 8), RED), "PNG", transparency=RED)
         assert decode(data).getpixel((4, 4)) == WHITE
 
@@ -156,15 +156,15 @@ class TestRefusals:
     def test_a_missing_file_is_named(self) -> None:
         assert "nowhere/a.jpg: there is no such file" in self.refused("nowhere/a.jpg")
 
-    def test_a_folder_is_no_image(self, tmp_path: Path) -> None:
+    def test_a_folder_is_not_an_image(self, tmp_path: Path) -> None:
         assert "directory" in self.refused(tmp_path)
 
-    def test_an_empty_file_is_told(self, tmp_path: Path) -> None:
+    def test_an_empty_file_is_named_as_such(self, tmp_path: Path) -> None:
         path = tmp_path / "empty.jpg"
         path.write_bytes(b"")
         assert "empty.jpg: it is empty" in self.refused(path)
 
-    def test_text_is_no_image(self) -> None:
+    def test_text_is_not_an_image(self) -> None:
         assert "convert it to JPEG or PNG" in self.refused(b"hello" * 100)
 
     @pytest.mark.parametrize("format", ["JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP"])
@@ -206,7 +206,7 @@ class TestRefusals:
         assert "must be uint8 RGB (height, width, 3)" in self.refused(array)
 
     @pytest.mark.parametrize("source", [None, 3, ["a.jpg"]])
-    def test_what_is_no_source_says_what_is(self, source: object) -> None:
+    def test_an_invalid_source_says_what_is_valid(self, source: object) -> None:
         assert "a path, bytes, a Pillow image" in self.refused(source)
 
     @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
@@ -255,7 +255,7 @@ class TestFrames:
         reduced, full = wanted.frame(path).astype(int), wanted.apply(decode(path)).astype(int)
         assert np.abs(reduced - full).mean() < 3
 
-    def test_it_survives_its_dictionary(self) -> None:
+    def test_it_survives_a_dictionary(self) -> None:
         wanted = Preprocess(240, 200, fit="crop", interpolation="bicubic")
         assert Preprocess.from_dict(wanted.to_dict()) == wanted
 
@@ -263,7 +263,7 @@ class TestFrames:
         "changes",
         [{"height": 0}, {"width": 10**6}, {"height": "224"}, {"height": True}, {"interpolation": []}, {"mean": 127}],
     )
-    def test_values_out_of_place_are_refused(self, changes: dict[str, object]) -> None:
+    def test_invalid_values_are_refused(self, changes: dict[str, object]) -> None:
         with pytest.raises(OptionError):
             Preprocess.from_dict({**Preprocess(224, 224).to_dict(), **changes})
 

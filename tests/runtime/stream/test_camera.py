@@ -1,4 +1,4 @@
-"""Frames come from whichever camera library is there, as RGB, and a missing camera is one clear line."""
+"""Frames come as RGB from either camera library; a missing camera is one clear line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands run for their label only, without a shell, beside the classification, and never for ever."""
+"""Commands run for their label only, without a shell, in parallel to the classification, and with a time limit."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_the_details_are_in_the_environment(tmp_path: Path, complaints: list[str
 
 
 @pytest.mark.parametrize("name", ["a; touch owned", "$(touch owned)", "`touch owned`", "a b", "-rf", "ünï|x"])
-def test_a_name_is_one_argument_whatever_it_holds(
+def test_a_name_is_one_argument_whatever_it_contains(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, complaints: list[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -69,7 +69,7 @@ def test_a_name_is_one_argument_whatever_it_holds(
     assert not Path("owned").exists()
 
 
-def test_a_failure_is_told_in_one_line(complaints: list[str]) -> None:
+def test_a_failure_is_reported_in_one_line(complaints: list[str]) -> None:
     with Hooks([("cat", python("raise SystemExit(3)"))], complaints.append) as hooks:
         hooks.fire("a.jpg", seen())
     assert len(complaints) == 1

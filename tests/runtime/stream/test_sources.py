@@ -92,7 +92,7 @@ def test_each_picture_of_a_camera_that_sends_jpegs_is_taken_as_soon_as_it_is_who
             assert next(sources) == (f"stdin:{number}", photo)
 
 
-def test_what_stands_between_jpegs_is_passed_over_and_a_cut_one_cannot_be_read() -> None:
+def test_bytes_between_jpegs_are_skipped_and_a_truncated_jpeg_cannot_be_read() -> None:
     photo = encoded("JPEG")
     between = b"\r\n--boundary\r\nContent-Type: image/jpeg\r\n\r\n"
     whole, also_whole, cut = iterate("-", stdin=pipe(photo + between + photo + between + photo[:-100]))

@@ -1,4 +1,4 @@
-"""New pictures in a folder are given once, complete, whatever becomes of the folder meanwhile."""
+"""New images in a folder are yielded once and complete, whatever happens to the folder meanwhile."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_what_is_there_comes_first_and_then_what_is_added(tmp_path: Path) -> Non
     assert names(sources, 1) == ["c.png"]
 
 
-def test_only_new_images_are_given_where_that_is_asked_for(tmp_path: Path) -> None:
+def test_with_only_new_the_existing_images_are_skipped(tmp_path: Path) -> None:
     (tmp_path / "old.png").write_bytes(b"x")
     sources = follow(tmp_path, only_new=True)
     later = threading.Timer(0.1, (tmp_path / "new.png").write_bytes, [b"x"])
@@ -74,7 +74,7 @@ def test_a_replaced_file_is_given_again_and_an_untouched_one_is_not(tmp_path: Pa
     assert sorted(names(sources, 2)) == ["b.png", "c.png"]
 
 
-def test_a_deleted_file_harms_nothing_and_is_new_when_it_comes_back(tmp_path: Path) -> None:
+def test_a_deleted_file_is_new_when_it_returns(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"x")
     (tmp_path / "b.png").write_bytes(b"x")
     sources = follow(tmp_path)
@@ -87,7 +87,7 @@ def test_a_deleted_file_harms_nothing_and_is_new_when_it_comes_back(tmp_path: Pa
     assert names(sources, 1) == ["b.png"]
 
 
-def test_a_folder_that_is_away_for_a_while_is_not_done_again(tmp_path: Path) -> None:
+def test_a_folder_that_disappears_for_a_while_is_not_repeated(tmp_path: Path) -> None:
     folder, away = tmp_path / "share", tmp_path / "away"
     folder.mkdir()
     (folder / "a.png").write_bytes(b"x")
@@ -103,6 +103,6 @@ def test_a_folder_that_is_away_for_a_while_is_not_done_again(tmp_path: Path) -> 
     assert names(sources, 1) == ["b.png"]
 
 
-def test_a_folder_that_is_not_there_to_begin_with_is_refused(tmp_path: Path) -> None:
+def test_a_folder_that_does_not_exist_at_the_start_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"cannot watch '.*none': no such folder"):
         watch(tmp_path / "none")
