@@ -1,8 +1,8 @@
-"""Hides how a backbone is made light to train: BatchNorm folded into the convolution before it; `fine_tuning` calls it.
+"""Folds batch normalisation into the convolutions before it, to make training faster.
 
-BatchNorm stays frozen while fine-tuning on few photos, and a frozen one is a multiplication and an addition per
-channel. Folded into the kernel and bias in front of it, the function is the same, and a training step on a CPU
-takes three quarters of the time (two passes over every activation less, forward and backward).
+While fine-tuning on few photos, batch normalisation stays frozen, and is then a multiplication and an addition per
+channel. Folded into the kernel and bias of the preceding convolution, it computes the same function, and a training
+step on a CPU takes three quarters of the time (two passes fewer over every activation, forward and backward).
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from edgetl.training.loop import hardware
 
 _layers = tf_keras.layers
 _CONVOLUTIONS = (_layers.Conv2D, _layers.DepthwiseConv2D)
-_STRIDE = 32  # the stride of the usual backbones: sizes that it divides lose no row at the edge
+_STRIDE = 32  # of the usual backbones: no row is lost at the edge if it divides the size
 
 
 def fold(model: tf_keras.Model) -> tf_keras.Model:
-    """A new model, the same function of the same input, without the BatchNorms that follow a convolution.
+    """A new model that computes the same function without the BatchNorm layers that follow a convolution.
 
-    Any other BatchNorm stays. Layers keep their names; what was a BatchNorm passes its input on.
+    Other BatchNorm layers stay. Layers keep their names; a folded BatchNorm becomes a linear activation.
     """
     pairs = dict(_foldable(model))
     normalizations = set(pairs.values())
@@ -46,10 +46,14 @@ def fold(model: tf_keras.Model) -> tf_keras.Model:
 
 
 def trainable_copy(model: tf_keras.Model, any_size: bool, precision: Optional[str] = None) -> tf_keras.Model:
-    """A copy with its own weights; with `any_size` it takes images of every size, where its layers allow that.
+    """A copy of the model with the same weights, in variables of its own.
 
-    `precision` is a tf_keras dtype policy such as "mixed_bfloat16"; None keeps the model's own. Raises ValueError
-    where a layer is tied to the input size.
+    Args:
+        any_size: make the input size variable.
+        precision: a tf_keras dtype policy, e.g. "mixed_bfloat16"; None keeps the model's own.
+
+    Raises:
+        ValueError: `any_size` was given but a layer depends on the input size.
     """
 
     def rebuild(layer: Any) -> Any:
@@ -65,7 +69,7 @@ def trainable_copy(model: tf_keras.Model, any_size: bool, precision: Optional[st
 
 
 def copy_for_training(model: tf_keras.Model, scale: float) -> tuple[tf_keras.Model, tuple[int, int]]:
-    """A copy and the size to train it at: the scaled one where the layers allow another size than the own."""
+    """A copy and the (height, width) to train it at: the scaled size if the layers allow it, else the model's own."""
     own, precision = model.input_shape[1:3], hardware.precision()
     scaled = tuple(min(side, max(1, round(side * scale / _STRIDE)) * _STRIDE) for side in own)
     try:
@@ -75,7 +79,7 @@ def copy_for_training(model: tf_keras.Model, scale: float) -> tuple[tf_keras.Mod
 
 
 def _foldable(model: tf_keras.Model) -> list[tuple[str, str]]:
-    """(convolution, BatchNorm) by name, where the one feeds the other and nothing else."""
+    """The names (convolution, BatchNorm) of the pairs in which the convolution feeds only the BatchNorm."""
     return [
         (source.name, layer.name)
         for layer in model.layers
@@ -94,7 +98,7 @@ def _sources(layer: Any) -> list[Any]:
 
 
 def _folded_weights(convolution: Any, normalization: Any) -> list[np.ndarray]:
-    """Kernel and bias such that convolution alone gives what both layers gave."""
+    """Kernel and bias with which the convolution alone computes what both layers compute."""
     kernel, *bias = convolution.get_weights()
     variance = normalization.moving_variance.numpy()
     scale = 1.0 / np.sqrt(variance + normalization.epsilon)

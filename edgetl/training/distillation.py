@@ -1,7 +1,7 @@
-"""Hides what a changed backbone learns from the one it was made from, beside the labels; `network` adds it to the loss.
+"""Adds the teacher's part to the loss of a student: its answers and its embeddings (knowledge distillation).
 
-The teacher sees the very image that the student sees, moved, recoloured and blended (Beyer et al. 2022, arXiv
-2106.05237), so its answers are right for that image, where the label may not be.
+The teacher sees the same augmented image as the student (Beyer et al. 2022, arXiv 2106.05237), so that its answers
+are right for this image, even if the label is not.
 """
 
 from __future__ import annotations
@@ -17,23 +17,22 @@ from edgetl.training.options import DistillationOptions
 from edgetl.training.trainable_last_layer import TrainableLastLayer, cross_entropy, head_of, unit_length
 
 Embed = Callable[[tf.Tensor], tf.Tensor]
-"""Pixels 0..255 (m, h, w, 3) to L2-normalised embeddings (m, d)."""
+"""Maps pixels 0..255, (m, h, w, 3) float32, to L2-normalised embeddings, (m, d) float32."""
 
 
 @dataclass(frozen=True, eq=False)
 class Teacher:
-    """The model that the student was made from: its embeddings are learned too, not only its answers.
-
-    `model` maps images, (pixel - offset) / scale by its `normalization`, to embeddings; `last_layer` has a column
-    for each of the student's.
-    """
+    """The model that the student was derived from; the student learns its embeddings as well as its answers."""
 
     model: tf_keras.Model
+    """Maps normalised images to embeddings (m, d)."""
     normalization: tuple[float, float]
+    """(offset, scale): the model's input is (pixel - offset) / scale."""
     last_layer: TrainableLastLayer
+    """Its columns are those of the student's last layer."""
 
     def embedder(self, scale: float) -> Embed:
-        """How it embeds images of a training at `scale` of the own size."""
+        """The function that embeds images during training at `scale` of the model's input size."""
         model, size = copy_for_training(fold(self.model), scale)
         offset, factor = self.normalization
 
@@ -43,24 +42,28 @@ class Teacher:
         return embed
 
 
-class Lesson:
-    """The teacher's part of the loss."""
+class DistillationLoss:
+    """The loss of a student that learns from labels and from a teacher."""
 
     def __init__(self, teacher: Teacher, scale: float, options: DistillationOptions) -> None:
         self._embed, self._options = teacher.embedder(scale), options
         self._weights, self._bias = head_of(teacher.last_layer)
 
     def losses(self, images: tf.Tensor, embeddings: tf.Tensor, logits: tf.Tensor, label_losses: tf.Tensor) -> tf.Tensor:
-        """Of each image, (m,): what the labels say, what the teacher answers, and how far its embedding is.
+        """The loss of each image, (m,): from the label, the teacher's answer, and the distance of the embeddings.
 
-        `images` are pixels 0..255 (m, h, w, 3), `embeddings` (m, d) the student's, L2-normalised.
+        Args:
+            images: pixels 0..255, (m, h, w, 3).
+            embeddings: the student's, (m, d), L2-normalised.
+            logits: the student's, (m, K).
+            label_losses: the losses from the labels alone, (m,).
         """
         options = self._options
-        known = tf.stop_gradient(self._embed(images))
-        answers = tf.nn.softmax((known @ self._weights + self._bias) / options.temperature)
+        target = tf.stop_gradient(self._embed(images))
+        answers = tf.nn.softmax((target @ self._weights + self._bias) / options.temperature)
         softened = cross_entropy(answers, logits / options.temperature) * options.temperature**2
         losses = (1 - options.answers) * label_losses + options.answers * softened
-        return losses + options.embedding * tf.reduce_sum(tf.math.squared_difference(known, embeddings), axis=1)
+        return losses + options.embedding * tf.reduce_sum(tf.math.squared_difference(target, embeddings), axis=1)
 
 
 def _resized(images: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:

@@ -1,8 +1,8 @@
-"""Stage 2: makes a backbone's embeddings tell the user's classes apart better; `pipeline` calls it.
+"""Fine-tunes a backbone on the user's classes, or trains one from scratch for comparison.
 
 First a linear probe, then fine-tuning (Kumar et al. 2022, arXiv 2202.10054): the head starts from the last layer
-that stage 1 solved, so the first gradients already know what the classes are and spoil nothing. The head is thrown
-away at the end; the last layer is solved anew on the embeddings of the compiled model.
+solved on the pretrained embeddings, so that the first gradients do not damage the backbone. The head is discarded
+at the end; the last layer is solved again on the embeddings of the compiled model.
 """
 
 from __future__ import annotations
@@ -21,28 +21,32 @@ from edgetl.training.batch_norm_folding import fold, trainable_copy
 from edgetl.training.distillation import Teacher
 from edgetl.training.loop import hardware
 from edgetl.training.loop.input_pipeline import Frames, Photos
-from edgetl.training.loop.network import Network, Trained
+from edgetl.training.loop.network import Network, TrainedLayers
 from edgetl.training.loop.training_loop import Run
 from edgetl.training.options import FineTuneOptions
 from edgetl.training.trainable_last_layer import TrainableLastLayer
 
 MOMENTUM = 0.9
-"""Of BatchNorm's running statistics from scratch: with Keras's 0.99, 200 steps leave 13 percent of the random start in
-them, in every layer, and what was trained answers by chance."""
+"""Of BatchNorm's running statistics when training from scratch.
+
+With Keras's 0.99, 200 steps leave 13 percent of the random initial values in them, in every layer, and the trained
+model guesses at random.
+"""
 
 
 @dataclass(frozen=True, eq=False)
 class FineTuned:
-    """What came of it: the best model by validation, and how it went, epoch by epoch.
-
-    A record of `history` has phase, epoch, loss, accuracy, seconds and, where there were validation images,
-    validation_loss and validation_accuracy. `flip` says whether images were also shown mirrored.
-    """
+    """The result of training."""
 
     model: tf_keras.Model
+    """The best model by validation loss."""
     history: tuple[dict[str, Any], ...]
+    """For each epoch: phase, epoch, loss, accuracy and seconds; with validation images also validation_loss and
+    validation_accuracy."""
     best_epoch: int
+    """The epoch of `model`; 0 is the start."""
     flip: bool
+    """Whether images were also shown mirrored."""
     seconds: float
 
 
@@ -59,19 +63,29 @@ def fine_tune(
     teacher: Optional[Teacher] = None,
     answers: Optional[np.ndarray] = None,
 ) -> FineTuned:
-    """Trains a copy of the backbone: the upper layers, then all; BatchNorm stays as it is.
+    """Trains a copy of the backbone: first the upper layers, then all; BatchNorm stays frozen.
 
-    `model` maps normalised images, (pixel - offset) / scale, to embeddings (n, d). `labels` (all frames) are the
-    columns of `start`, a last layer for L2-normalised embeddings; solve it from the training images alone, or
-    validation judges it too kindly. `answers` (all frames, K) float32 are what another model says of each image, as
-    probabilities in the order of those columns; an image labelled NO_LABEL is learned from them alone. `training` and
-    `validation` are indices into all of these; with no validation images the last epoch is kept. The result is a
-    model of the same input and output with BatchNorm folded into the convolutions. On CPUs the same seed gives the
-    same weights every time. `progress` receives (what, steps done, steps in all). Raises TrainingError where the loss
-    is no longer a number and StorageError where the checkpoint cannot be written.
+    The result is a model with the same input and output, with BatchNorm folded into the convolutions. On CPUs the
+    same seed gives the same weights.
+
+    Args:
+        model: maps normalised images to embeddings (n, d).
+        normalization: (offset, scale): the model's input is (pixel - offset) / scale.
+        labels: for each frame, the column of its class in `start`, or NO_LABEL.
+        training, validation: indices into `frames`. Without validation images the last epoch is kept.
+        start: a last layer for L2-normalised embeddings, solved from the training images alone; otherwise the
+            validation is too optimistic.
+        progress: receives (what, steps done, steps in all).
+        teacher: the model that the backbone was derived from, for distillation.
+        answers: (n, K) float32, the probabilities that another model gives for each frame, in the columns of
+            `start`; an image labelled NO_LABEL is learned from them alone.
+
+    Raises:
+        TrainingError: the loss is infinite or NaN.
+        StorageError: the checkpoint cannot be written.
     """
     photos = Photos(frames, np.asarray(labels, np.int32), np.asarray(training), np.asarray(validation), answers)
-    trained = Trained(depthwise_kernels=hardware.has_gpu())
+    trained = TrainedLayers(depthwise_kernels=hardware.has_gpu())
     return _train(fold(model), normalization, photos, start, trained, options or FineTuneOptions(), progress, teacher)
 
 
@@ -85,16 +99,17 @@ def from_scratch(
     options: Optional[FineTuneOptions] = None,
     progress: Optional[Progress] = None,
 ) -> FineTuned:
-    """Trains a backbone whose weights are random for as many epochs as `fine_tune`, to see what transfer buys.
+    """Trains a backbone with random weights for as many epochs as `fine_tune`, to measure the gain from transfer.
 
-    All layers learn from the first step on, BatchNorm too, at rates that suit a start from nothing. `options` should
-    say whether to flip: a model that knows nothing cannot.
+    All layers learn from the first step, including BatchNorm, at learning rates that suit training from scratch. Set
+    `flip` in the augmentation options: an untrained model cannot determine whether mirrored images keep their class.
+    The arguments and errors are those of `fine_tune`.
     """
     photos = Photos(frames, np.asarray(labels, np.int32), np.asarray(training), np.asarray(validation))
-    options = _from_nothing(options or FineTuneOptions())
+    options = _from_scratch_options(options or FineTuneOptions())
     start = _RandomLastLayer.draw(model.output_shape[1], int(photos.labels.max()) + 1, options.seed)
-    trained = Trained(depthwise_kernels=True, batch_normalization=True)
-    return _train(_normalizing_quickly(model), normalization, photos, start, trained, options, progress)
+    trained = TrainedLayers(depthwise_kernels=True, batch_normalization=True)
+    return _train(_with_fast_batch_norm(model), normalization, photos, start, trained, options, progress)
 
 
 def _train(
@@ -102,24 +117,24 @@ def _train(
     normalization: tuple[float, float],
     photos: Photos,
     start: TrainableLastLayer,
-    trained: Trained,
+    trained: TrainedLayers,
     options: FineTuneOptions,
     progress: Optional[Progress],
     teacher: Optional[Teacher] = None,
 ) -> FineTuned:
-    """Leaves the weights to keep in `model`."""
-    started, origins = time.monotonic(), model.get_weights()
+    """Trains `model` in place."""
+    started, initial_weights = time.monotonic(), model.get_weights()
     network = Network(model, normalization, start, trained, options, teacher)
     run = Run(network, photos, options, progress)
     run.train()
     model.set_weights(
-        [origin + options.kept_share * (best - origin) for origin, best in zip(origins, run.best_weights)]
+        [initial + options.kept_share * (best - initial) for initial, best in zip(initial_weights, run.best_weights)]
     )
     return FineTuned(model, tuple(run.history), run.best_epoch, run.flip, time.monotonic() - started)
 
 
-def _normalizing_quickly(model: tf_keras.Model) -> tf_keras.Model:
-    """A copy whose BatchNorms, which start from nothing, know its activations after some hundred steps."""
+def _with_fast_batch_norm(model: tf_keras.Model) -> tf_keras.Model:
+    """A copy whose BatchNorm statistics follow the activations within some hundred steps."""
     copy = trainable_copy(model, any_size=False)
     for layer in copy.layers:
         if isinstance(layer, tf_keras.layers.BatchNormalization):
@@ -127,7 +142,7 @@ def _normalizing_quickly(model: tf_keras.Model) -> tf_keras.Model:
     return copy
 
 
-def _from_nothing(options: FineTuneOptions) -> FineTuneOptions:
+def _from_scratch_options(options: FineTuneOptions) -> FineTuneOptions:
     return replace(
         options,
         epochs_upper=0,
@@ -143,6 +158,8 @@ def _from_nothing(options: FineTuneOptions) -> FineTuneOptions:
 
 @dataclass(frozen=True, eq=False)
 class _RandomLastLayer:
+    """A TrainableLastLayer for training from scratch."""
+
     weights: np.ndarray
     bias: np.ndarray
     temperature: float

@@ -1,4 +1,4 @@
-"""The last layer as training sees it: a head on the backbone that says what its embeddings are worth."""
+"""The last layer during training: a softmax head on the L2-normalised embeddings of the backbone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ import tensorflow as tf
 
 
 class TrainableLastLayer(Protocol):
-    """What stage 1 solved: scores = L2-normalised embedding @ weights (d, K) + bias (K,), softmax at temperature."""
+    """A solved last layer that training starts from.
+
+    The probabilities are softmax((embedding @ weights + bias) / temperature), for L2-normalised embeddings.
+    """
 
     @property
     def weights(self) -> np.ndarray:
@@ -22,27 +25,27 @@ class TrainableLastLayer(Protocol):
 
     @property
     def temperature(self) -> float:
-        """What scores are divided by before the softmax."""
+        """The divisor of the scores before the softmax."""
 
 
 def head_of(start: TrainableLastLayer) -> list[tf.Variable]:
-    """Weights (d, K) and bias (K,) that make logits of L2-normalised embeddings, with the temperature in them."""
+    """The variables weights (d, K) and bias (K,), divided by the temperature, which map unit embeddings to logits."""
     weights, bias = start.weights / start.temperature, start.bias / start.temperature
     return [tf.Variable(np.float32(weights), name="head"), tf.Variable(np.float32(bias), name="bias")]
 
 
 def unit_length(embeddings: tf.Tensor) -> tf.Tensor:
-    """Raw embeddings (m, d), L2-normalised, float32."""
+    """Raw embeddings (m, d), L2-normalised, as float32."""
     return tf.math.l2_normalize(tf.cast(embeddings, tf.float32), axis=1)
 
 
-def cross_entropy(wanted: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """Nats (m,) of logits (m, K) under the probabilities (m, K) that are wanted."""
-    return -tf.reduce_sum(wanted * tf.nn.log_softmax(logits), axis=1)
+def cross_entropy(target: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """The cross-entropy (m,), in nats, of logits (m, K) with the target probabilities (m, K)."""
+    return -tf.reduce_sum(target * tf.nn.log_softmax(logits), axis=1)
 
 
 def label_loss(start: TrainableLastLayer) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
-    """What a last layer loses on each image: (raw embeddings (m, d), label columns (m,)) -> nats (m,)."""
+    """The loss of a last layer: (raw embeddings (m, d), label columns (m,)) -> cross-entropies (m,), in nats."""
     weights, bias = head_of(start)
 
     def losses(embeddings: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:

@@ -1,4 +1,4 @@
-"""What most tests of the room start from."""
+"""Fixtures for the tests of training."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def task() -> Task:
 
 @pytest.fixture
 def accuracy() -> Callable[[tf_keras.Model, Task], float]:
-    """Of a nearest-mean last layer, solved anew on the training images, on the validation images."""
+    """The accuracy on the validation images of a nearest-mean last layer solved on the training images."""
 
     def measure(model: tf_keras.Model, task: Task) -> float:
         embeddings = embed(model, task.frames.frames)

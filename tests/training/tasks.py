@@ -1,4 +1,4 @@
-"""A backbone small enough to train in a second, and images that it can learn to tell apart."""
+"""A backbone that trains in a second, and generated images of three classes that it can learn."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NORMALIZATION = (127.5, 127.5)
 
 
 class SolvedLastLayer(NamedTuple):
-    """As stage 1 gives it."""
+    """A last layer to start training from."""
 
     weights: np.ndarray
     bias: np.ndarray
@@ -20,7 +20,7 @@ class SolvedLastLayer(NamedTuple):
 
 
 class Photos:
-    """Frames in memory that note how many were asked for at once."""
+    """Frames in memory that record the largest batch requested."""
 
     def __init__(self, frames: np.ndarray) -> None:
         self.frames = frames
@@ -32,7 +32,7 @@ class Photos:
 
 
 class Task(NamedTuple):
-    """All that fine_tune takes but its options."""
+    """The positional arguments of fine_tune."""
 
     model: tf_keras.Model
     normalization: tuple[float, float]
@@ -44,7 +44,7 @@ class Task(NamedTuple):
 
 
 def small_backbone(seed: int = 0) -> tf_keras.Model:
-    """Convolution, depthwise convolution, shortcut and lived-in BatchNorms, as the real ones have."""
+    """Convolution, depthwise convolution, shortcut and BatchNorms with statistics, as in real backbones."""
     tf_keras.utils.set_random_seed(seed)
     layers = tf_keras.layers
     image = x = layers.Input((SIZE, SIZE, 3))
@@ -64,7 +64,7 @@ def small_backbone(seed: int = 0) -> tf_keras.Model:
 
 
 def stripes(count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Upright, level and diagonal stripes in noise: frames (count, 32, 32, 3) uint8 and labels (count,)."""
+    """Vertical, horizontal and diagonal stripes with noise: frames (count, 32, 32, 3) uint8 and labels (count,)."""
     labels = np.arange(count) % 3
     y, x = np.mgrid[:SIZE, :SIZE]
     along = np.stack([x, y, x + y])[labels] + rng.integers(0, 8, (count, 1, 1))
@@ -80,13 +80,13 @@ def embed(model: tf_keras.Model, frames: np.ndarray) -> np.ndarray:
 
 
 def nearest_mean(embeddings: np.ndarray, labels: np.ndarray) -> SolvedLastLayer:
-    """The simplest last layer that knows something."""
+    """A nearest-mean last layer."""
     means = np.stack([embeddings[labels == label].mean(0) for label in range(labels.max() + 1)], axis=1)
     return SolvedLastLayer(means, -np.square(means).sum(0) / 2, 0.05)
 
 
 def make_task(frames: np.ndarray, labels: np.ndarray, model: Optional[tf_keras.Model] = None) -> Task:
-    """Three quarters to train on, the rest to validate."""
+    """Three quarters of the frames for training, the rest for validation."""
     model = model or small_backbone()
     held_out = np.arange(len(labels)) // 3 % 4 == 0
     start = nearest_mean(embed(model, frames[~held_out]), labels[~held_out])

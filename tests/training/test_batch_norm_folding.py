@@ -1,3 +1,5 @@
+"""Folding batch normalisation keeps the function; copies keep the weights."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -53,7 +55,7 @@ def test_a_normalization_that_cannot_be_folded_stays():
     assert_same_function(model, folded)
 
 
-def test_folding_leaves_the_given_model_alone():
+def test_folding_does_not_change_the_given_model():
     model = small_backbone()
     before = model.get_weights()
     folded = fold(model)
@@ -61,14 +63,14 @@ def test_folding_leaves_the_given_model_alone():
     assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights()))
 
 
-def test_a_copy_for_any_size_takes_smaller_images():
+def test_a_copy_for_any_size_accepts_smaller_images():
     model = small_backbone()
     copy = trainable_copy(model, any_size=True)
     assert_same_function(model, copy)
     assert copy(np.zeros((1, 24, 24, 3), np.float32)).shape == (1, 16)
 
 
-def test_a_copy_for_any_size_is_refused_where_a_layer_knows_the_size():
+def test_a_copy_for_any_size_is_refused_if_a_layer_depends_on_the_size():
     image = layers.Input((8, 8, 3))
     model = tf_keras.Model(image, layers.Dense(4)(layers.Flatten()(image)))
     with pytest.raises(ValueError):

@@ -1,4 +1,4 @@
-"""A student learns what its teacher answers, and where the teacher puts an image."""
+"""A student learns the answers and the embeddings of its teacher."""
 
 from __future__ import annotations
 
@@ -45,22 +45,22 @@ def learned(task, teacher, **distillation):
     return fine_tune(*task, options=options, teacher=teacher).model
 
 
-def test_embeddings_come_closer_to_the_teachers(task, teacher):
+def test_embeddings_move_towards_the_teachers(task, teacher):
     alone = fine_tune(*task, options=OPTIONS).model
-    taught = learned(task, teacher, answers=0.0, embedding=100.0)
-    assert distance(taught, teacher, task) < 0.5 * distance(alone, teacher, task)
+    student = learned(task, teacher, answers=0.0, embedding=100.0)
+    assert distance(student, teacher, task) < 0.5 * distance(alone, teacher, task)
 
 
-def test_a_teacher_who_knows_better_is_believed_more_than_wrong_labels(task, teacher, accuracy):
+def test_a_good_teacher_outweighs_wrong_labels(task, teacher, accuracy):
     wrong = np.random.default_rng(0).integers(0, 3, len(task.labels))
-    misled = task._replace(labels=np.where(np.isin(np.arange(96), task.training), wrong, task.labels))
-    alone = fine_tune(*misled, options=OPTIONS).model
-    taught = learned(misled, teacher, answers=1.0, embedding=0.0)
-    assert accuracy(taught, task) > accuracy(alone, task)
+    mislabelled = task._replace(labels=np.where(np.isin(np.arange(96), task.training), wrong, task.labels))
+    alone = fine_tune(*mislabelled, options=OPTIONS).model
+    student = learned(mislabelled, teacher, answers=1.0, embedding=0.0)
+    assert accuracy(student, task) > accuracy(alone, task)
 
 
 def right(task):
-    """The answers (96, 3) of a model that makes no mistake."""
+    """The answers, (96, 3), of a model without errors."""
     return np.eye(3, dtype=np.float32)[task.labels]
 
 
@@ -71,10 +71,10 @@ def answered(task, share, answers):
 
 def test_answers_of_another_model_outweigh_wrong_labels(task, accuracy):
     wrong = np.random.default_rng(0).integers(0, 3, len(task.labels))
-    misled = task._replace(labels=np.where(np.isin(np.arange(96), task.training), wrong, task.labels))
-    believing, doubting = (answered(misled, share, right(task)) for share in (1.0, 0.0))
+    mislabelled = task._replace(labels=np.where(np.isin(np.arange(96), task.training), wrong, task.labels))
+    believing, doubting = (answered(mislabelled, share, right(task)) for share in (1.0, 0.0))
     assert accuracy(believing, task) > accuracy(doubting, task)
-    alone = fine_tune(*misled, options=OPTIONS).model
+    alone = fine_tune(*mislabelled, options=OPTIONS).model
     assert all(np.array_equal(a, b) for a, b in zip(doubting.get_weights(), alone.get_weights()))
 
 
@@ -82,8 +82,8 @@ def test_images_without_a_label_are_learned_from_answers_alone(task, accuracy):
     unlabelled = task.labels.copy()
     unlabelled[task.training] = NO_LABEL
     unlabelled[task.training[:1]] = task.labels[task.training[:1]]
-    taught = answered(task._replace(labels=unlabelled), 0.5, right(task))
-    assert accuracy(taught, task) > accuracy(task.model, task)
+    student = answered(task._replace(labels=unlabelled), 0.5, right(task))
+    assert accuracy(student, task) > accuracy(task.model, task)
 
 
 def test_the_same_seed_gives_the_same_weights(task, teacher):
@@ -91,7 +91,7 @@ def test_the_same_seed_gives_the_same_weights(task, teacher):
     assert all(np.array_equal(a, b) for a, b in zip(once, again))
 
 
-def test_the_teacher_stays_as_it_is(task, teacher):
+def test_the_teacher_is_not_changed(task, teacher):
     before = teacher.model.get_weights()
     learned(task, teacher)
     assert all(np.array_equal(a, b) for a, b in zip(before, teacher.model.get_weights()))

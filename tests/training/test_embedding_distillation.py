@@ -1,4 +1,4 @@
-"""A changed backbone learns to give the original's embeddings again, without a label."""
+"""A modified backbone learns to reproduce the embeddings of the original, without labels."""
 
 from __future__ import annotations
 
@@ -27,31 +27,31 @@ def damaged(model: tf_keras.Model) -> tf_keras.Model:
     return copy
 
 
-def taught(task, options=OPTIONS, progress=None) -> tf_keras.Model:
+def trained(task, options=OPTIONS, progress=None) -> tf_keras.Model:
     teacher = fold(task.model)
     student = damaged(teacher)
     imitate(student, teacher, task.normalization, task.frames, task.training, (SIZE, SIZE), options, (), progress)
     return student
 
 
-def test_embeddings_come_back_also_on_images_that_it_never_saw(task):
-    told: list[tuple[str, int, int]] = []
+def test_embeddings_are_restored_also_on_unseen_images(task):
+    reported: list[tuple[str, int, int]] = []
     whole = fold(task.model)
     unseen = task.frames.frames[task.validation]
     before, after = (
         np.square(embed(model, unseen) - embed(whole, unseen)).sum(axis=1).mean()
-        for model in (damaged(whole), taught(task, progress=lambda *step: told.append(step)))
+        for model in (damaged(whole), trained(task, progress=lambda *step: reported.append(step)))
     )
     assert after < 0.5 * before
-    assert told == [("imitating", step, OPTIONS.steps) for step in range(1, OPTIONS.steps + 1)]
+    assert reported == [("distilling embeddings", step, OPTIONS.steps) for step in range(1, OPTIONS.steps + 1)]
 
 
 def test_the_same_seed_gives_the_same_weights(task):
-    once, again = (taught(task).get_weights() for _ in range(2))
+    once, again = (trained(task).get_weights() for _ in range(2))
     assert all(np.array_equal(a, b) for a, b in zip(once, again))
 
 
-def test_a_loss_that_is_no_number_ends_with_advice(task):
+def test_a_loss_that_is_nan_is_an_error_with_advice(task):
     image = tf_keras.Input((SIZE, SIZE, 3))
     mean = tf_keras.layers.GlobalAveragePooling2D()(tf_keras.layers.Conv2D(16, 1)(image))
     teacher = tf_keras.Model(image, mean)

@@ -1,4 +1,4 @@
-"""A backbone learns to give in int8 what it gives in float."""
+"""A backbone learns to give the embeddings of its float version in int8."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import tf_keras
 from edgetl.backbones import build, get_backbone
 from edgetl.errors import OptionError
 from edgetl.training import QuantizationAwareOptions, fold, train_quantization_aware
-from edgetl.training.quantization_aware.fake_quantization import emulate
+from edgetl.training.quantization_aware.fake_quantization import with_fake_quantization
 from tests.training.tasks import NORMALIZATION, SIZE, embed
 
 layers = tf_keras.layers
@@ -33,19 +33,19 @@ def uneven(model: tf_keras.Model) -> tf_keras.Model:
 
 
 def noise(model: tf_keras.Model, teacher: tf_keras.Model, frames: np.ndarray) -> float:
-    """How far the emulated model's embeddings are from the teacher's."""
-    emulated = emulate(model, [normalised(frames)])
+    """The mean distance of the emulated model's embeddings from the teacher's."""
+    emulated = with_fake_quantization(model, [normalised(frames)])
     return float(np.linalg.norm(embed(emulated, frames) - embed(teacher, frames), axis=1).mean())
 
 
-def test_the_emulated_model_gives_nearly_what_the_float_one_gives(task):
+def test_the_emulated_model_gives_nearly_the_embeddings_of_the_float_model(task):
     model = fold(task.model)
     assert 0 < noise(model, model, task.frames.frames[:32]) < 0.1
 
 
 def test_each_channel_of_a_kernel_has_at_most_255_values(task):
     model = fold(task.model)
-    emulated = emulate(model, [normalised(task.frames.frames[:8])])
+    emulated = with_fake_quantization(model, [normalised(task.frames.frames[:8])])
     depthwise = next(layer for layer in emulated.layers if isinstance(layer, layers.DepthwiseConv2D))
     impulse = np.zeros((1, 16, 16, 8), np.float32)
     impulse[0, 8, 8] = 1.0
@@ -56,14 +56,14 @@ def test_each_channel_of_a_kernel_has_at_most_255_values(task):
     np.testing.assert_allclose(multiples, np.rint(multiples), atol=2e-2)
 
 
-def test_training_brings_the_emulated_model_closer_to_the_float_one(task):
+def test_training_brings_the_emulated_model_closer_to_the_float_model(task):
     model = uneven(task.model)
     trained = train_quantization_aware(model, NORMALIZATION, task.frames, task.training, OPTIONS)
     frames = task.frames.frames[task.validation]
     assert noise(trained, model, frames) < 0.9 * noise(model, model, frames)
 
 
-def test_the_result_is_a_plain_model_of_the_same_input_and_output(task):
+def test_the_result_is_a_plain_model_with_the_same_input_and_output(task):
     trained = train_quantization_aware(
         task.model, NORMALIZATION, task.frames, task.training, QuantizationAwareOptions(steps=2, batch_size=8)
     )
@@ -81,7 +81,7 @@ def test_the_same_seed_gives_the_same_weights(task):
         np.testing.assert_array_equal(weights, others)
 
 
-def test_the_given_model_stays_as_it_was(task):
+def test_the_given_model_is_not_changed(task):
     before = task.model.get_weights()
     train_quantization_aware(
         task.model, NORMALIZATION, task.frames, task.training, QuantizationAwareOptions(steps=2, batch_size=8)
@@ -91,7 +91,7 @@ def test_the_given_model_stays_as_it_was(task):
 
 
 def quantized_kernels(model: tf_keras.Model) -> list[np.ndarray]:
-    """As int8 has them, (h, w, inputs, outputs) of each convolution."""
+    """The int8 kernels, (h, w, inputs, outputs), of all convolutions."""
     kernels = [layer.kernel.numpy() for layer in model.layers if type(layer).__name__ == "Conv2D"]
     return [np.rint(127 * kernel / np.maximum(np.abs(kernel).max(axis=(0, 1, 2)), 1e-9)) for kernel in kernels]
 
@@ -105,7 +105,7 @@ def with_kernels(model: tf_keras.Model, change) -> tf_keras.Model:
     return folded
 
 
-def test_what_was_zero_stays_zero_and_the_rest_learns(task):
+def test_zeros_stay_zero_and_other_weights_learn(task):
     sparse = with_kernels(task.model, lambda kernel: kernel * (np.abs(kernel) > np.median(np.abs(kernel))))
     trained = train_quantization_aware(sparse, NORMALIZATION, task.frames, task.training, OPTIONS)
     for before, after in zip(quantized_kernels(sparse), quantized_kernels(trained)):
@@ -130,12 +130,12 @@ def test_weights_that_shared_a_value_share_one_after_training(task):
 
 
 def test_progress_reaches_the_last_step(task):
-    told = []
+    reported = []
     options = QuantizationAwareOptions(steps=3, batch_size=8)
     train_quantization_aware(
-        task.model, NORMALIZATION, task.frames, task.training, options, progress=lambda *news: told.append(news)
+        task.model, NORMALIZATION, task.frames, task.training, options, progress=lambda *step: reported.append(step)
     )
-    assert told[-1] == ("quantization-aware training", 3, 3)
+    assert reported[-1] == ("quantization-aware training", 3, 3)
 
 
 def test_steps_out_of_range_are_refused():

@@ -1,8 +1,8 @@
-"""Hides how a training image is varied: numpy draws the change, TensorFlow applies it; `fine_tuning` calls it.
+"""Augments training images: NumPy draws the parameters at random, TensorFlow applies them.
 
-A change is two affine maps an image: one of positions, applied in a single resampling straight from the stored
-frame to the training size, and one of colours. They are drawn from an explicit generator outside the graph, so a
-seed gives the same images on every machine, and the graph itself holds no randomness.
+An image gets two affine maps: one of positions, applied in a single resampling from the stored frame to the training
+size, and one of colours. They are drawn from an explicit generator outside the TensorFlow graph, so that a seed gives
+the same images on every machine.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ def draw_positions(
     options: AugmentationOptions,
     flip: bool,
 ) -> np.ndarray:
-    """Maps from target to source pixels, float32 (count, 8), rows as tf.raw_ops.ImageProjectiveTransformV3 has them.
+    """Random maps from target to source pixels, (count, 8) float32, for tf.raw_ops.ImageProjectiveTransformV3.
 
-    A random crop of `smallest_area` to all of the source, stretched, turned and, with `flip`, mirrored one time in
-    two; it lies within the source but for the turn.
+    Each is a crop of `smallest_area` to all of the source (height, width), stretched, rotated and, with `flip`,
+    mirrored with probability 0.5. Without rotation the crop is inside the source.
     """
     area = rng.uniform(options.smallest_area, 1.0, count)
     stretch = np.exp(rng.uniform(-1, 1, count) * np.log1p(options.stretch) / 2)
@@ -39,13 +39,13 @@ def draw_positions(
 
 
 def plain_positions(count: int, source: tuple[int, int], target: tuple[int, int], mirrored: bool = False) -> np.ndarray:
-    """The maps that only resize, or also mirror, every image."""
-    half, one, none = np.full(count, 0.5), np.ones(count), np.zeros(count)
-    return _affine(source, target, (half, half), (-one if mirrored else one, one), none)
+    """Maps that only resize, and optionally mirror, every image, (count, 8) float32."""
+    half, one, zero = np.full(count, 0.5), np.ones(count), np.zeros(count)
+    return _affine(source, target, (half, half), (-one if mirrored else one, one), zero)
 
 
 def draw_colours(rng: np.random.Generator, count: int, options: AugmentationOptions) -> np.ndarray:
-    """Maps of RGB 0..255, float32 (count, 4, 3): three rows that multiply, one that is added."""
+    """Random maps of RGB 0..255, (count, 4, 3) float32: a 3 x 3 matrix to multiply by and a row to add."""
 
     def factor(largest: float, *shape: int) -> np.ndarray:
         return 1 + rng.uniform(-largest, largest, (count, *shape))
@@ -59,7 +59,7 @@ def draw_colours(rng: np.random.Generator, count: int, options: AugmentationOpti
 
 
 def draw_shares(rng: np.random.Generator, count: int, options: AugmentationOptions) -> np.ndarray:
-    """How much of itself each image keeps when it is blended with another, float32 (count,) within 0.5..1."""
+    """The share of itself that each image keeps when it is blended with another, (count,) float32, 0.5..1."""
     if not options.mixup:
         return np.ones(count, np.float32)
     shares = rng.beta(options.mixup, options.mixup, count)
@@ -67,13 +67,13 @@ def draw_shares(rng: np.random.Generator, count: int, options: AugmentationOptio
 
 
 def blend(values: tf.Tensor, shares: tf.Tensor) -> tf.Tensor:
-    """Each of (m, ...) blended with its partner: the first with the last, the second with the last but one."""
+    """Blends values (m, ...) in pairs, the first with the last and so on; each keeps its share (m,) of itself."""
     shares = tf.reshape(shares, (-1, *[1] * (len(values.shape) - 1)))
     return shares * values + (1 - shares) * tf.reverse(values, [0])
 
 
 def apply(frames: tf.Tensor, positions: tf.Tensor, colours: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
-    """uint8 frames (m, h, w, 3), moved and recoloured: float32 (m, *size, 3) within 0..255."""
+    """Applies both maps to frames (m, h, w, 3) uint8; returns (m, *size, 3) float32, 0..255."""
     moved = move(frames, positions, size)
     pixels = tf.reshape(moved, (-1, size[0] * size[1], 3))
     recoloured = pixels @ colours[:, :3] + colours[:, 3:]
@@ -81,7 +81,7 @@ def apply(frames: tf.Tensor, positions: tf.Tensor, colours: tf.Tensor, size: tup
 
 
 def move(frames: tf.Tensor, positions: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
-    """uint8 frames (m, h, w, 3), resampled bilinearly, reflected beyond their edges: float32 (m, *size, 3)."""
+    """Resamples frames (m, h, w, 3) uint8 bilinearly, reflected at the edges; returns (m, *size, 3) float32."""
     return tf.raw_ops.ImageProjectiveTransformV3(
         images=tf.cast(frames, tf.float32),
         transforms=positions,
@@ -99,7 +99,10 @@ def _affine(
     extent: tuple[np.ndarray, np.ndarray],
     angle: np.ndarray,
 ) -> np.ndarray:
-    """Target pixel (x, y) -> source pixel, centres of pixels at +0.5; centre and extent in shares of the source."""
+    """Maps target to source pixels, (count, 8) float32; centre and extent of the crop are fractions of the source.
+
+    Pixel centres are at +0.5.
+    """
     source_height, source_width = source
     target_height, target_width = target
     step_x = extent[0] * source_width / target_width

@@ -1,4 +1,4 @@
-"""Hides where an unfinished training waits on disk; `fine_tuning` writes it after each epoch and goes on from it."""
+"""Saves the state of an unfinished training after each epoch, and loads it to continue."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from edgetl.durable import make_folder, replace_file
 
 
 def save(path: Path, arrays: Sequence[np.ndarray], state: dict[str, Any]) -> None:
-    """Replaces the file at once; a kill leaves the old one or the new one. Raises StorageError."""
+    """Replaces the file atomically; raises StorageError if it cannot be written."""
     named: dict[str, Any] = {str(index): array for index, array in enumerate(arrays)}
     named["state"] = np.array(json.dumps(state))
-    remedy = "free some space, or name another checkpoint"
+    remedy = "free some space, or choose another checkpoint"
     make_folder(path.parent, remedy=remedy)
     replace_file(path, lambda file: np.savez(file, **named), remedy=remedy)
 
 
 def load(path: Path, like: Sequence[np.ndarray]) -> Optional[tuple[list[np.ndarray], dict[str, Any]]]:
-    """What was saved last; None where there is nothing, or not of a training with arrays of these shapes."""
+    """The saved arrays and state; None if there are none, or the arrays do not have the shapes of `like`."""
     try:
         with np.load(path, allow_pickle=False) as file:
             state = json.loads(str(file["state"]))

@@ -1,4 +1,4 @@
-"""Hides which hardware trains: how many devices, machines and bits; `fine_tuning` calls it."""
+"""Chooses how to train on the available hardware: distribution over devices and machines, and precision."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any, Optional
 import numpy as np
 import tensorflow as tf
 
-_BFLOAT16_SINCE = (8, 0)  # compute capability of NVIDIA's Ampere
+_BFLOAT16_SINCE = (8, 0)  # compute capability of NVIDIA Ampere
 
 
 def strategy() -> tf.distribute.Strategy:
-    """Several machines where TF_CONFIG names them, several GPUs where they are, else the one device there is."""
+    """Distributes over the machines in TF_CONFIG if it is set, else over all GPUs; else uses the one device."""
     if os.environ.get("TF_CONFIG"):
         return tf.distribute.MultiWorkerMirroredStrategy()
     if len(tf.config.list_logical_devices("GPU")) > 1:
@@ -22,7 +22,7 @@ def strategy() -> tf.distribute.Strategy:
 
 
 def share(strategy: tf.distribute.Strategy, batch: Sequence[np.ndarray]) -> Any:
-    """The batch as the replicas of this machine take it: each its own every n-th image."""
+    """Distributes a batch over the replicas: of n replicas, each gets every n-th image."""
     count = strategy.num_replicas_in_sync
 
     def part(context: Any) -> tuple[tf.Tensor, ...]:
@@ -32,9 +32,9 @@ def share(strategy: tf.distribute.Strategy, batch: Sequence[np.ndarray]) -> Any:
 
 
 def precision() -> Optional[str]:
-    """The tf_keras dtype policy that these devices are fast with; None for plain float32.
+    """The fastest tf_keras dtype policy on these devices; None for float32.
 
-    bfloat16 needs no loss scaling. On CPUs TensorFlow spends more on converting than it gains.
+    bfloat16 does not need loss scaling. On CPUs, TensorFlow loses more by conversions than it gains.
     """
     gpus = tf.config.list_physical_devices("GPU")
     capabilities = [tf.config.experimental.get_device_details(gpu).get("compute_capability") for gpu in gpus]

@@ -1,7 +1,8 @@
-"""Hides how photos reach the network: which, in what order, varied how, and read while it trains; `run` calls it."""
+"""Draws and augments the training batches, and reads them ahead while the network trains."""
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import deque
 from collections.abc import Iterator
@@ -12,72 +13,79 @@ from typing import NamedTuple, Optional, Protocol
 import numpy as np
 
 from edgetl.training.loop import augmentation
-from edgetl.training.options import FineTuneOptions
+from edgetl.training.options import EmbeddingTrainingOptions, FineTuneOptions
 
 Size = tuple[int, int]
 
-_AHEAD = 2  # batches in memory beside the one in use
+_AHEAD = 2  # batches in memory besides the one in use
 _LARGEST_CLASS_WEIGHT = 10.0
 
 NO_LABEL = -1
-"""The label of an image of which only a teacher speaks."""
+"""The label of an image without one, which is learned from a teacher's answers alone."""
 
 UNLABELLED_AN_EPOCH = 2000
-"""At most so many images without a label are shown in an epoch, other ones in each; all others are shown in each."""
+"""An epoch shows at most this many images without a label, chosen at random, and all images with one."""
 
 
 class Batch(NamedTuple):
-    """Images to train on, and how each is varied; always of the same shapes."""
+    """Images to train on, with their augmentation; all batches have the same shapes."""
 
     frames: np.ndarray  # uint8 (m, h, w, 3)
     labels: np.ndarray  # int32 (m,)
-    weights: np.ndarray  # float32 (m,), of their classes
-    positions: np.ndarray  # float32 (m, 8), where their pixels come from
-    colours: np.ndarray  # float32 (m, 4, 3), what becomes of their colours
-    shares: np.ndarray  # float32 (m,), what they keep of themselves when blended
-    answers: np.ndarray  # float32 (m, K), what a teacher says that they show; (m, 0) where there is none
+    weights: np.ndarray  # float32 (m,), the weights of their classes; 0 without a label
+    positions: np.ndarray  # float32 (m, 8), see augmentation.draw_positions
+    colours: np.ndarray  # float32 (m, 4, 3), see augmentation.draw_colours
+    shares: np.ndarray  # float32 (m,), see augmentation.draw_shares
+    answers: np.ndarray  # float32 (m, K), a teacher's probabilities; (m, 0) without a teacher
 
 
 class Frames(Protocol):
-    """Decoded images of the backbone's input size, read as they are needed."""
+    """Decoded images of the backbone's input size, read when they are needed."""
 
     def batch(self, indices: np.ndarray) -> np.ndarray:
-        """uint8 (m, h, w, 3), in the order of the indices."""
+        """The frames of these indices, in their order, (m, h, w, 3) uint8."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class Photos:
-    """Frames, their labels as columns (n,) int32, and the indices of those to train on and to validate with.
-
-    `answers` (n, K) float32 are the probabilities that a teacher gives for each image. A training image with answers
-    may have NO_LABEL.
-    """
+    """The photos to train on and to validate with."""
 
     frames: Frames
     labels: np.ndarray
+    """The column of each frame's class, (n,) int32; NO_LABEL is allowed for a training image with answers."""
     training: np.ndarray
+    """Indices into `frames`."""
     validation: np.ndarray
+    """Indices into `frames`."""
     answers: Optional[np.ndarray] = None
+    """The probabilities that a teacher gives for each frame, (n, K) float32."""
 
     def labelled(self) -> Photos:
-        """The same without the training images that have no label."""
+        """The same photos without the training images that have no label."""
         return replace(self, training=self.training[self.labels[self.training] != NO_LABEL])
 
     def class_weights(self) -> np.ndarray:
-        """Per class, so that all weigh the same together and an image one on average; rare ones at most ten."""
+        """The weight of an image of each class, (K,) float32: inversely proportional to the class size, at most 10.
+
+        The average over all images is 1, unless a weight is limited.
+        """
         counts = np.bincount(self.labels[self.labelled().training], minlength=int(self.labels.max()) + 1)
         weights = counts.sum() / (np.count_nonzero(counts) * np.maximum(counts, 1))
-        return np.minimum(weights, _LARGEST_CLASS_WEIGHT).astype(np.float32)
+        limited: np.ndarray = np.minimum(weights, _LARGEST_CLASS_WEIGHT).astype(np.float32)
+        return limited
 
     def steps(self, batch_size: int) -> int:
-        """Batches an epoch."""
+        """The number of batches in an epoch."""
         return math.ceil(self._images_an_epoch() / batch_size)
 
-    def varied_batches(
+    def augmented_batches(
         self, epoch: int, source: Size, target: Size, flip: bool, options: FineTuneOptions
     ) -> Iterator[Batch]:
-        """An epoch's batches. Seed and epoch alone decide them: an interrupted training goes on with the same."""
+        """The augmented batches of an epoch, from `source` to `target` (height, width).
+
+        They depend only on the seed and the epoch, so that an interrupted training continues with the same batches.
+        """
         count, weights = options.batch_size, self.class_weights()
         rng = np.random.default_rng([options.seed, epoch])
         for indices in np.resize(self._drawn(rng), (self.steps(count), count)):
@@ -85,12 +93,12 @@ class Photos:
             colours = augmentation.draw_colours(rng, count, options.augmentation)
             shares = augmentation.draw_shares(rng, count, options.augmentation)
             labels = self.labels[indices]
-            of_classes = np.where(labels == NO_LABEL, np.float32(0), weights[labels])
+            class_weights = np.where(labels == NO_LABEL, np.float32(0), weights[labels])
             answers = np.empty((count, 0), np.float32) if self.answers is None else self.answers[indices]
-            yield Batch(self.frames.batch(indices), labels, of_classes, positions, colours, shares, answers)
+            yield Batch(self.frames.batch(indices), labels, class_weights, positions, colours, shares, answers)
 
     def validation_batches(self, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Frames and labels, as they are."""
+        """Yields validation frames (m, h, w, 3) uint8 with their labels (m,), without augmentation."""
         for first in range(0, len(self.validation), batch_size):
             indices = self.validation[first : first + batch_size]
             yield self.frames.batch(indices), self.labels[indices]
@@ -100,17 +108,33 @@ class Photos:
         return labelled + min(len(self.training) - labelled, UNLABELLED_AN_EPOCH)
 
     def _drawn(self, rng: np.random.Generator) -> np.ndarray:
-        """The training images of an epoch in random order, of those without a label no more than there is room for."""
+        """The training images of an epoch in random order; of those without a label at most UNLABELLED_AN_EPOCH."""
         shuffled = rng.permutation(self.training)
         unlabelled = self.labels[shuffled] == NO_LABEL
-        return shuffled[~unlabelled | (np.cumsum(unlabelled) <= UNLABELLED_AN_EPOCH)]
+        drawn: np.ndarray = shuffled[~unlabelled | (np.cumsum(unlabelled) <= UNLABELLED_AN_EPOCH)]
+        return drawn
+
+
+def unlabelled_batches(
+    frames: Frames, training: np.ndarray, size: Size, options: EmbeddingTrainingOptions
+) -> Iterator[Batch]:
+    """Yields `options.steps` batches of `size`, augmented as in fine-tuning; labels are zeros.
+
+    `training` are indices into `frames`.
+    """
+    labels = np.zeros(int(training.max()) + 1, np.int32)
+    photos = Photos(frames, labels, training, np.array([], np.int64))
+    source = frames.batch(training[:1]).shape[1:3]
+    drawing = FineTuneOptions(batch_size=options.batch_size, seed=options.seed, augmentation=options.augmentation)
+    epochs = (photos.augmented_batches(epoch, source, size, False, drawing) for epoch in itertools.count())
+    return itertools.islice(itertools.chain.from_iterable(epochs), options.steps)
 
 
 def read_ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
-    """The same batches in the same order, drawn in a background thread; its errors are raised here.
+    """Yields the same batches, computed in a background thread; its errors are raised here.
 
-    A plain thread, not tf.data: its generator data set tells the C library to hand freed memory back at once, for
-    the whole process, and the page faults of every later step cost more than the reading.
+    This is a plain thread and not tf.data, whose generator data set makes the C library return freed memory
+    immediately, for the whole process; the page faults of every later step then cost more than the reading.
     """
     with ThreadPoolExecutor(1, "edgetl-batches") as thread:
         waiting: deque[Future[Optional[Batch]]] = deque(thread.submit(next, batches, None) for _ in range(_AHEAD))

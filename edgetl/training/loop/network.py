@@ -1,4 +1,4 @@
-"""Hides what is trained: backbone, head, augmentation and loss as one compiled step; `fine_tuning` drives it."""
+"""The network under training: backbone, head, augmentation and loss as one compiled training step."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import tensorflow as tf
 import tf_keras
 
 from edgetl.training.batch_norm_folding import copy_for_training
-from edgetl.training.distillation import Lesson, Teacher
+from edgetl.training.distillation import DistillationLoss, Teacher
 from edgetl.training.loop import augmentation, hardware
 from edgetl.training.loop.input_pipeline import NO_LABEL, Batch
 from edgetl.training.loop.optimizer import RelativeAdam
 from edgetl.training.options import FineTuneOptions
 from edgetl.training.trainable_last_layer import TrainableLastLayer, cross_entropy, head_of, unit_length
 
-_SOFTER = np.geomspace(1.0, 1e-3, 61).astype(np.float32)
+_HEAD_SCALES = np.geomspace(1.0, 1e-3, 61).astype(np.float32)
 
 
-class Trained(NamedTuple):
-    """Which layers beside convolutions and dense layers learn.
+class TrainedLayers(NamedTuple):
+    """Which layers are trained besides convolutions and dense layers.
 
-    The gradient of depthwise kernels takes a third of a step on a CPU, and they are three percent of the weights;
-    their biases always learn.
+    The gradients of depthwise kernels take a third of a step on a CPU, and the kernels are three percent of the
+    weights; their biases are always trained.
     """
 
     depthwise_kernels: bool
@@ -32,10 +32,10 @@ class Trained(NamedTuple):
 
 
 class Network:
-    """A backbone under training with the head that tells it what to change.
+    """A backbone and its head under training.
 
-    The given backbone receives the running average of the weights under training (Polyak and Juditsky 1992): it
-    is what validation sees and what is kept, steadier than the weights of any one step.
+    The given backbone receives the running average of the weights under training (Polyak and Juditsky 1992), which
+    is steadier than the weights of any single step; it is validated and kept.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Network:
         backbone: tf_keras.Model,
         normalization: tuple[float, float],
         start: TrainableLastLayer,
-        trained: Trained,
+        trained: TrainedLayers,
         options: FineTuneOptions,
         teacher: Optional[Teacher] = None,
     ) -> None:
@@ -53,7 +53,9 @@ class Network:
         self.backbone, self._head = backbone, head_of(start)
         with self.strategy.scope():
             self._learner, self.train_size = copy_for_training(backbone, options.train_scale)
-            self._lesson = Lesson(teacher, options.train_scale, options.distillation) if teacher else None
+            self._distillation = (
+                DistillationLoss(teacher, options.train_scale, options.distillation) if teacher else None
+            )
             self._learner_head = head_of(start)
             self._layers = _trained_variables(self._learner, trained)
             variables, rates = self._rates()
@@ -61,24 +63,24 @@ class Network:
 
     @property
     def state(self) -> list[tf.Variable]:
-        """Every variable that a later step depends on."""
+        """All variables that later steps depend on."""
         models = [*self.backbone.weights, *self._learner.weights, *self._head, *self._learner_head]
         return [*models, *self._optimizer.variables]
 
     def soften_head(self, batches: Iterable[Batch]) -> None:
-        """Divides the head by what makes it as sure of itself as it can be right on varied images.
+        """Scales the head down to the confidence with the lowest loss on augmented images.
 
-        It was solved on images as they are, where it makes hardly a mistake; taken at its word on varied ones, its
-        first gradients would tear up the backbone.
+        The head was solved on the original images, where it makes hardly any mistakes. On augmented images it is
+        overconfident, and its first gradients would damage the backbone.
         """
-        judged = [(self._varied_logits(*map(tf.constant, batch)), self._wanted(*batch[1:3])) for batch in batches]
-        logits, wanted = (tf.concat(parts, axis=0) for parts in zip(*judged))
-        losses = [tf.reduce_sum(cross_entropy(wanted, logits * factor)) for factor in _SOFTER]
+        pairs = [(self._augmented_logits(*map(tf.constant, batch)), self._targets(*batch[1:3])) for batch in batches]
+        logits, targets = (tf.concat(parts, axis=0) for parts in zip(*pairs))
+        losses = [tf.reduce_sum(cross_entropy(targets, logits * scale)) for scale in _HEAD_SCALES]
         for variable in (*self._head, *self._learner_head):
-            variable.assign(variable * _SOFTER[int(np.argmin(losses))])
+            variable.assign(variable * _HEAD_SCALES[int(np.argmin(losses))])
 
     def train_step(self, upper_only: bool, averaged_steps: float) -> Any:
-        """Compiled: one batch, shared among the replicas, at a learning rate -> loss, hits."""
+        """The compiled step: (batch distributed over the replicas, learning rate) -> (loss, number of hits)."""
         first = int(len(self._layers) * (1 - self._options.upper_share)) if upper_only else 0
         variables = [*self._learner_head, *(variable for layer in self._layers[first:] for variable in layer)]
         averages = [*self.backbone.weights, *self._head]
@@ -88,42 +90,42 @@ class Network:
             batch = Batch(*values)
             images = augmentation.apply(batch.frames, batch.positions, batch.colours, self.train_size)
             images = augmentation.blend(images, batch.shares)
-            wanted = augmentation.blend(self._wanted_of(batch), batch.shares)
+            targets = augmentation.blend(self._batch_targets(batch), batch.shares)
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(variables)
                 learning = self._trained.batch_normalization
                 embeddings = self._embed(self._learner, images, learning)
                 logits = _logits(embeddings, self._learner_head)
-                losses = cross_entropy(wanted, logits)
-                if self._lesson is not None:
-                    losses = self._lesson.losses(images, embeddings, logits, losses)
+                losses = cross_entropy(targets, logits)
+                if self._distillation is not None:
+                    losses = self._distillation.losses(images, embeddings, logits, losses)
                 loss = tf.reduce_sum(losses) / self._options.batch_size
             self._optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables))
             return loss, tf.reduce_sum(_hits(logits, batch.labels))
 
         @tf.function(reduce_retracing=True)
-        def step(batch: tuple, learning_rate: tf.Tensor) -> tuple:
+        def step(batch: Any, learning_rate: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             self._optimizer.learning_rate.assign(learning_rate)
             loss, hits = self.strategy.run(replica, args=batch)
             for average, new in zip(averages, newest):
                 average.assign_add((new - average) / averaged_steps)
-            add = tf.distribute.ReduceOp.SUM
-            return self.strategy.reduce(add, loss, None), self.strategy.reduce(add, hits, None)
+            total = tf.distribute.ReduceOp.SUM
+            return self.strategy.reduce(total, loss, None), self.strategy.reduce(total, hits, None)
 
         return step
 
     def evaluate(self, frames: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Loss and hit of every frame, (m,) each, at the backbone's own size and as the device will see it."""
+        """The loss (m,) and hit (m,), 0 or 1, of each frame (m, h, w, 3) uint8, as the device will see it."""
         losses, hits = self._evaluate(tf.constant(frames), tf.constant(labels))
         return losses.numpy(), hits.numpy()
 
     @tf.function(reduce_retracing=True)
     def _evaluate(self, frames: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         logits = _logits(self._embed(self.backbone, tf.cast(frames, tf.float32)), self._head)
-        return cross_entropy(self._wanted(labels), logits), _hits(logits, labels)
+        return cross_entropy(self._targets(labels), logits), _hits(logits, labels)
 
     @tf.function(reduce_retracing=True)
-    def _varied_logits(self, *values: tf.Tensor) -> tf.Tensor:
+    def _augmented_logits(self, *values: tf.Tensor) -> tf.Tensor:
         batch = Batch(*values)
         images = augmentation.apply(batch.frames, batch.positions, batch.colours, self.train_size)
         return _logits(self._embed(self._learner, images), self._learner_head)
@@ -132,21 +134,21 @@ class Network:
         offset, scale = self._normalization
         return unit_length(backbone((images - offset) / scale, training=learning))
 
-    def _wanted(self, labels: tf.Tensor, weights: Any = 1.0) -> tf.Tensor:
-        """The probabilities (m, K) that the head should give, times the weight of each image."""
+    def _targets(self, labels: tf.Tensor, weights: Any = 1.0) -> tf.Tensor:
+        """The target probabilities (m, K) with label smoothing, times the weight of each image."""
         classes, smoothing = self._head[1].shape[0], self._options.label_smoothing
         return (tf.one_hot(labels, classes) * (1 - smoothing) + smoothing / classes) * tf.reshape(weights, (-1, 1))
 
-    def _wanted_of(self, batch: Batch) -> tf.Tensor:
-        """What labels and answers say together, (m, K); of an image without a label only the answers speak."""
-        by_label = self._wanted(batch.labels, batch.weights)
+    def _batch_targets(self, batch: Batch) -> tf.Tensor:
+        """The targets (m, K) from labels and answers together; from the answers alone for images without a label."""
+        by_label = self._targets(batch.labels, batch.weights)
         if not batch.answers.shape[1]:
             return by_label
         share = tf.where(batch.labels == NO_LABEL, 1.0, self._options.distillation.answers)[:, None]
         return (1 - share) * by_label + share * batch.answers
 
     def _rates(self) -> tuple[list[tf.Variable], list[float]]:
-        """All trained variables, and how far each may go beside the top layer of the backbone."""
+        """All trained variables, and the learning rate of each relative to the top layer of the backbone."""
         options = self._options
         head_rate = options.head_learning_rate / options.learning_rate
         layer_rates = np.geomspace(options.lowest_rate, 1.0, len(self._layers))
@@ -164,15 +166,16 @@ def _hits(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.equal(tf.argmax(logits, axis=1, output_type=labels.dtype), labels), tf.float32)
 
 
-def _trained_variables(backbone: tf_keras.Model, trained: Trained) -> list[list[tf.Variable]]:
-    """What is trained, layer by layer from the input to the embedding."""
-    layers = [_trained_of(layer, trained) for layer in backbone.layers]
+def _trained_variables(backbone: tf_keras.Model, trained: TrainedLayers) -> list[list[tf.Variable]]:
+    """The trained variables of each layer, from the input to the embedding."""
+    layers = [_trained_in(layer, trained) for layer in backbone.layers]
     return [variables for variables in layers if variables]
 
 
-def _trained_of(layer: tf_keras.layers.Layer, trained: Trained) -> list[tf.Variable]:
+def _trained_in(layer: tf_keras.layers.Layer, trained: TrainedLayers) -> list[tf.Variable]:
     if isinstance(layer, tf_keras.layers.BatchNormalization) and not trained.batch_normalization:
         return []
     if isinstance(layer, tf_keras.layers.DepthwiseConv2D) and not trained.depthwise_kernels:
         return [layer.bias] if layer.use_bias else []
-    return layer.trainable_weights
+    weights: list[tf.Variable] = layer.trainable_weights
+    return weights

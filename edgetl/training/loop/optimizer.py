@@ -1,23 +1,26 @@
-"""Hides how far each weight may move in a step: Adam relative to the weight's own size; `fine_tuning` calls it."""
+"""Adam with a step size for each variable, relative to the size of its values, and the learning-rate schedule."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
 import tf_keras
 
+from edgetl.errors import TrainingError
+
 _SMALLEST_SIZE = 1e-3
 
 
 class RelativeAdam(tf_keras.optimizers.Optimizer):
-    """AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101) with a step of its own for each variable.
+    """AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101) with a separate step size for each output channel.
 
-    A step is `learning_rate * rates[i] * size`, where size is the root mean square of what feeds one output channel
-    at the start. So folding BatchNorm into a kernel, which scales its channels by up to a thousand times of each
-    other, does not make small channels jump and large ones stand still. Weights decay towards where they started
-    (L2-SP, Li et al. 2018, arXiv 1802.01483), not towards zero: what the backbone knows is worth keeping.
+    The step size is `learning_rate * rates[i] * size`, where size is the root mean square of the initial weights of
+    an output channel. Folding BatchNorm into a kernel scales its channels differently, by factors of up to 1000; with
+    one step size for all, small channels would jump and large ones hardly move. Weights decay towards their initial
+    values (L2-SP, Li et al. 2018, arXiv 1802.01483) and not towards zero, to keep what the backbone has learned.
     """
 
     def __init__(self, variables: Sequence[tf.Variable], rates: Sequence[float], weight_decay: float) -> None:
@@ -28,20 +31,20 @@ class RelativeAdam(tf_keras.optimizers.Optimizer):
         self.build(variables)
 
     def build(self, variables: Sequence[tf.Variable]) -> None:
-        """Makes, for each variable, its two moments and the note of where it started."""
+        """Creates the two moments and the initial value of each variable."""
         super().build(variables)
         if getattr(self, "_built", False):
             return
         self._built = True
-        self._momentums, self._velocities, self._origins = (
+        self._momentums, self._velocities, self._initial_values = (
             [self.add_variable_from_reference(variable, name) for variable in variables]
             for name in ("momentum", "velocity", "origin")
         )
-        for origin, variable in zip(self._origins, variables):
-            origin.assign(variable)
+        for initial, variable in zip(self._initial_values, variables):
+            initial.assign(variable)
 
     def update_step(self, gradient: tf.Tensor, variable: tf.Variable) -> None:
-        """One step of one variable; the base calls it."""
+        """Updates one variable; called by the base class."""
         index = self._index_dict[self._var_key(variable)]
         momentum, velocity = self._momentums[index], self._velocities[index]
         count = tf.cast(self.iterations + 1, variable.dtype)
@@ -50,13 +53,28 @@ class RelativeAdam(tf_keras.optimizers.Optimizer):
         unbiased = tf.sqrt(velocity / (1 - tf.pow(self._beta_2, count))) + self._epsilon
         direction = momentum / (1 - tf.pow(self._beta_1, count)) / unbiased
         learning_rate = tf.cast(self.learning_rate, variable.dtype)
-        pull = self._decay * learning_rate * (variable - self._origins[index])
+        pull = self._decay * learning_rate * (variable - self._initial_values[index])
         variable.assign_sub(learning_rate * self._steps[index] * direction + pull)
 
 
+def cosine_decay(largest: float, done: float) -> float:
+    """The learning rate after the share `done`, 0..1, of the steps: half a cosine from `largest` down to zero.
+
+    Loshchilov and Hutter 2017, arXiv 1608.03983.
+    """
+    return largest * (1 + math.cos(math.pi * done)) / 2
+
+
+def require_finite(loss: float, learning_rate: float) -> None:
+    """Raises TrainingError if the loss is infinite or NaN."""
+    if not math.isfinite(loss):
+        raise TrainingError(f"the loss is infinite or NaN at learning rate {learning_rate}; choose a smaller one")
+
+
 def _channel_size(variable: tf.Variable) -> np.ndarray:
-    """Root mean square over all but the output channels, in a shape that multiplies the variable."""
+    """The root mean square of each output channel, in a shape that broadcasts with the variable."""
     values = variable.numpy()
     axes = (0, 1) if values.ndim == 4 and values.shape[3] == 1 else tuple(range(values.ndim - 1))
     size = np.sqrt(np.mean(np.square(values), axis=axes or None, keepdims=True))
-    return np.maximum(size, _SMALLEST_SIZE).astype(np.float32)
+    limited: np.ndarray = np.maximum(size, _SMALLEST_SIZE).astype(np.float32)
+    return limited

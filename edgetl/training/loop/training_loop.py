@@ -1,4 +1,4 @@
-"""Hides the course of one training: epochs, rates, validation, when to stop, how to go on; `fine_tuning` calls it."""
+"""Runs one training: epochs, learning rate, validation, early stopping, checkpoints."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from typing import Any, Optional
 import numpy as np
 import tensorflow as tf
 
-from edgetl.errors import TrainingError
 from edgetl.progress import Progress
 from edgetl.training.loop import checkpoint, hardware
 from edgetl.training.loop.input_pipeline import NO_LABEL, Batch, Photos, read_ahead
 from edgetl.training.loop.network import Network
+from edgetl.training.loop.optimizer import cosine_decay, require_finite
 from edgetl.training.options import FineTuneOptions
 
-_BATCHES_TO_SOFTEN_BY = 8
+_SOFTENING_BATCHES = 8
 
 
 class Run:
-    """One training, from its first epoch or its checkpoint to its last.
+    """One training, from its start or its checkpoint to its last epoch.
 
-    Afterwards `best_weights` are those of the epoch `best_epoch` (0 is the start), and `history` has a record of
-    each epoch.
+    After `train`, `best_weights` are the weights after the epoch `best_epoch` (0 is the start), and `history` has a
+    record of each epoch.
     """
 
     def __init__(
@@ -39,7 +39,12 @@ class Run:
         self.flip = bool(options.augmentation.flip)
 
     def train(self) -> None:
-        """Until the last epoch, or until validation no longer improves."""
+        """Trains until the last epoch, or until validation has not improved for `patience` epochs.
+
+        Raises:
+            TrainingError: the loss is infinite or NaN.
+            StorageError: the checkpoint cannot be written.
+        """
         if not self._resume():
             self._begin()
         for upper_only, last in ((True, self._options.epochs_upper), (False, self._options.epochs)):
@@ -48,9 +53,9 @@ class Run:
 
     def _begin(self) -> None:
         if self._options.augmentation.flip is None:
-            self.flip = self._mirrored_means_the_same()
+            self.flip = self._mirroring_keeps_the_class()
         labelled = self._batches(self._photos.labelled(), epoch=0)
-        self._network.soften_head(itertools.islice(labelled, _BATCHES_TO_SOFTEN_BY))
+        self._network.soften_head(itertools.islice(labelled, _SOFTENING_BATCHES))
 
     def _train_phase(self, upper_only: bool, last: int) -> None:
         step = self._network.train_step(upper_only, self._averaged_steps())
@@ -75,23 +80,21 @@ class Run:
             labelled += int(np.count_nonzero(batch.labels != NO_LABEL))
             if self._progress is not None:
                 self._progress("fine-tuning", number + 1, self._options.epochs * self._steps)
-        if not math.isfinite(loss):
-            rate = self._options.learning_rate
-            raise TrainingError(f"the loss is no longer a number at learning rate {rate}; choose a smaller one")
+        require_finite(float(loss), self._options.learning_rate)
         return {"loss": float(loss) / self._steps, "accuracy": float(hits) / labelled}
 
     def _batches(self, photos: Photos, epoch: int) -> Iterator[Batch]:
         network = self._network
-        return photos.varied_batches(epoch, network.size, network.train_size, self.flip, self._options)
+        return photos.augmented_batches(epoch, network.size, network.train_size, self.flip, self._options)
 
     def _learning_rate(self, step: int) -> float:
-        """Linear warm-up, then half a cosine down to zero (Loshchilov and Hutter 2017, arXiv 1608.03983)."""
+        """The learning rate of a step: a linear warm-up, then a cosine decay."""
         steps = self._options.epochs * self._steps
         warmup = max(1, int(steps * self._options.warmup_share))
         if step < warmup:
             return self._options.learning_rate * (step + 1) / warmup
         done = (step - warmup) / max(1, steps - warmup)
-        return self._options.learning_rate * (1 + math.cos(math.pi * done)) / 2
+        return cosine_decay(self._options.learning_rate, done)
 
     def _validation_record(self) -> dict[str, float]:
         if not len(self._photos.validation):
@@ -100,7 +103,7 @@ class Run:
         return {"validation_loss": loss, "validation_accuracy": accuracy}
 
     def _validate(self, mirrored: bool = False) -> tuple[float, float]:
-        """Loss and accuracy on the validation images, all classes weighing the same."""
+        """Loss and accuracy on the validation images, with equal weight for all classes."""
         losses, hits = [], []
         for frames, labels in self._photos.validation_batches(self._options.batch_size):
             loss, hit = self._network.evaluate(frames[:, :, ::-1] if mirrored else frames, labels)
@@ -112,7 +115,7 @@ class Run:
             float(np.average(np.concatenate(hits), weights=weights)),
         )
 
-    def _mirrored_means_the_same(self) -> bool:
+    def _mirroring_keeps_the_class(self) -> bool:
         """Whether validation accuracy on mirrored images is within two standard errors of that on upright ones."""
         count = len(self._photos.validation)
         if not count:
@@ -131,7 +134,7 @@ class Run:
         return len(self.history) - self.best_epoch >= self._options.patience
 
     def _resume(self) -> bool:
-        """Goes on from the checkpoint; False where there is none that fits."""
+        """Continues from the checkpoint; returns False if there is none that matches."""
         variables = self._network.state
         like = [*(variable.numpy() for variable in variables), *self.best_weights]
         found = checkpoint.load(self._options.checkpoint, like) if self._options.checkpoint else None

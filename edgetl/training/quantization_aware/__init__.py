@@ -1,1 +1,1 @@
-"""Quantization-aware training: fake quantization, and masks that keep zeros and clusters."""
+"""Quantization-aware training: fake quantization, and the zeros and clusters to preserve."""

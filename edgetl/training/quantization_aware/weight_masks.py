@@ -1,7 +1,7 @@
-"""Hides which weights of a kernel stay zero, and which stay equal, while it is trained; `quantization_aware` calls it.
+"""Keeps the zeros and the shared values of a model's kernels during training.
 
-What was made easier to compress stays so: sparsity- and cluster-preserving training (PQAT, CQAT and both, PCQAT, in
-the words of tensorflow-model-optimization), as a projection after every step.
+This is sparsity- and cluster-preserving training (PQAT, CQAT and PCQAT in tensorflow-model-optimization), done as a
+projection after every step.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ import tensorflow as tf
 import tf_keras
 
 MOST_VALUES = 128
-"""That the weights of a kernel share, so that they count as clustered."""
+"""A kernel is clustered if its weights, relative to their scale, have at most this many different values."""
 
 _INT8_STEPS = 127
 _CLOSE = 1e-3
 
 Projection = Callable[[tf.Tensor, bool], tf.Tensor]
-"""A kernel with its zeros and shared values put back; with True the values lie on int8's steps."""
+"""Restores the zeros and shared values of a kernel; with True the shared values are rounded to int8 steps."""
 
 
-class Preserved:
-    """The zeros and the shared values that a model's convolutions and dense layers have now.
+class PreservedWeights:
+    """The zeros and shared values of a model's convolutions and dense layers when this object is created.
 
-    Shared are the values beside a scale for each output channel, the largest weight of the channel: so int8, which
-    has just these scales, has as many values. Depthwise kernels are left alone.
+    Shared values are relative to a scale for each output channel, its largest weight. These are the scales of int8,
+    so that the int8 kernel has as few values. Depthwise kernels are ignored.
     """
 
     def __init__(self, model: tf_keras.Model) -> None:
@@ -37,12 +37,12 @@ class Preserved:
         self._projections = [(kernel, projection) for kernel, projection in found if projection is not None]
 
     def restore(self) -> None:
-        """After a step: what was zero is zero, and what shared a value takes the mean of those that it now has."""
+        """After a step, sets zeros to zero, and weights that shared a value to their mean."""
         for kernel, projection in self._projections:
             kernel.assign(projection(kernel, False))
 
-    def settle(self) -> None:
-        """After the last step: shared values go to where int8 will round them, in all channels alike."""
+    def round_to_int8(self) -> None:
+        """After the last step, restores and rounds shared values to int8 steps, the same in all channels."""
         for kernel, projection in self._projections:
             kernel.assign(projection(kernel, True))
 
@@ -53,7 +53,7 @@ def _is_dense_over_channels(layer: Any) -> bool:
 
 
 def _projection(kernel: np.ndarray) -> Optional[Projection]:
-    """None where no weight is zero, and none are shared."""
+    """The projection for a kernel; None if no weight is zero and no values are shared."""
     axes = tuple(range(kernel.ndim - 1)) if kernel.ndim == 4 else None
     largest = np.abs(kernel).max(axis=axes, keepdims=True)
     scales = np.where(largest > 0, largest, 1.0).astype(np.float32)
@@ -67,15 +67,15 @@ def _projection(kernel: np.ndarray) -> Optional[Projection]:
     return None
 
 
-def _sparse(mask: np.ndarray, kernel: tf.Tensor, settle: bool) -> tf.Tensor:
+def _sparse(mask: np.ndarray, kernel: tf.Tensor, to_int8: bool) -> tf.Tensor:
     return kernel * mask
 
 
 def _clustered(
-    scales: np.ndarray, groups: np.ndarray, before: np.ndarray, kernel: tf.Tensor, settle: bool
+    scales: np.ndarray, groups: np.ndarray, before: np.ndarray, kernel: tf.Tensor, to_int8: bool
 ) -> tf.Tensor:
-    """Zero and the largest values stay where they were: the one is worth keeping, the others are the scale."""
+    """Zeros and the largest values do not change: zeros are to be kept, and the largest value is the scale."""
     sums = tf.math.unsorted_segment_sum(kernel / scales, groups, len(before))
     means = tf.clip_by_value(sums / np.bincount(groups.ravel()), -1.0, 1.0)
     values = tf.where(np.isin(before, (-1.0, 0.0, 1.0)), before, means)
-    return tf.gather(tf.round(_INT8_STEPS * values) / _INT8_STEPS if settle else values, groups) * scales
+    return tf.gather(tf.round(_INT8_STEPS * values) / _INT8_STEPS if to_int8 else values, groups) * scales

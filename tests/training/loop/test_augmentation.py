@@ -1,3 +1,5 @@
+"""Augmentation stays within the options, depends on the seed alone, and blends images and targets alike."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -23,11 +25,11 @@ def drawn(frames: np.ndarray, options: AugmentationOptions, flip: bool = False, 
     return augmentation.apply(frames, positions, colours, size).numpy()
 
 
-def test_with_all_parts_off_an_image_stays_as_it_is(frames):
+def test_with_all_changes_off_an_image_is_unchanged(frames):
     np.testing.assert_allclose(drawn(frames, STILL), frames, atol=0.01)
 
 
-def test_a_flip_mirrors_some_images_and_no_more(frames):
+def test_flip_mirrors_some_images_and_changes_nothing_else(frames):
     many = np.repeat(frames[:1], 64, axis=0)
     images = drawn(many, STILL, flip=True).round().astype(np.uint8)
     mirrored = [np.array_equal(image, frames[0][:, ::-1]) for image in images]
@@ -56,7 +58,7 @@ def test_a_smaller_target_shows_the_whole_image():
     np.testing.assert_allclose(row, np.arange(16) * 16 + 4, atol=0.01)
 
 
-def test_the_seed_decides_the_images(frames):
+def test_the_seed_determines_the_images(frames):
     options = AugmentationOptions()
     np.testing.assert_array_equal(drawn(frames, options, seed=1), drawn(frames, options, seed=1))
     assert np.abs(drawn(frames, options, seed=1) - drawn(frames, options, seed=2)).mean() > 1
@@ -78,8 +80,8 @@ def test_blended_images_keep_at_least_half_of_themselves():
     assert (augmentation.draw_shares(np.random.default_rng(0), 5, AugmentationOptions(mixup=0)) == 1).all()
 
 
-def test_images_and_what_is_wanted_of_them_are_blended_alike(frames):
+def test_images_and_targets_are_blended_alike(frames):
     shares = np.array([1.0, 0.5, 0.75, 0.6], np.float32)
-    images, wanted = frames.astype(np.float32), np.eye(4, dtype=np.float32)
+    images, targets = frames.astype(np.float32), np.eye(4, dtype=np.float32)
     np.testing.assert_allclose(augmentation.blend(images, shares)[2], 0.75 * images[2] + 0.25 * images[1], rtol=1e-5)
-    np.testing.assert_allclose(augmentation.blend(wanted, shares)[2], [0, 0.25, 0.75, 0])
+    np.testing.assert_allclose(augmentation.blend(targets, shares)[2], [0, 0.25, 0.75, 0])

@@ -1,3 +1,5 @@
+"""Checkpoints are loaded as saved; missing, foreign and damaged ones are ignored."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -20,24 +22,24 @@ def test_what_is_saved_is_loaded(tmp_path):
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
 
 
-def test_nothing_saved_means_a_fresh_start(tmp_path):
+def test_a_missing_checkpoint_is_ignored(tmp_path):
     assert checkpoint.load(tmp_path / "none.npz", ARRAYS) is None
 
 
-def test_a_checkpoint_of_another_model_means_a_fresh_start(tmp_path):
+def test_a_checkpoint_of_another_model_is_ignored(tmp_path):
     checkpoint.save(tmp_path / "other.npz", [np.zeros(3)], {})
     assert checkpoint.load(tmp_path / "other.npz", ARRAYS) is None
 
 
 @pytest.mark.parametrize("kept", [0, 10, 200])
-def test_a_damaged_checkpoint_means_a_fresh_start(tmp_path, kept):
+def test_a_damaged_checkpoint_is_ignored(tmp_path, kept):
     path = tmp_path / "damaged.npz"
     checkpoint.save(path, ARRAYS, {})
     path.write_bytes(path.read_bytes()[:kept])
     assert checkpoint.load(path, ARRAYS) is None
 
 
-def test_a_checkpoint_that_cannot_be_written_says_so(tmp_path):
+def test_a_checkpoint_that_cannot_be_written_is_an_error(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StorageError, match=r"cannot write .*: .*name another checkpoint"):
         checkpoint.save(tmp_path / "file" / "a.npz", ARRAYS, {})

@@ -1,4 +1,4 @@
-"""The paths that other hardware takes, walked here on CPUs: two of them as replicas, and half the bits."""
+"""The code paths for other hardware, on CPUs: two replicas, and half precision."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ assert abs(together.history[-1]["loss"] - alone.history[-1]["loss"]) < 0.01
 
 
 @pytest.mark.slow
-def test_two_replicas_learn_what_one_learns():
+def test_two_replicas_give_the_weights_of_one():
     subprocess.run([sys.executable, "-c", TWO_REPLICAS], check=True)
 
 
-def test_half_the_bits_train_a_backbone_of_full_ones(task, accuracy, monkeypatch):
+def test_half_precision_trains_a_float32_backbone(task, accuracy, monkeypatch):
     monkeypatch.setattr(hardware, "precision", lambda: "mixed_bfloat16")
     tuned = fine_tune(*task, options=OPTIONS)
     assert {weight.dtype for weight in tuned.model.get_weights()} == {np.dtype(np.float32)}
@@ -49,7 +49,7 @@ def test_half_the_bits_train_a_backbone_of_full_ones(task, accuracy, monkeypatch
 
 
 @pytest.mark.parametrize("has_gpu", [True, False])
-def test_depthwise_kernels_learn_only_where_that_is_cheap(task, monkeypatch, has_gpu):
+def test_depthwise_kernels_are_trained_only_on_gpus(task, monkeypatch, has_gpu):
     monkeypatch.setattr(hardware, "has_gpu", lambda: has_gpu)
     before, after = fold(task.model), fine_tune(*task, options=replace(OPTIONS, epochs_upper=0, epochs_all=1)).model
     kernels = [depthwise_kernel(model) for model in (before, after)]
