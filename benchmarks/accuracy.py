@@ -1,8 +1,8 @@
-"""Test accuracy of stage 1 and of the fine-tuned model, int8 against float32 on the same photos.
+"""Measures the test accuracy of solved and fine-tuned models, int8 against float32, on the same photos.
 
     python benchmarks/accuracy.py [--data NAME ...] [--backbone NAME ...] [--fine-tune auto] [--json]
 
-Reads the photo sets and MobileNet weights under EDGETL_SHARED (default: ../shared beside the repository).
+Reads the photo sets and MobileNet weights under EDGETL_SHARED (default: ../shared next to the repository).
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ WEIGHTS = {
     "mobilenet-v2-0.35": "weights/mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.35_224_no_top.h5",
 }
 TARGET_POINTS = -0.5
-"""int8 may be at most half a point under float32."""
+"""Percentage points: int8 may be at most half a point below float32."""
 
 
 def main() -> None:
-    """Build every combination with and without fine-tuning, and print what each is worth."""
+    """Builds every combination with and without fine-tuning, and prints the accuracies."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", nargs="+", default=["trashnet", "sign_digits"])
     parser.add_argument("--backbone", nargs="+", default=["efficientnet-lite0", "mobilenet-v2-0.35"])
@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def measure(data: str, backbone: str, fine_tune: str) -> dict[str, object]:
-    """One build's row."""
+    """The row of one build."""
     weights = SHARED / WEIGHTS[backbone] if backbone in WEIGHTS else None
     options = BuildOptions(
         backbone=backbone, weights=weights, fine_tune=int(fine_tune) if fine_tune.isdigit() else fine_tune

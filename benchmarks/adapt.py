@@ -1,12 +1,11 @@
-"""What to do when conditions change: teach some pictures of the new ones, and let `adapt` count both alike.
+"""Measures adaptation to new conditions: accuracy under the new and the old ones after teaching a few pictures.
 
     python -m benchmarks.adapt --data sessions/ [--data photos/] [--backbone NAME] [--seeds 5] [--json]
 
-A folder with one folder for each session, each with `train/` and `test/`: a model is built on one session, then
-taught a few pictures of each class from another one, and asked about the test photos of both. "new only" is adapted
-with the old conditions given up where that is better, "alone" a model built from nothing but the taught pictures.
-A folder with `train/` and `test/` of its own is split in two instead: there nothing changes between the halves, and
-an adaptation can only do harm.
+A folder contains one folder per session, each with `train/` and `test/`. A model is built on one session and taught a
+few pictures of each class from another one; both sessions' test photos are classified. "new only" is adapted and may
+give up the old conditions if that is better; "alone" is a model built only from the taught pictures. A folder with its
+own `train/` and `test/` is split into two halves instead: nothing changes between them, so adaptation can only harm.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ def halves(photos: Photos) -> list[Photos]:
 
 
 def compare(name: str, parts: list[Photos], seeds: int) -> list[dict[str, Any]]:
-    """A row per number of pictures, mean over all pairs of sessions and over seeds."""
+    """A row per number of pictures, averaged over all pairs of sessions and over seeds."""
     found: dict[int, list[dict[str, Any]]] = defaultdict(list)
     for old, new in permutations(parts, 2):
         built = choose(old.train, old.train_labels.tolist(), stratified(old.train_labels))
@@ -66,7 +65,7 @@ def compare(name: str, parts: list[Photos], seeds: int) -> list[dict[str, Any]]:
 
 
 def trial(built: Selection, old: Photos, new: Photos, shots: int, seed: int) -> dict[str, Any]:
-    """Accuracy in percent on the new and on the old session's test photos, at every stage."""
+    """Accuracy in percent on the test photos of the new and the old session, at every stage."""
     rows, labels = draw(new, shots, seed)
     statistics = built.statistics.copy()
     statistics.add(rows, labels)

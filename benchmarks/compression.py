@@ -1,11 +1,11 @@
-"""What each way to a smaller model costs and gains, against the plain int8 build of the same photos.
+"""Compares ways to make a model smaller with the plain int8 build of the same photos.
 
     python -m benchmarks.compression [--data NAME ...] [--backbone NAME ...] [--rows NAME ...] [--json]
 
-A row is a whole build, measured on the test photos by the device runtime; `int8` is always built, because all others
-are compared with it, photo by photo. Latency is that of the compiled backbones on one thread, all in one run and in
-turns, as ratios of the medians. Trainings that were finished are taken from the cache, so a row can be measured
-alone. Photo sets and MobileNet weights are read under EDGETL_SHARED (default: ../shared beside the repository).
+A row is a complete build, measured on the test photos by the device runtime. `int8` is always built, because the others
+are compared with it photo by photo. Latency is that of the compiled backbones on one thread, all measured in turns in
+one run, as ratios of the medians. Finished trainings come from the cache, so that a row can be measured alone. Photo
+sets and MobileNet weights are read under EDGETL_SHARED (default: ../shared next to the repository).
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ ROWS: dict[str, dict[str, Any]] = {
     "50-clusters-16-qat": {"sparsity": SparsityOptions(sparsity=0.5, clusters=16), "aware": True},
     "distilled": {"teacher": "efficientnet-lite2"},
 }
-"""The options that make a row's build another one than the baseline's."""
+"""The build options of each row that differ from the baseline."""
 
 TARGETS = {"structured-50": {"points": -1.0, "times_faster": 1.6}}
-"""At least so much, for the rows that promise something."""
+"""The minimum gain of the rows that have a target."""
 
 TURNS, CALLS = 15, 20
 
@@ -111,7 +111,7 @@ def row(
 
 
 def interleaved(models: dict[str, bytes]) -> dict[str, np.ndarray]:
-    """Milliseconds a frame of each model in each turn, (TURNS,): all take part in every turn."""
+    """Milliseconds per frame of each model in each turn, (TURNS,); every turn runs all models."""
     engines = {name: Engine(model, threads=1) for name, model in models.items()}
     noise = np.random.default_rng(0)
     frames = {name: noise.integers(0, 256, (*engine.input_size, 3), np.uint8) for name, engine in engines.items()}

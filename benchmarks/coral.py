@@ -1,12 +1,13 @@
-"""What edgetl makes of Coral without its compiler: a precompiled backbone, and where every layer would run.
+"""Measures support for Coral without its compiler: a precompiled backbone, and where each layer would run.
 
     python -m benchmarks.coral extractor [--data NAME ...] [--json]
     python -m benchmarks.coral backbones [--backbone NAME ...] [--json]
 
-`extractor` builds on an embedding extractor that Coral publishes compiled, and measures through its twin on the
-CPU. `backbones` converts every backbone offered for Coral at its default size, and foretells the compiler's work;
-the weights are the published ones where a package brings them, else random: placement and bytes are the same.
-The photo sets and the extractor are read under EDGETL_SHARED (default: ../shared beside the repository).
+`extractor` builds on an embedding extractor that Coral publishes in compiled form, and measures it through its
+uncompiled twin on the CPU. `backbones` converts every backbone offered for Coral at its default size and predicts the
+placement of its operators. It uses published weights if a package contains them, else random ones: placement and
+bytes are the same. The photo sets and the extractor are read under EDGETL_SHARED (default: ../shared next to the
+repository).
 """
 
 from __future__ import annotations
@@ -34,9 +35,9 @@ EXTRACTOR = SHARED / "coral" / "pairs" / "mobilenet_v1_1.0_224_quant_embedding_e
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parts = parser.add_subparsers(dest="part", required=True)
-    extractor = parts.add_parser("extractor", help="accuracy on a backbone that came compiled")
+    extractor = parts.add_parser("extractor", help="accuracy on a precompiled backbone")
     extractor.add_argument("--data", nargs="+", default=["sign_digits", "trashnet"], help="photo sets")
-    backbones = parts.add_parser("backbones", help="where the layers of our own backbones would run")
+    backbones = parts.add_parser("backbones", help="where the layers of the built-in backbones would run")
     backbones.add_argument("--backbone", nargs="+", default=[spec.name for spec in list_backbones() if spec.coral])
     for part in (extractor, backbones):
         part.add_argument("--json", action="store_true", help="print JSON instead of a table")
@@ -50,7 +51,7 @@ def main() -> None:
 
 
 def measure_extractor(data: str) -> dict[str, object]:
-    """One build on the extractor, and the proof that the bundle's two models are one."""
+    """One build on the extractor, with the check that the two models of the bundle are equivalent."""
     twin = EXTRACTOR.with_name(f"{EXTRACTOR.stem}_edgetpu.tflite")
     options = BuildOptions(backbone=str(EXTRACTOR), edgetpu_backbone=twin, require_edgetpu=True)
     with tempfile.TemporaryDirectory() as output:
@@ -73,7 +74,7 @@ def measure_extractor(data: str) -> dict[str, object]:
 
 
 def measure_backbone(spec: Spec) -> dict[str, object]:
-    """One backbone's row: how many operators would run where, and what they take of the chip."""
+    """The row of one backbone: how many operators would run where, and how much on-chip memory they need."""
     begin = time.monotonic()
     has_weights = spec.weights.package is not None and importlib.util.find_spec(spec.weights.package) is not None
     model = compile_backbone(spec).model if has_weights else convert_untrained(spec)
@@ -122,11 +123,11 @@ def print_backbones(rows: list[dict]) -> None:
     )
     for row in rows:
         mapped = 0 if row["refused"] else row["operators"] - len(row["on_cpu"])
-        told = row["refused"] or ", ".join(row["on_cpu"])
+        remark = row["refused"] or ", ".join(row["on_cpu"])
         print(
             f"{row['backbone']:34}{row['input_size']:5}{row['weights']:>11}{row['operators']:10}"
             f"{mapped / row['operators']:8.0%}{mib(row['cached_bytes']):>11}{mib(row['streamed_bytes']):>11}"
-            f"{mib(row['activation_bytes']):>13}{row['seconds']:6.0f}{'  ' + told if told else ''}"
+            f"{mib(row['activation_bytes']):>13}{row['seconds']:6.0f}{'  ' + remark if remark else ''}"
         )
     whole = sum(not row["refused"] and not row["on_cpu"] for row in rows)
     print(f"{whole} of {len(rows)} wholly on the Edge TPU; bytes are estimates, nothing was compiled")

@@ -1,14 +1,15 @@
-"""What a teacher, and pictures without labels, bring to a small student beside fine-tuning it alone.
+"""Measures what a teacher and unlabelled pictures add to fine-tuning a small student alone.
 
     python -m benchmarks.distillation [--data NAME] [--student NAME] [--teachers NAME ...] [--labelled SHARE ...]
         [--input-size PIXELS] [--seeds N ...] [--json]
 
-A row is a whole build, whose report holds both: the student fine-tuned alone, and distilled from the same start for
-as many epochs. `tuned` is a teacher that was fine-tuned on the same labelled photos (EfficientNet-Lite0) and given as
-a bundle; `itself` is the student's own fine-tuned model, which teaches only with pictures without labels. Where a
-share of the training photos is labelled, the others are those pictures. Finished trainings are taken from the cache,
-so an interrupted benchmark goes on. A seed deals out other validation photos and trains anew; the test photos are
-those of the set. Photos and MobileNet weights are read under EDGETL_SHARED (default: ../shared beside the repository).
+A row is a complete build, whose report contains both results: the student fine-tuned alone, and distilled from the
+same start for as many epochs. `tuned` is a teacher that was fine-tuned on the same labelled photos (EfficientNet-Lite0)
+and is given as a bundle; `itself` is the student's own fine-tuned model, which teaches only with unlabelled pictures.
+If only a share of the training photos is labelled, the others are the unlabelled pictures. Finished trainings come
+from the cache, so that an interrupted benchmark continues. A seed determines the validation photos and the training;
+the test photos are those of the set. Photos and MobileNet weights are read under EDGETL_SHARED (default: ../shared
+next to the repository).
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 TUNED, ITSELF = "tuned", "itself"
 TEACHER = "efficientnet-lite0"
 TARGET_POINTS = 2.0
-"""The student on all labelled photos should gain so much."""
+"""Target for the gain of the student on all labelled photos."""
 
 
 def main() -> None:
@@ -54,7 +55,7 @@ def parse() -> argparse.Namespace:
 
 
 def measure(arguments: argparse.Namespace, share: float, seed: int) -> list[dict[str, Any]]:
-    """The rows of one share of labelled photos: each teacher without and with the other pictures."""
+    """The rows of one share of labelled photos: each teacher without and with the unlabelled pictures."""
     rows, student = [], arguments.student
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -80,7 +81,7 @@ def measure(arguments: argparse.Namespace, share: float, seed: int) -> list[dict
 
 
 def hide_labels(source: Path, share: float, folder: Path) -> tuple[Path, Optional[Path]]:
-    """The set with the labels of this share of each class's training photos, and a folder of the other ones."""
+    """A CSV with the labels of this share of each class's training photos, and a folder of the others."""
     if share >= 1:
         return source, None
     photos, unlabelled = folder / "photos.csv", folder / "unlabelled"

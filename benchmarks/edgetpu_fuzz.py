@@ -1,10 +1,10 @@
-"""Feeds damaged .tflite files to the Edge TPU analysis, package reader and verification, and counts the ends.
+"""Feeds damaged .tflite files to the Edge TPU analysis, package reader and verification, and counts the outcomes.
 
     python benchmarks/edgetpu_fuzz.py --runs 100000 --models FOLDER
 
-FOLDER holds .tflite files, compiled or not. A run ends well when the file is taken or refused in one line of
-ConversionError. Anything else (another exception, more than the seconds or the memory allowed) stops the
-programme and writes the file that did it.
+FOLDER contains .tflite files, compiled or not. A run is good if the file is accepted, or refused with a ConversionError
+of one line. Anything else (another exception, or exceeding the time or memory limit) stops the program and writes the
+file that caused it.
 """
 
 from __future__ import annotations
@@ -78,9 +78,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--models", type=Path, required=True, help="folder of .tflite files")
-    parser.add_argument("--largest", type=int, default=8 << 20, help="bytes; larger files are left out")
-    parser.add_argument("--seconds", type=float, default=10.0, help="allowed for one check")
-    parser.add_argument("--memory-mib", type=int, default=2048, help="allowed for the process")
+    parser.add_argument("--largest", type=int, default=8 << 20, help="bytes; larger files are skipped")
+    parser.add_argument("--seconds", type=float, default=10.0, help="time limit of one check")
+    parser.add_argument("--memory-mib", type=int, default=2048, help="memory limit of the process")
     return parser.parse_args()
 
 

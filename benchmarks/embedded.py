@@ -1,4 +1,4 @@
-"""Embeds folders of photos by the compiled backbone, for the benchmarks that compare last layers on them."""
+"""Embeds folders of photos with the compiled backbone, for the benchmarks that compare last layers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from edgetl.runtime.inference.embedder import Embedder
 
 @dataclass(frozen=True)
 class Photos:
-    """Embeddings on the grid, and labels, of what may be learned from and of what is asked."""
+    """Embeddings and labels of the training and the test photos."""
 
     name: str
     train: np.ndarray
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         action="append",
         required=True,
-        help="folder with train/ and test/, or of such folders; may be repeated",
+        help="folder with train/ and test/, or a folder of such folders; can be repeated",
     )
     parser.add_argument("--backbone", default="efficientnet-lite0")
     parser.add_argument("--weights", type=Path, help="file with the backbone's weights")
@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def embed(folder: Path, backbone: str, weights: Path | None) -> Photos:
-    """Embed a folder; one that holds several with train/ and test/ (sessions, say) is taken as one set."""
+    """Embeds a folder with train/ and test/; a folder of such folders, e.g. sessions, becomes one set."""
     artifact = compile_backbone(get_backbone(backbone), weights=weights)
     embedder = Embedder(artifact.model, artifact.preprocess)
     photos = [embed_part(part, embedder) for part in parts(folder)]
@@ -52,7 +52,7 @@ def embed(folder: Path, backbone: str, weights: Path | None) -> Photos:
 
 
 def parts(folder: Path) -> list[Path]:
-    """The folder itself where it has train/, else those in it that have."""
+    """The folder itself if it has train/, else its subfolders that have."""
     return [folder] if (folder / "train").is_dir() else sorted(path.parent for path in folder.glob("*/train"))
 
 

@@ -1,11 +1,12 @@
-"""The pass that embeds photos, decoding included, against the bare interpreter and against Keras.
+"""Compares the throughput of decoding and embedding photos with the bare interpreter and with Keras.
 
     python -m benchmarks.embedding_pass [--data photos/] [--phone-photos 1000] [--rounds 3] [--json]
 
-The bare interpreters run one single-threaded copy on each core, on frames that lie in memory; the pass starts from
-files and an empty cache. Rounds take turns, and the fastest of each counts, because other programs only ever slow
-one down. Phone photos are generated: photos of --data enlarged to 4000 x 3000 with a sensor's noise, turned by their
-EXIF, each file different. --data defaults to data/trashnet under EDGETL_SHARED (by default ../shared).
+The bare interpreters run one single-threaded copy on each core, on frames in memory; the pass starts from files and an
+empty cache. The rounds alternate, and the fastest of each counts, because other programs can only slow a round down.
+Phone photos are generated: photos of --data enlarged to 4000 x 3000 pixels with sensor noise, rotated by their EXIF
+orientation, each file different. --data defaults to data/trashnet under EDGETL_SHARED (default: ../shared next to the
+repository).
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ PHONE_SIZE, PHONE_NOISE, PHONE_SCENES = (4000, 3000), 8, 12
 
 @dataclass(frozen=True)
 class Row:
-    """One thing measured."""
+    """One measurement."""
 
     what: str
     images: int
@@ -46,7 +47,7 @@ class Row:
 
     @property
     def rate(self) -> float:
-        """Images a second."""
+        """Images per second."""
         return self.images / self.seconds
 
 
@@ -61,7 +62,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, default=SHARED / "data" / "trashnet", help="a folder per class")
     parser.add_argument("--backbone", default="efficientnet-lite0")
     parser.add_argument("--weights", type=Path, help="file with the backbone's weights")
-    parser.add_argument("--phone-photos", type=int, default=1000, help="how many; 0 leaves them out")
+    parser.add_argument("--phone-photos", type=int, default=1000, help="number of phone photos; 0 skips them")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", action="store_true")
     return parser.parse_args()
@@ -101,13 +102,13 @@ def measure(arguments: argparse.Namespace) -> dict[str, object]:
 
 
 def fastest(contenders: list[Callable[[], Row]], rounds: int) -> list[Row]:
-    """The best row of each; they take turns, so that a busy moment does not fall on one alone."""
+    """The best row of each measurement; they alternate, so that a busy moment does not affect only one."""
     runs = [[run() for run in contenders] for _ in range(rounds)]
     return [max(rows, key=lambda row: row.rate) for rows in zip(*runs)]
 
 
 def bare(name: str, model: bytes, frames: np.ndarray, count: int) -> Row:
-    """`count` frames through interpreters alone, one on each core."""
+    """`count` frames through bare interpreters, one on each core."""
     engines = [Engine(model, threads=1) for _ in range(cores())]
     turns = iter(range(count))
 
@@ -125,7 +126,7 @@ def bare(name: str, model: bytes, frames: np.ndarray, count: int) -> Row:
 
 
 def embedding_pass(what: str, model: bytes, origin: Origin, data: Path, keep_frames: bool) -> Row:
-    """What `edgetl build` does with photos that it sees for the first time: list, decode, check, embed, split."""
+    """What `edgetl build` does with new photos: list, decode, check, embed, split."""
     started = time.monotonic()
     dataset = load(data, Embedder(model, origin.preprocess), keep_frames)
     seconds = time.monotonic() - started
@@ -139,7 +140,7 @@ def load(data: Path, embedder: Embedder, keep_frames: bool = False) -> Dataset:
 
 
 def keras(origin: Origin, frames: np.ndarray) -> Callable[[], Row]:
-    """Keras's predict on the same frames, normalised beforehand."""
+    """Keras's predict on the same frames, which are normalised beforehand."""
     assert origin.assemble is not None
     model = origin.assemble()
     offset, scale = origin.normalization
@@ -155,7 +156,7 @@ def keras(origin: Origin, frames: np.ndarray) -> Callable[[], Row]:
 
 
 def write_phone_photos(folder: Path, dataset: Dataset, count: int) -> Path:
-    """As many JPEGs as asked for, of a few scenes in two classes; a comment makes each file another one."""
+    """`count` JPEGs of a few scenes in two classes; a comment makes each file different."""
     scenes = list(phone_scenes(dataset, min(count, PHONE_SCENES)))
     for number in range(count):
         scene = scenes[number % len(scenes)]
@@ -180,7 +181,7 @@ def phone_scenes(dataset: Dataset, count: int) -> Iterator[bytes]:
 
 
 def median_size(dataset: Dataset) -> list[int]:
-    """(width, height) of the photos, the median of a sample."""
+    """The median (width, height) of a sample of the photos."""
     sizes = []
     for sample in dataset.samples[:: max(1, len(dataset) // 50)]:
         with Image.open(sample.path) as photo:

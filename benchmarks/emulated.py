@@ -1,10 +1,10 @@
-"""How far Raspberry Pis are off from this host, with each interpreter: a bundle's canaries on emulated ones.
+"""Compares a bundle's canaries on emulated Raspberry Pis, with each interpreter, with those on this host.
 
     python -m benchmarks.emulated BUNDLE... [--json]
 
-Each row is `python -m edgetl.runtime prove BUNDLE` on an emulated machine, with that interpreter's real wheel: the
-lowest cosine similarity of an embedding with the host's, the largest difference of a probability, and what is allowed.
-Emulated times say nothing about a Raspberry Pi, so there are none.
+Each row is `python -m edgetl.runtime prove BUNDLE` on an emulated machine, with the real wheel of the interpreter: the
+lowest cosine similarity of an embedding with the host's, the largest difference of a probability, and both limits.
+Emulated times say nothing about a Raspberry Pi, so they are not shown.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def main() -> None:
 
 
 def measure(machine: Machine, interpreter: str, bundles: list[Path]) -> list[dict[str, object]]:
-    """One row a bundle; what a bundle says against running there is its "fault"."""
+    """One row per bundle; "fault" is the reason why it cannot run on the machine."""
     with tempfile.TemporaryDirectory() as folder:
         python = EmulatedPython.in_folder(Path(folder), machine, interpreter)
         rows = []

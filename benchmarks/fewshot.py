@@ -1,17 +1,17 @@
-"""New classes with few pictures, taught to a model whose old classes have many: edgetl beside its peers.
+"""Compares edgetl with other methods on new classes taught with few pictures to a model with large old classes.
 
     python -m benchmarks.fewshot --data photos/ [--data more/] [--backbone NAME] [--weights FILE] [--json]
 
-Each folder has `train/` and `test/`, each with a folder per class. For every seed two fifths of the classes (three at
-least) are new. A model is built on 60 pictures of each old class, its solver chosen there by cross-validation; then
-1, 2, 5, 10 and 20 pictures of each new class are taught. All methods get the same int8 embeddings, of length 1. The
-nearest mean is by cosine (imprinting); logistic regression is scikit-learn's, its C the best of three for the set and
-the number of pictures, judged on the very test photos; plain LDA has edgetl's shrinkage and equal priors, but no
-correction. The target is at most half a point under the best of them.
+Each folder has `train/` and `test/`, each with a folder per class. For every seed, two fifths of the classes (at least
+three) are new. A model is built on 60 pictures of each old class, and its solver is chosen there by cross-validation;
+then 1, 2, 5, 10 and 20 pictures of each new class are taught. All methods get the same int8 embeddings, of length 1.
+The nearest mean uses the cosine (imprinting); logistic regression is scikit-learn's, with the best of three values of C
+for the set and the number of pictures, chosen on the test photos themselves; plain LDA has edgetl's shrinkage and equal
+priors, but no correction. The target is at most half a point below the best of them.
 
 The form of edgetl's correction was chosen on sign digits, the built-in digits and one grocery session, embedded by
-EfficientNet-Lite0; other sets and other backbones only confirm it. The shrinkage was chosen on all of these sets but
-the built-in digits; only MobileNetV2 0.35 confirms that.
+EfficientNet-Lite0; other sets and backbones only confirm it. The shrinkage was chosen on all of these sets except the
+built-in digits; only MobileNetV2 0.35 confirms it.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def compare(photos: Photos, seeds: int) -> list[dict[str, Any]]:
-    """A row per number of pictures, with each method's mean accuracy (percent) over all and over new classes."""
+    """A row per number of pictures: the mean accuracy, in percent, of each method on all and on new classes."""
     found: dict[int, dict[str, list[tuple[float, float]]]] = defaultdict(lambda: defaultdict(list))
     for seed in range(seeds):
         draw = Draw(photos, seed)
@@ -64,7 +64,7 @@ def compare(photos: Photos, seeds: int) -> list[dict[str, Any]]:
 
 
 class Draw:
-    """One seed's new classes and pictures."""
+    """The new classes and the pictures of one seed."""
 
     def __init__(self, photos: Photos, seed: int) -> None:
         self.photos = photos

@@ -1,9 +1,9 @@
-"""Deploys a bundle and then the next one to many devices at once, in folders of this machine, and names the slowest.
+"""Deploys a bundle and then the next one to many devices at once, in folders of this machine, and shows the slowest.
 
     python -m benchmarks.fleet FIRST.edgetl NEXT.edgetl --devices 50
 
-Every device proves the bundles in processes of its own, as one behind SSH does. The target for NEXT, where its backbone
-is that of FIRST, is fewer than 300 kB for each device.
+Every device proves the bundles in separate processes, like a device behind SSH. If NEXT has the backbone of FIRST, the
+target is less than 300 kB per device.
 """
 
 from __future__ import annotations

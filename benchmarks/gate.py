@@ -1,11 +1,11 @@
-"""A planted failure, and what the accuracy gate makes of it.
+"""Plants a quantization failure in a backbone and checks that the accuracy gate finds and repairs it.
 
     python -m benchmarks.gate [--data NAME ...] [--backbone NAME ...] [--max-drop POINTS] [--every N] [--json]
 
-Every Nth channel between the bottlenecks of a pretrained backbone is made 100 times as large, and what reads it 100
-times as small: the same function, whose activations collapse in int8. The gate has to name those layers, and to
-bring int8 within the drop that is allowed, or to refuse the build.
-Reads the photo sets and MobileNet weights under EDGETL_SHARED (default: ../shared beside the repository).
+Every Nth channel between the bottlenecks of a pretrained backbone is multiplied by 100, and the weights that read it
+are divided by 100: the function is the same, but its activations collapse in int8. The gate must name those layers, and
+must bring int8 within the allowed drop or refuse the build.
+Reads the photo sets and MobileNet weights under EDGETL_SHARED (default: ../shared next to the repository).
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ FACTOR = 100.0
 
 
 def main() -> None:
-    """Plant, build through the gate, and print what it found and repaired."""
+    """Plants the failure, builds with the gate, and prints what it found and repaired."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", nargs="+", default=["trashnet"])
     parser.add_argument("--backbone", nargs="+", default=["mobilenet-v2-0.35", "efficientnet-lite0"])
     parser.add_argument("--max-drop", type=float, default=1.0)
-    parser.add_argument("--every", type=int, default=8, help="one channel in so many is planted")
+    parser.add_argument("--every", type=int, default=8, help="plant every Nth channel")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     rows = [
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def measure(data: str, name: str, max_drop: float, every: int) -> dict[str, Any]:
-    """One planted backbone's way through the gate."""
+    """One build with a planted backbone."""
     started = time.perf_counter()
     spec = get_backbone(name)
     with tempfile.TemporaryDirectory() as folder:
@@ -95,7 +95,7 @@ def measure(data: str, name: str, max_drop: float, every: int) -> dict[str, Any]
 
 
 def plant(model: Any, path: Path, every: int) -> list[str]:
-    """Write the planted model; the layers that write, join or read the planted channels."""
+    """Writes the planted model; returns the layers that write, join or read the planted channels."""
     from edgetl.conversion.quantization.equalization import rescale, scale_groups
     from edgetl.training import fold
 

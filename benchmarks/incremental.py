@@ -1,20 +1,20 @@
-"""What is left of the old when the new arrives: classes, or sessions, learned one after another and never shown again.
+"""Measures forgetting: classes, or sessions, are learned one after another and never shown again.
 
     python -m benchmarks.incremental --data photos/ [--data more/] [--backbone NAME] [--weights FILE] [--json]
 
-Each folder has `train/` and `test/`, each with a folder per class: then its classes arrive, two first and then one by
-one. A folder of such folders holds sessions, which arrive one by one, each with all of its classes. All methods get the
+Each folder has `train/` and `test/`, each with a folder per class; its classes arrive one by one after the first two.
+A folder of such folders contains sessions, which arrive one by one, each with all of its classes. All methods get the
 same int8 embeddings, of length 1, in the same order; several orders are drawn.
 
-Accuracy is over all test photos at the end. Forgetting is as Chaudhry et al. define it (Riemannian Walk for Incremental
-Learning, ECCV 2018): the best accuracy that a class, or session, had before the last step, less what it has after it;
-the mean over all that were there before. More classes are harder to tell apart for any learner, which counts as
-forgetting too; joint training, done anew with all photos so far at every step, shows how much of it is that.
+Accuracy is over all test photos at the end. Forgetting is defined by Chaudhry et al. (Riemannian Walk for Incremental
+Learning, ECCV 2018): the best accuracy of a class, or session, before the last step, less its accuracy after it; the
+mean over all that were there before. More classes are harder to distinguish for any learner, which also counts as
+forgetting; joint training on all photos so far, repeated at every step, shows how much of it is that.
 
-edgetl keeps the solver of a model that was built on what arrived first, and its shrinkage follows the statistics. That
-it equals its joint training, in the statistics and in every prediction of every step, is asserted. Imprinting is the
-nearest normalised class mean (Qi et al., CVPR 2018), as Coral boards have it. Softmax is gradient descent on what
-arrives and is replayed.
+edgetl keeps the solver of a model built on what arrived first, and its shrinkage follows the statistics. The benchmark
+asserts that it equals its joint training, in the statistics and in every prediction of every step. Imprinting is the
+nearest normalised class mean (Qi et al., CVPR 2018), as on Coral boards. Softmax is gradient descent on what arrives
+and is replayed.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 class Arrival(NamedTuple):
-    """What arrives in one step, and the test photos, by class or session, that it makes answerable."""
+    """What arrives in one step, and the test photos, by class or session, that can be classified from then on."""
 
     rows: np.ndarray
     labels: list[str]
@@ -59,7 +59,7 @@ class Arrival(NamedTuple):
 
 
 def compare(name: str, sets: list[Photos], orders: int) -> list[dict[str, Any]]:
-    """A row per method: its accuracy and forgetting, mean and standard deviation over the orders."""
+    """A row per method: mean and standard deviation of accuracy and forgetting over the orders."""
     arriving, arrive = ("classes", classes) if len(sets) == 1 else ("sessions", sessions)
     found: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for seed in range(orders):
@@ -98,7 +98,7 @@ def measure(arrivals: list[Arrival], seed: int) -> dict[str, tuple[float, float]
 
 
 def answers(learner: Learner, arrivals: list[Arrival]) -> list[dict[str, np.ndarray]]:
-    """What is predicted after each step for the test photos of every class or session so far."""
+    """The predictions after each step for the test photos of every class or session so far."""
     steps, asked = [], {}
     for arrival in arrivals:
         learner.learn(arrival.rows, arrival.labels)
@@ -117,7 +117,7 @@ def score(steps: list[dict[str, np.ndarray]], arrivals: list[Arrival]) -> tuple[
 
 
 class Learner(Protocol):
-    """A way of learning from what arrives."""
+    """A method that learns from what arrives."""
 
     def learn(self, rows: np.ndarray, labels: list[str]) -> None: ...
 
@@ -125,20 +125,20 @@ class Learner(Protocol):
 
 
 def methods(built: Selection, seed: int) -> dict[str, Any]:
-    """Fresh learners by name; what is built and the seed are for those that need them."""
+    """New learners by name; some need what is built, or the seed."""
     return {
         OURS: Exact(built),
         "imprinting": Imprinting(),
         "softmax, no replay": Softmax(0, seed),
         f"softmax, replay of {REPLAYED} a class": Softmax(REPLAYED, seed),
         OURS_JOINTLY: Joint(lambda: Exact(built)),
-        "edgetl, joint, built anew": Joint(BuiltAnew),
+        "edgetl, joint, rebuilt": Joint(Rebuilt),
         "softmax, joint": Joint(lambda: Softmax(0, seed)),
     }
 
 
 class Exact:
-    """edgetl on a device: the statistics of all so far, solved as the model was that was built first."""
+    """edgetl on a device: the statistics so far, with the solver of the model that was built first."""
 
     def __init__(self, built: Selection) -> None:
         self.built = built
@@ -152,8 +152,8 @@ class Exact:
         return np.array(self.layer.labels)[self.layer.scores(rows).argmax(axis=1)]
 
 
-class BuiltAnew:
-    """edgetl on a host: the solver chosen on what it is given, once."""
+class Rebuilt:
+    """edgetl on a host: the solver is chosen once, on the given photos."""
 
     def learn(self, rows: np.ndarray, labels: list[str]) -> None:
         self.layer = choose_all(rows, labels).last_layer
@@ -186,7 +186,7 @@ class Softmax:
 
 
 class Joint:
-    """A learner begun afresh at every step, with everything so far."""
+    """A learner that restarts at every step, with everything so far."""
 
     def __init__(self, begin: Callable[[], Learner]) -> None:
         self.begin = begin

@@ -1,11 +1,11 @@
-"""Kills installs and rollbacks at random moments, and counts the devices that are left without a working bundle.
+"""Kills installs and rollbacks at random moments, and counts devices that are left without a working bundle.
 
     python -m benchmarks.install_kill BUNDLE --kills 500
 
-BUNDLE is any that a build wrote. From it are made two more that were taught a class each, which are good, and one
-with a byte of its model flipped, which its canaries refuse. Every trial forks a process that installs one of them or
-rolls back, and kills it (SIGKILL, with all that it started): half of them after a random time, half before a random
-one of its file operations. Then the running bundle must be whole and a good one, and know what the device was taught.
+BUNDLE is any bundle from a build. Two good bundles are made from it that were taught a class each, and one with a
+flipped byte in its model, which its canaries refuse. Every trial forks a process that installs one of them or rolls
+back, and kills it (SIGKILL, with all its children): half of them after a random time, half before a random file
+operation. Afterwards the running bundle must be complete and good, and must know what the device was taught.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from edgetl.runtime.learning import read_contribution
 TAUGHT = 3
 LONGEST_SECONDS = 60.0
 STEPS = ("open", "os.", "shutil.", "fcntl.", "sqlite3.", "subprocess.")
-"""The audit events before which a process may be killed begin so."""
+"""Prefixes of the audit events before which a process may be killed."""
 
 
 def main() -> int:
@@ -58,7 +58,7 @@ def main() -> int:
 
 
 def run(bundle: Path, folder: Path, kills: int, seed: int = 0) -> dict[str, int]:
-    """Counts of kills, of processes that were done already, of switches, and of what must not be."""
+    """Counts of kills, of processes that had already finished, of switches, and of failures."""
     good, bad = _make_bundles(bundle, folder)
     root, chance = folder / "device", random.Random(seed)
     digests = {path: open_bundle(path).digest for path in good}
@@ -81,7 +81,7 @@ def run(bundle: Path, folder: Path, kills: int, seed: int = 0) -> dict[str, int]
 
 
 def _make_bundles(bundle: Path, folder: Path) -> tuple[list[Path], Path]:
-    """Three good ones and a bad one; in a process of its own, so that no interpreter's threads are forked."""
+    """Three good bundles and a bad one, made in a separate process, so that no interpreter threads are forked."""
     good = [bundle, folder / "second.edgetl", folder / "third.edgetl"]
     maker = multiprocessing.get_context("spawn").Process(target=_teach_and_export, args=(bundle, good[1:]))
     maker.start()
@@ -108,7 +108,7 @@ def _teach_device(bundle: Path) -> None:
 
 
 def _measure(root: Path, good: list[Path]) -> tuple[float, int]:
-    """How long an install takes, and how many steps it has; the device begins with one that was taught."""
+    """The duration of an install and its number of steps; the device starts with a bundle that was taught."""
     install(good[0], root)
     teacher = multiprocessing.get_context("spawn").Process(target=_teach_device, args=(Slots(root).running,))
     teacher.start()
@@ -132,7 +132,7 @@ def _measure(root: Path, good: list[Path]) -> tuple[float, int]:
 
 
 def _start(root: Path, source: Path | None, step: int | None) -> int:
-    """A process that installs `source`, or rolls back, and dies before the `step`-th of its steps, if that is given."""
+    """A process that installs `source`, or rolls back, and dies before its `step`-th step if that is given."""
     child = os.fork()
     if child:
         return child
@@ -159,7 +159,7 @@ def _die_before(step: int) -> None:
 
 
 def _kill(child: int, seconds: float) -> bool:
-    """Kills a process and its group after some time; whether it had ended by itself."""
+    """Kills a process and its group after some time; returns whether it had already ended."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         ended, status = os.waitpid(child, os.WNOHANG)
@@ -175,7 +175,7 @@ def _kill(child: int, seconds: float) -> bool:
 
 
 def _fault(root: Path, proven: set[str]) -> str:
-    """What is wrong with the running bundle, as the counts call it; empty where nothing is."""
+    """What is wrong with the running bundle, as a name in the counts; empty if nothing is."""
     slots = Slots(root)
     try:
         if slots.current is None or open_bundle(slots.running).digest != slots.current.digest:

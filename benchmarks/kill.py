@@ -1,10 +1,10 @@
-"""Kills a teaching process at random moments, and counts what was acknowledged and is gone.
+"""Kills a teaching process at random moments, and counts acknowledged operations that were lost.
 
     python benchmarks/kill.py --kills 1000
 
-Every trial forks a process that teaches, corrects, forgets, undoes and solves in the same state, and tells each
-acknowledged operation through a pipe; a random time after its start, or after its first word, it is killed (SIGKILL).
-Then the state is opened again: every acknowledged operation must be there with its embedding, and everything must be
+Every trial forks a process that teaches, corrects, forgets, undoes and solves in the same state, and reports each
+acknowledged operation through a pipe; it is killed (SIGKILL) a random time after its start or its first report. Then
+the state is opened again: every acknowledged operation must be there with its embedding, and everything must be
 readable.
 """
 
@@ -33,13 +33,13 @@ from edgetl.runtime.learning.projection import Projection
 DIMENSION = 64
 LONGEST_SECONDS = 0.12
 SHARE_AT_WORK = 0.8
-"""Of the processes: killed so long after their first acknowledged operation; the others after their start."""
+"""The share of the processes that are killed after their first acknowledged operation, not after their start."""
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=1000)
-    parser.add_argument("--processes", type=int, default=1, help="that teach, and are killed, at once")
+    parser.add_argument("--processes", type=int, default=1, help="processes that teach and are killed at once")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
@@ -53,7 +53,7 @@ def main() -> int:
 
 
 def run(bundle: Path, state: Path, kills: int, seed: int = 0, processes: int = 1) -> dict[str, int]:
-    """Counts of kills, acknowledged operations, lost ones, and unreadable states."""
+    """Counts of kills, acknowledged and lost operations, and unreadable states."""
     chance = random.Random(seed)
     acknowledged: dict[int, tuple[str, int]] = {}
     unreadable = 0
@@ -83,7 +83,7 @@ def run(bundle: Path, state: Path, kills: int, seed: int = 0, processes: int = 1
 
 
 def _start(bundle: Path, state: Path, seed: int) -> tuple[int, int]:
-    """(process id, pipe to read from) of a child that teaches until it is killed."""
+    """Starts a child that teaches until it is killed; returns (process id, pipe to read from)."""
     reader, writer = os.pipe()
     child = os.fork()
     if child:
@@ -130,12 +130,12 @@ def _act(learner: Learner, raw: np.ndarray, labels: list[str], chance: random.Ra
 
 def _told(pipe: int) -> dict[int, tuple[str, int]]:
     with os.fdopen(pipe) as lines:
-        told = [line.split() for line in lines if line.endswith("\n")]
-    return {int(key): (kind, int(digest)) for key, kind, digest in told}
+        reported = [line.split() for line in lines if line.endswith("\n")]
+    return {int(key): (kind, int(digest)) for key, kind, digest in reported}
 
 
 def _read(bundle: Path, state: Path) -> dict[int, tuple[str, int]]:
-    """Every row by id: its kind and the digest of its embedding; all of it worked out anew."""
+    """Every row by id: its kind and the digest of its embedding, recomputed."""
     with Learner(bundle, state=state) as learner:
         learner.last_layer()
         statistics = learner.statistics()

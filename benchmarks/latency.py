@@ -1,11 +1,11 @@
-"""How far estimates of latency miss published figures: by multiply-accumulates, and by the work that edgetl prices.
+"""Compares latency estimates with published figures: by multiply-accumulates, and by edgetl's workload model.
 
     python -m benchmarks.latency [--json]
 
-The figures are in latency.csv beside this file, with their sources: MobileNets and EfficientNet-Lites on phones and
-Raspberry Pis. Prices are fitted by least squares on logarithms, each device and number format with its own speed, and
-all groups counting alike. What is held back is a whole device, or a whole family of models; a device's speed is always
-taken from its other figures, as edgetl takes a board's. Needs no photos and no TensorFlow.
+The figures are in latency.csv in this folder, with their sources: MobileNets and EfficientNet-Lites on phones and
+Raspberry Pis. Prices are fitted by least squares on logarithms; each device and number format has its own speed, and
+all groups have equal weight. A whole device or a whole family of models is held out; a device's speed is always taken
+from its other figures, as edgetl does for a board. Needs neither photos nor TensorFlow.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ FIGURES = Path(__file__).with_name("latency.csv")
 PARTS = ("device", "family")
 COLUMNS = (("rms", 11), ("median", 9), ("largest", 9))
 INCEPTION_V1 = Workload(1_430_000_000, 0, 6_000_000)
-"""As published (Szegedy et al. 2015); it is no backbone of edgetl's."""
+"""As published (Szegedy et al. 2015); not a backbone of edgetl."""
 
 Prices = tuple[float, float, float]
-"""Of a depthwise multiply-accumulate, of a parameter and of a run, in plain multiply-accumulates."""
+"""The prices of a depthwise multiply-accumulate, a parameter and a run, in plain multiply-accumulates."""
 
 START = (5.0, 10.0)
-"""Prices that the fit starts from; where it ends does not depend on them."""
+"""Prices that the fit starts from; its result does not depend on them."""
 
 
 @dataclass(frozen=True)
 class Published:
-    """One published latency; figures of one `group` were measured alike, on one device."""
+    """One published latency; figures of one `group` were measured in the same way, on one device."""
 
     device: str
     accelerator: str
@@ -94,7 +94,7 @@ def row(name: str, figures: list[Published], prices: Callable[[list[Published]],
 
 
 def fit(figures: Sequence[Published]) -> tuple[float, float]:
-    """The prices of a depthwise multiply-accumulate and of a parameter that miss the figures least."""
+    """The prices of a depthwise multiply-accumulate and of a parameter with the smallest error."""
     sizes = {group: sum(figure.group == group for figure in figures) for group in {f.group for f in figures}}
     weights = np.array([sizes[figure.group] ** -0.5 for figure in figures])
 
@@ -109,7 +109,7 @@ def fit(figures: Sequence[Published]) -> tuple[float, float]:
 
 
 def miss(figure: Published, known: Sequence[Published], prices: Prices) -> float:
-    """The logarithm of the figure by what the known ones of its group say."""
+    """The logarithm of the figure, estimated from the known figures of its group."""
     speeds = [np.log(one.latency_ms / cost(one.work, prices)) for one in known if one.group == figure.group]
     return float(np.log(figure.latency_ms / cost(figure.work, prices)) - np.mean(speeds))
 
@@ -120,7 +120,7 @@ def cost(work: Workload, prices: Prices) -> float:
 
 
 def misses(figures: Sequence[Published], prices: Callable[[list[Published]], Prices], part: str) -> np.ndarray:
-    """Of all figures that another one says something about, (m,): the prices never saw the part that is foretold."""
+    """The errors, (m,), of all figures with another one in their group; the prices are fitted without them."""
     found = []
     for name in sorted({getattr(figure, part) for figure in figures}):
         fitted = prices([figure for figure in figures if getattr(figure, part) != name])

@@ -1,10 +1,10 @@
-"""How well "none of these" is told: each class in turn is left out, and must look less known than the others.
+"""Measures how well unknown classes are recognised: each class in turn is left out and must get high novelty scores.
 
     python -m benchmarks.novelty --data photos/ [--data more/] [--backbone NAME] [--weights FILE] [--json]
 
-The figure is the area under the ROC curve (1: every unknown photo looks more novel than every known one, 0.5: chance)
-on the test photos, the mean over the classes left out. "near" are photos of the class left out, "far" those of the
-other folders given.
+The figure is the area under the ROC curve on the test photos (1: every unknown photo has a higher score than every
+known one, 0.5: chance), averaged over the classes left out. "near" are photos of the class left out, "far" those of
+the other folders.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def compare(photos: Photos, others: list[Photos]) -> list[dict[str, Any]]:
-    """A row per score: its mean areas over the classes left out."""
+    """A row per score: its mean area over the classes left out."""
     areas: dict[str, list[list[float]]] = {}
     for label in photos.labels:
         known = photos.train_labels != label
@@ -76,7 +76,7 @@ def stratified(labels: np.ndarray) -> np.ndarray:
 
 
 def area(known: np.ndarray, unknown: np.ndarray) -> float:
-    """The chance that an unknown photo scores above a known one, ties counting half."""
+    """The probability that an unknown photo scores above a known one; ties count half."""
     ordered = np.sort(known)
     below, up_to = np.searchsorted(ordered, unknown, "left"), np.searchsorted(ordered, unknown, "right")
     return float((below + up_to).mean() / (2 * len(known)))

@@ -1,12 +1,12 @@
-"""What `Classifier.predict` costs beside the bare interpreter: time a prediction, start-up, memory.
+"""Measures the overhead of `Classifier.predict` over the bare interpreter: time per prediction, start-up, memory.
 
     python -m benchmarks.predict [--bundle FILE] [--runs 2000] [--starts 15] [--processor-time] [--json]
 
-Predictions take turns with the bare interpreter's set_tensor, invoke and get_tensor: the same model, frame and process,
-another order each turn. Start-up is a fresh process, from before it exists to its first prediction; memory is the most
-that was resident in it. The peer is a script of ten lines that needs numpy and the interpreter. The fastest tenth of
-the predictions and the fastest start count, because other programs only ever slow one down; medians are beside them.
---processor-time is for a machine that is busy all the time: one thread, and what the processor spent on it.
+Predictions alternate with the bare interpreter's set_tensor, invoke and get_tensor: the same model, frame and process,
+in changing order. Start-up is a new process, from its creation to its first prediction; memory is its peak resident
+size. The peer is a script of ten lines that needs NumPy and the interpreter. The fastest tenth of the predictions and
+the fastest start count, because other programs can only slow them down; medians are shown as well. --processor-time
+is for a machine that is always busy: it measures the processor time of one thread.
 Without --bundle, one is built from the built-in digits with EfficientNet-Lite0 at 224 pixels.
 """
 
@@ -35,7 +35,7 @@ OVERHEAD_LIMIT_SHARE, OVERHEAD_LIMIT_MS = 0.05, 0.2
 START_LIMIT_MS, MEMORY_LIMIT_MB = 150, 30
 WARM_UP = 50
 FASTEST = 10
-"""Percentile of the predictions that counts."""
+"""The percentile of the prediction times that counts."""
 
 
 def main() -> None:
@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path, help="a bundle to measure instead of building one")
     parser.add_argument("--runs", type=int, default=2000)
     parser.add_argument("--starts", type=int, default=15)
-    parser.add_argument("--processor-time", action="store_true", help="of one thread, instead of the clock's")
+    parser.add_argument("--processor-time", action="store_true", help="measure processor time, of one thread")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -98,7 +98,7 @@ def row(what: str, threads: int, both: Sequence[Sequence[float]], percentile: fl
 
 
 def predictions(bundle: Path, model: bytes, threads: int, runs: int, clock: Callable[[], float]) -> list[list[float]]:
-    """Milliseconds of the bare interpreter and of the Classifier, in turns."""
+    """Milliseconds of the bare interpreter and of the Classifier, which alternate."""
     classifier = Classifier(bundle, threads=threads)
     size = classifier.manifest.preprocess
     frame = np.random.default_rng(0).integers(0, 256, (size["height"], size["width"], 3), np.uint8)

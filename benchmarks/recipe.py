@@ -1,12 +1,12 @@
-"""edgetl against the Keras transfer-learning recipe: the same photos, splits, backbone and machine, in one run.
+"""Compares edgetl with the Keras transfer-learning recipe: same photos, splits, backbone and machine, in one run.
 
     python -m benchmarks.recipe --data photos/ [--backbone NAME] [--weights FILE] [--json]
 
-`photos/` has `train/` and `test/`, each with a folder per class. The recipe is the script of the Keras guide
-"Transfer learning and fine-tuning" (keras.io/guides/transfer_learning), for many classes: the backbone frozen, a
-head on top trained for 10 epochs, then everything for 10 epochs at 1e-5 with BatchNorm in inference mode. It
-learns from all of train/; edgetl holds back its validation photos from it. Keras's seconds are those of fit alone;
-edgetl's are those of the whole command, from a cold start to the bundle and its report.
+`photos/` has `train/` and `test/`, each with a folder per class. The recipe is the script of the Keras guide "Transfer
+learning and fine-tuning" (keras.io/guides/transfer_learning), extended to many classes: a head is trained on the frozen
+backbone for 10 epochs, then everything for 10 epochs at 1e-5 with BatchNorm in inference mode. It learns from all of
+train/; edgetl holds out validation photos from it. The seconds of Keras are those of fit alone; the seconds of edgetl
+are those of the whole command, from a cold start to the bundle and its report.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 EPOCHS, BATCH = 10, 32
 SOLVING = ("compile backbone", "read photos", "solve last layer")
-"""The steps of a build that end with a last layer, as Keras's fit does."""
+"""The stages of a build up to the last layer, which correspond to Keras's fit."""
 
 
 def main() -> None:
@@ -46,7 +46,7 @@ def parse() -> argparse.Namespace:
 
 
 def edgetl_rows(arguments: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
-    """Stage 1 with nothing cached, then with the backbone compiled; then a whole build with nothing cached."""
+    """A build without fine-tuning and cache, then with the compiled backbone; then a complete build without cache."""
     first = build(arguments, folder / "first", fine_tune="off")
     forget_photos(folder / "first")
     cached = build(arguments, folder / "first", fine_tune="off")
@@ -71,7 +71,7 @@ def edgetl_rows(arguments: argparse.Namespace, folder: Path) -> list[dict[str, A
 
 
 def build(arguments: argparse.Namespace, cache: Path, fine_tune: str) -> dict[str, Any]:
-    """What `edgetl build --json` prints, and how long the command took."""
+    """The output of `edgetl build --json`, and the duration of the command."""
     command = [sys.executable, "-m", "edgetl", "build", "--data", str(arguments.data), "--fine-tune", fine_tune]
     command += ["--backbone", arguments.backbone, "--output", str(cache / "built"), "--json"]
     command += ["--weights", str(arguments.weights)] if arguments.weights else []
@@ -83,7 +83,7 @@ def build(arguments: argparse.Namespace, cache: Path, fine_tune: str) -> dict[st
 
 
 def forget_photos(cache: Path) -> None:
-    """Leaves only the compiled backbone."""
+    """Deletes everything from the cache but the compiled backbone."""
     for path in cache.glob("*.sqlite*"):
         path.unlink()
 
@@ -133,7 +133,7 @@ def recipe_model(backbone: Any, normalization: tuple[float, float], classes: int
 
 
 def fit(model: Any, train: Any, learning_rate: float) -> float:
-    """Seconds that it took."""
+    """The seconds that it took."""
     from tf_keras import losses, optimizers
 
     model.compile(
@@ -149,7 +149,7 @@ def accuracy(model: Any, test: Any) -> float:
 
 
 def ratios(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """How many times faster edgetl is, each against the phase that does the same."""
+    """How many times faster edgetl is, each time against the corresponding phase."""
     first, cached, whole, frozen, tuned = (row["seconds"] for row in rows)
     return {
         "frozen phase / stage 1, nothing cached": frozen / first,

@@ -1,11 +1,11 @@
-"""What photos of other classes from the same domain bring where few photos are labelled.
+"""Measures what photos of other classes from the same domain add when few photos are labelled.
 
     python -m benchmarks.related [--data NAME] [--backbone NAME] [--photos N ...] [--seeds N ...] [--json]
 
-Half of the classes, drawn by the seed, are asked for and have so many training photos each; all photos of the other
-half are given as related ones. A row is a whole build, whose report holds both: stage 1, and the backbone that has
-learned from related photos. Both last layers are solved on the labelled photos alone. Photos and MobileNet weights
-are read under EDGETL_SHARED (default: ../shared beside the repository).
+Half of the classes, drawn by the seed, are the task, with the given number of training photos each; all photos of the
+other half are given as related photos. A row is a complete build, whose report contains both results: the pretrained
+backbone, and the backbone that has learned from related photos. Both last layers are solved on the labelled photos
+alone. Photos and MobileNet weights are read under EDGETL_SHARED (default: ../shared next to the repository).
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", default="sign_digits")
     parser.add_argument("--backbone", default="mobilenet-v2-0.35")
-    parser.add_argument("--photos", nargs="+", type=int, default=[5, 10, 20], help="training photos of each class")
+    parser.add_argument("--photos", nargs="+", type=int, default=[5, 10, 20], help="training photos per class")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--json", action="store_true")
     return parser.parse_args()
 
 
 def measure(arguments: argparse.Namespace, photos: int, seed: int) -> dict[str, Any]:
-    """The row of one draw of classes and photos."""
+    """The row of one random draw of classes and photos."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         labelled, related = deal(SHARED / "data" / arguments.data, photos, seed, folder)
@@ -72,7 +72,7 @@ def measure(arguments: argparse.Namespace, photos: int, seed: int) -> dict[str, 
 
 
 def deal(source: Path, photos: int, seed: int, folder: Path) -> tuple[Path, Path]:
-    """Lists of half of the classes, with so many training photos each and all test photos, and of the other half."""
+    """CSV files of half of the classes, with `photos` training photos each and all test photos, and of the rest."""
     listed = list_photos(source.resolve()).photos
     random = np.random.default_rng(seed)
     labels = random.permutation(sorted({one.label for one in listed}))

@@ -1,10 +1,10 @@
-"""Seconds and peak memory of builds on more and more photos, against growth in proportion.
+"""Measures time and peak memory of builds on growing numbers of photos, against proportional growth.
 
     python -m benchmarks.scale [--sizes 2500 5000 10000 20000] [--json]
 
-Each build is `edgetl build --fine-tune off --no-float-reference` as a process of its own on generated photos that it
-has never seen, with the backbone compiled beforehand. --weights defaults to MobileNetV2's of width 0.35 under
-EDGETL_SHARED (by default ../shared).
+Each build is `edgetl build --fine-tune off --no-float-reference` in a separate process, on generated photos that are
+not in the cache, with the backbone compiled beforehand. --weights defaults to those of MobileNetV2 0.35 under
+EDGETL_SHARED (default: ../shared next to the repository).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sizes", type=int, nargs="+", default=[2500, 5000, 10000, 20000], help="photos in a build")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[2500, 5000, 10000, 20000], help="photos per build")
     parser.add_argument("--backbone", default="mobilenet-v2-0.35")
     parser.add_argument("--weights", type=Path, default=WEIGHTS, help="file with the backbone's weights")
     parser.add_argument("--input-size", type=int, default=96)
@@ -57,7 +57,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 
 def build(arguments: argparse.Namespace, folder: Path, photos: list[Path]) -> dict[str, Any]:
-    """One build with no photo cached; seconds, processor seconds and peak memory are those of the process."""
+    """One build without cached photos; seconds, processor seconds and peak memory of the process."""
     for path in (folder / "cache").glob("*.sqlite*"):
         path.unlink()
     table = folder / "photos.csv"
@@ -85,7 +85,7 @@ def build(arguments: argparse.Namespace, folder: Path, photos: list[Path]) -> di
 
 
 def write_photos(folder: Path, count: int) -> list[Path]:
-    """Pictures of soft patches, in which each class has a colour and each photo patches of its own."""
+    """Generated photos of soft patches: each class has a colour, each photo its own patches."""
     generator = np.random.default_rng(0)
     colours = generator.integers(64, 192, (CLASSES, 3))
     paths = []

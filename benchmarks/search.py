@@ -1,11 +1,11 @@
-"""Whether a search finds a better model than the default build: more accurate, and faster on the board.
+"""Checks whether a search finds a better model than the default build: more accurate, and faster on the board.
 
     python -m benchmarks.search [--data NAME] [--target BOARD] [--time 20m] [--output DIR] [--json]
 
-Both are built and measured on the test photos, which the search never sees, by the device runtime; latency on the
-board is the estimate of both reports. Finished trials are kept in the user's cache, so an interrupted benchmark goes
-on; `search_s` is what all its trials took, in this run and in earlier ones. Photos and MobileNet weights are read
-under EDGETL_SHARED (default: ../shared beside the repository).
+Both are built and measured on the test photos, which the search never sees, by the device runtime; the latency on the
+board is the estimate in both reports. Finished trials are kept in the user's cache, so that an interrupted benchmark
+continues; `search_s` is the time of all trials, in this run and in earlier ones. Photos and MobileNet weights are read
+under EDGETL_SHARED (default: ../shared next to the repository).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--data", default="sign_digits")
     parser.add_argument("--target", default="rpi-zero2w")
     parser.add_argument("--time", default="20m", type=lambda text: DURATION.convert(text, None, None))
-    parser.add_argument("--output", help="Folder that keeps what was built.")
+    parser.add_argument("--output", help="folder for the bundles")
     parser.add_argument("--json", action="store_true")
     return parser.parse_args()
 

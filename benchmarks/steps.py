@@ -1,9 +1,9 @@
-"""From command to bundle with the backbone compiled and no fine-tuning: the seconds of every step.
+"""Measures the seconds of every stage from command to bundle, with a compiled backbone and no fine-tuning.
 
     python -m benchmarks.steps --data photos/ [--photos 1000] [--backbone NAME] [--weights FILE] [--json]
 
-The command is `edgetl build --fine-tune off --no-float-reference` on so many photos of the folder, an equal share of
-each class, in a process of its own: first with photos that it has never seen, then once more, as after an edit.
+The command is `edgetl build --fine-tune off --no-float-reference` on this number of photos of the folder, an equal
+share of each class, in a separate process: first with photos that are not in the cache, then again, as after an edit.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def build(arguments: argparse.Namespace, folder: Path, count: int) -> dict[str, 
 
 
 def write_list(data: Path, table: Path, count: int) -> int:
-    """How many photos stand in the CSV of path,label: the classes take turns."""
+    """Writes a CSV of path,label, alternating between the classes; returns the number of photos."""
     lines: dict[str, list[str]] = {}
     for photo in list_photos(data).photos:
         lines.setdefault(photo.label, []).append(f"{photo.path.absolute()},{photo.label}\n")

@@ -1,4 +1,4 @@
-"""Hides how a bundle comes about without photos or a model; the benchmarks of learning teach it embeddings."""
+"""Makes a bundle of generated embeddings, without photos or a model, for the benchmarks of learning."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ZERO_POINT = -128
 
 
 def draw(classes: int, per_class: int, dimension: int, seed: int) -> tuple[np.ndarray, list[str]]:
-    """Raw int8 embeddings (n, d), sparse and positive as those of a ReLU backbone, and n labels."""
+    """Raw embeddings, (n, d) int8, sparse and positive like those of a ReLU backbone, and n labels."""
     centres = np.random.default_rng(0).normal(size=(classes, dimension)) * 0.5
     noise = np.random.default_rng(seed).normal(size=(classes, per_class, dimension))
     values = np.maximum(centres[:, None] + noise, 0).reshape(-1, dimension)
@@ -25,7 +25,7 @@ def draw(classes: int, per_class: int, dimension: int, seed: int) -> tuple[np.nd
 
 
 def pack_synthetic(path: Path, classes: int, per_class: int, dimension: int) -> Path:
-    """A bundle of drawn embeddings, with a guard set; its model is none, so it learns embeddings only."""
+    """A bundle of generated embeddings with a guard set; it has no valid model, so it only learns embeddings."""
     raw, labels = draw(classes, per_class, dimension, seed=1)
     folds = np.arange(len(labels)) % 4
     selection = choose(to_grid(raw, ZERO_POINT), labels, folds)

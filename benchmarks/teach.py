@@ -1,15 +1,16 @@
-"""What it costs to teach one picture, apart from its embedding, beside what others do; in one run on one machine.
+"""Compares the cost of teaching one picture, apart from its embedding, with other methods, on one machine in one run.
 
     python -m benchmarks.teach [--pictures 100] [--folder FOLDER] [--json]
 
-1280 numbers an embedding, 20 classes: 15 that were there before, with 60 pictures each, and 5 that are taught here.
-"taught" is until the method has taken the picture in (for edgetl: until it is on the disk), "live" is from then until
-predictions use it. Peers: scikit-learn's SGDClassifier.partial_fit and LogisticRegression, refit on all embeddings, and
-streaming LDA as Avalanche has it (Hayes and Kanan 2020), whose weights need the pseudo-inverse of the covariance.
-None of the peers keeps anything on the disk. The state must lie on the disk that is to be measured: `--folder`.
+An embedding has 1280 numbers. Of 20 classes, 15 exist before, with 60 pictures each, and 5 are taught here. "taught" is
+the time until the method has accepted the picture (for edgetl: until it is on the disk), "live" the time from then
+until predictions use it. Peers: scikit-learn's SGDClassifier.partial_fit and LogisticRegression, refit on all
+embeddings, and streaming LDA as in Avalanche (Hayes and Kanan 2020), whose weights need the pseudo-inverse of the
+covariance. None of the peers stores anything on the disk. The state must be on the disk that is to be measured:
+`--folder`.
 
-OpenBLAS's threads spin while they wait for each other. Where other programs keep the processor busy, as a device's
-camera and interpreter do, one thread is faster than two by far: OPENBLAS_NUM_THREADS=1.
+OpenBLAS threads spin while they wait for each other. If other programs keep the processor busy, as the camera and
+interpreter of a device do, one thread is by far faster than two: OPENBLAS_NUM_THREADS=1.
 """
 
 from __future__ import annotations
@@ -32,15 +33,15 @@ from edgetl.runtime.learning import Learner
 
 DIMENSION, OLD, CLASSES, PER_CLASS = 1280, 15, 20, 60
 TAUGHT_MS, LIVE_MS = 1.0, 60.0
-"""At most, for edgetl."""
+"""The limit for edgetl."""
 SLOW_PICTURES = 2
-"""Of the peers that take seconds a picture, so many are measured."""
+"""The number of pictures measured for peers that take seconds per picture."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pictures", type=int, default=100)
-    parser.add_argument("--folder", type=Path, default=Path.cwd(), help="on the disk to measure")
+    parser.add_argument("--folder", type=Path, default=Path.cwd(), help="a folder on the disk to measure")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -55,7 +56,7 @@ def main() -> None:
 
 
 class Task:
-    """The pictures that were there, those to teach one by one, and others to be right about."""
+    """The existing pictures, those to teach one by one, and the test pictures."""
 
     def __init__(self, pictures: int) -> None:
         raw, labels = draw(CLASSES, PER_CLASS, DIMENSION, seed=1)
@@ -101,7 +102,7 @@ def edgetl_row(task: Task, folder: Path) -> tuple[dict[str, Any], dict[str, Any]
 
 
 def sync_seconds(folder: Path) -> list[float]:
-    """What the disk takes for what every acknowledgement needs: 8 kB written and synced."""
+    """The time the disk needs to write and sync 8 kB, which every acknowledgement requires."""
     with open(folder / "sync", "wb") as file:
 
         def write() -> None:
@@ -140,7 +141,7 @@ def logistic_row(task: Task) -> dict[str, Any]:
 
 
 def slda_row(task: Task) -> dict[str, Any]:
-    """Running means and covariance, one rank-one update a picture, as in avalanche.training.StreamingLDA."""
+    """Running means and covariance, one rank-one update per picture, as in avalanche.training.StreamingLDA."""
     means, counts = np.zeros((len(task.names), DIMENSION)), np.zeros(len(task.names))
     covariance, total = np.zeros((DIMENSION, DIMENSION)), 0
     slots = {name: slot for slot, name in enumerate(task.names)}

@@ -41,5 +41,5 @@ def test_a_damaged_checkpoint_is_ignored(tmp_path, kept):
 
 def test_a_checkpoint_that_cannot_be_written_is_an_error(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(StorageError, match=r"cannot write .*: .*name another checkpoint"):
+    with pytest.raises(StorageError, match=r"cannot write .*: .*choose another checkpoint"):
         checkpoint.save(tmp_path / "file" / "a.npz", ARRAYS, {})
