@@ -1,6 +1,6 @@
-"""Real .tflite models, small enough for every test: made once with TensorFlow, then kept in the user's cache.
+"""Small but real .tflite models for all tests, made once with TensorFlow and kept in the user's cache.
 
-`tiny_models`, `tiny_model` and `tiny_bundle` are fixtures; `python tests/models.py FOLDER` makes the files.
+`tiny_models`, `tiny_model` and `tiny_bundle` are fixtures; `python tests/models.py FOLDER` writes the model files.
 """
 
 from __future__ import annotations
@@ -26,30 +26,30 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "edgetl
 def tiny_models() -> dict[str, bytes]:
     """Models of two convolutions and a mean, with random weights, by name.
 
-    "int8": uint8 (1, 32, 32, 3) in, int8 (1, 16) out, as a build makes it; "float32": with float32 out.
-    "float-input", "two-outputs", "map-output": what the engine must refuse.
+    "int8": input (1, 32, 32, 3) uint8, output (1, 16) int8, as in a build; "float32": with float32 output.
+    "float-input", "two-outputs" and "map-output" are models that the engine must refuse.
     """
     folder = CACHE / f"tiny-{_recipe_digest()}"
     if not folder.exists():
         pytest.importorskip("tensorflow", reason="tiny models are made with TensorFlow, once")
-        _build_in_own_process(folder)
+        _build_in_subprocess(folder)
     return {path.stem: path.read_bytes() for path in sorted(folder.glob("*.tflite"))}
 
 
 @pytest.fixture(scope="session")
 def tiny_model(tiny_models: dict[str, bytes]) -> bytes:
-    """The "int8" one of `tiny_models`: 32 x 32 pixels to 16 numbers that tell colours and edges."""
+    """The "int8" model of `tiny_models`: maps 32 x 32 pixels to 16 numbers that depend on colours and edges."""
     return tiny_models["int8"]
 
 
 @pytest.fixture(scope="session")
 def tiny_bundle(tiny_model: bytes, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle of `tiny_model` that tells "red", "green" and "blue" images apart; do not write to it."""
+    """A bundle of `tiny_model` that classifies "red", "green" and "blue" images; tests must not write to it."""
     return pack_tiny_bundle(tmp_path_factory.mktemp("bundle") / "colours.edgetl", tiny_model)
 
 
 def pack_tiny_bundle(path: Path, model: bytes) -> Path:
-    """What a build does, on generated colours: embeddings of the model, the last layer chosen, all packed."""
+    """Packs a bundle as a build does: embeds generated colours and solves the last layer."""
     from edgetl.bundle import Manifest, pack
     from edgetl.learners import choose, to_grid
     from edgetl.runtime.inference.bundle_entries import last_layer_entries
@@ -83,7 +83,7 @@ def pack_tiny_bundle(path: Path, model: bytes) -> Path:
 
 
 def colour_frame(label: str, seed: int) -> np.ndarray:
-    """A noisy frame, uint8 (32, 32, 3), in which one of COLOURS prevails."""
+    """A noisy frame, (32, 32, 3) uint8, in which one of COLOURS dominates."""
     noise = np.random.default_rng(seed).integers(0, 90, (*TINY_SIZE, 3))
     noise[..., COLOURS.index(label)] += 150
     return noise.astype(np.uint8)
@@ -102,8 +102,8 @@ def _version(package: str) -> str:
         return "none"
 
 
-def _build_in_own_process(folder: Path) -> None:
-    """TensorFlow stays out of the test process; the folder appears complete or not at all."""
+def _build_in_subprocess(folder: Path) -> None:
+    """Builds the models without importing TensorFlow here; the folder appears complete or not at all."""
     beside = folder.with_name(f"{folder.name}.{os.getpid()}")
     beside.mkdir(parents=True)
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"}
@@ -113,7 +113,7 @@ def _build_in_own_process(folder: Path) -> None:
     try:
         beside.rename(folder)
     except OSError:
-        assert folder.exists(), "another process must have made the models meanwhile"
+        assert folder.exists(), "expected another process to have made the models meanwhile"
 
 
 def _build_all(folder: Path) -> None:

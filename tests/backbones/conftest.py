@@ -1,4 +1,4 @@
-"""A home without settings, cache or mirror, so that no test depends on the machine it runs on."""
+"""An empty home, without settings, cache or mirror, so that no test depends on the machine."""
 
 from __future__ import annotations
 

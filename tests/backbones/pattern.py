@@ -1,4 +1,4 @@
-"""An image by formula and weights by seed, so that reference figures need no photo and no download."""
+"""A generated image and seeded weights, so that reference values need neither photos nor downloads."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def pattern(size: int) -> np.ndarray:
-    """Waves of several directions and lengths, (size, size, 3) uint8."""
+    """An image of waves with different directions and lengths, (size, size, 3) uint8."""
     y, x = np.mgrid[0:size, 0:size].astype(np.float64) / size
     red, green, blue = (
         np.sin(9 * x + 4 * y),
@@ -17,7 +17,7 @@ def pattern(size: int) -> np.ndarray:
 
 
 def random_weights(model) -> list[np.ndarray]:
-    """Weights that keep the signal alive through any depth, with no two channels alike."""
+    """Weights that keep the signal in range at any depth, with all channels different."""
     random = np.random.default_rng(0)
 
     def values(variable) -> np.ndarray:

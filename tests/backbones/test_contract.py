@@ -1,4 +1,4 @@
-"""Every backbone keeps the same contract, by being listed."""
+"""Contract tests that every listed backbone must pass."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LAYERS = {
 every_backbone = pytest.mark.parametrize("spec", SPECS, ids=NAMES)
 
 
-def test_importing_listing_and_looking_up_load_no_tensorflow():
+def test_importing_listing_and_looking_up_do_not_import_tensorflow():
     code = (
         "import sys; from edgetl import backbones; backbones.list_backbones();"
         "backbones.weights_digest(backbones.get_backbone('efficientnet-lite0'));"
@@ -55,7 +55,7 @@ def test_an_unknown_name_suggests_the_nearest():
 
 
 @every_backbone
-def test_the_facts_are_whole(spec):
+def test_the_spec_is_complete(spec):
     assert spec.licence
     assert spec.source.startswith("https://")
     assert spec.top1_source.startswith("https://")
@@ -69,7 +69,7 @@ def test_the_facts_are_whole(spec):
     "spec",
     [pytest.param(spec, id=spec.name, marks=[] if spec.name in QUICK else pytest.mark.slow) for spec in SPECS],
 )
-def test_what_is_built_is_what_the_spec_says(spec):
+def test_the_built_model_matches_its_spec(spec):
     model = backbones.build(spec, pretrained=False)
     size = spec.input_sizes[0]
     assert model.name == spec.name
@@ -95,7 +95,7 @@ def test_the_last_stage_is_the_upper_blocks():
     assert stages[-1][-1] == "embedding"
 
 
-def test_a_backbone_takes_another_size_than_the_published_ones():
+def test_a_backbone_accepts_sizes_other_than_the_published_ones():
     spec = backbones.get_backbone("mobilenet-v2-0.35")
     assert backbones.build(spec, 100, pretrained=False).input_shape == (None, 100, 100, 3)
 
@@ -113,7 +113,7 @@ def test_the_weights_of_another_backbone_are_refused_in_one_line():
     assert "\n" not in str(caught.value)
 
 
-def test_a_keras_file_serves_as_weights_of_every_family(tmp_path):
+def test_every_family_loads_weights_from_a_keras_file(tmp_path):
     for name in ("efficientnet-lite0", "mobilenet-v3-small-minimalistic"):
         spec = backbones.get_backbone(name)
         model = backbones.build(spec, 32, pretrained=False)
@@ -122,7 +122,7 @@ def test_a_keras_file_serves_as_weights_of_every_family(tmp_path):
         assert all((a == b).all() for a, b in zip(model.get_weights(), again.get_weights()))
 
 
-def test_a_file_that_is_no_weights_file_is_refused_in_one_line(tmp_path):
+def test_a_file_that_is_not_a_weights_file_is_refused_in_one_line(tmp_path):
     path = tmp_path / "broken.h5"
     path.write_bytes(b"not HDF5")
     with pytest.raises(WeightsError, match=r"broken\.h5 does not contain the weights") as caught:

@@ -1,4 +1,4 @@
-"""Every family computes what its source computes."""
+"""Every family computes the same embeddings as the original implementation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A user's own Keras model becomes a backbone, whatever it was made with, and brings no code of its own."""
+"""A user's own Keras model becomes a backbone, and cannot run code of its own."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LIBRARIES = ("tf_keras", "keras")
 
 
 def classifier(keras, layers_in_front=(), base=None, head=()):
-    """A model as the guides build one: augmentation and scaling, a nested base, pooling, dropout, softmax."""
+    """A model as in the Keras guides: augmentation and scaling, a nested base, pooling, dropout, softmax."""
     image = x = keras.layers.Input((SIZE, SIZE, 3))
     for layer in layers_in_front:
         x = layer(x)
@@ -33,7 +33,7 @@ def classifier(keras, layers_in_front=(), base=None, head=()):
 
 
 def small_base(keras, **convolution):
-    """A base that is quick to build."""
+    """A base that builds quickly."""
     layers = keras.layers
     return keras.Sequential(
         [
@@ -67,7 +67,7 @@ def embedding_by_edgetl(path: Path, normalization=None) -> tuple[backbones.Spec,
         ("keras", "keras"),
     ],
 )
-def test_the_guides_recipe_becomes_its_base(tmp_path, library, suffix):
+def test_a_model_as_in_the_keras_guides_becomes_its_base(tmp_path, library, suffix):
     keras = pytest.importorskip(library)
     augmentation = keras.Sequential([keras.layers.RandomFlip(), keras.layers.RandomRotation(0.1)])
     model = classifier(keras, [augmentation, keras.applications.mobilenet_v2.preprocess_input])
@@ -84,7 +84,7 @@ def test_the_guides_recipe_becomes_its_base(tmp_path, library, suffix):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("library", LIBRARIES)
-def test_hard_swish_and_squeeze_and_excitation_are_taken_over(tmp_path, library):
+def test_hard_swish_and_squeeze_and_excitation_are_rebuilt(tmp_path, library):
     keras = pytest.importorskip(library)
     base = keras.applications.MobileNetV3Small(input_shape=(SIZE, SIZE, 3), include_top=False, weights=None)
     model = classifier(keras, base=base)
@@ -96,7 +96,7 @@ def test_hard_swish_and_squeeze_and_excitation_are_taken_over(tmp_path, library)
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
-def test_a_normalisation_by_channel_stays_in_the_model(tmp_path, library):
+def test_a_normalisation_per_channel_stays_in_the_model(tmp_path, library):
     keras = pytest.importorskip(library)
     front = [
         keras.layers.Rescaling(1 / 255),
@@ -134,7 +134,7 @@ def test_flattened_positions_are_averaged_instead(tmp_path):
 
 @pytest.fixture
 def plain_file(tmp_path):
-    """A small model with no normalisation of its own."""
+    """A small model without normalisation."""
     import tf_keras
 
     path = tmp_path / "plain.keras"
@@ -142,7 +142,7 @@ def plain_file(tmp_path):
     return path
 
 
-def test_a_model_that_does_not_say_how_it_normalises_must_be_told(plain_file):
+def test_a_model_without_normalisation_needs_one(plain_file):
     with pytest.raises(OptionError, match="does not specify the normalization of its input"):
         backbones.get_backbone(str(plain_file))
     assert backbones.get_backbone(str(plain_file), (127.5, 127.5)).normalization == (127.5, 127.5)
@@ -199,27 +199,27 @@ def test_a_forged_configuration_is_refused(tmp_path, plain_file, described):
         backbones.get_backbone(str(forged))
 
 
-def test_a_folder_is_refused_with_the_line_that_mends_it(tmp_path):
+def test_a_saved_model_is_refused_with_the_remedy(tmp_path):
     (tmp_path / "saved_model.pb").touch()
     with pytest.raises(WeightsError, match=r"is a SavedModel.*model\.save"):
         backbones.get_backbone(str(tmp_path))
 
 
-def test_a_missing_file_is_named(tmp_path):
+def test_a_missing_file_is_reported(tmp_path):
     with pytest.raises(WeightsError, match="no such model file"):
         backbones.get_backbone(str(tmp_path / "gone.keras"))
 
 
 @pytest.mark.parametrize("name", ["broken.keras", "broken.h5"])
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x89HDF\r\n\x1a\n"])
-def test_a_broken_file_is_one_line(tmp_path, name, content):
+def test_a_broken_file_is_reported_in_one_line(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(WeightsError, match="is not a complete Keras model") as caught:
         backbones.get_backbone(str(tmp_path / name))
     assert "\n" not in str(caught.value)
 
 
-def test_a_weights_file_without_a_model_is_said_to_be_one(tmp_path):
+def test_a_weights_file_without_a_model_is_refused(tmp_path):
     backbones.build(backbones.get_backbone("mobilenet-v1-0.25"), 32, pretrained=False).save_weights(
         tmp_path / "only.h5"
     )

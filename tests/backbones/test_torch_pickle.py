@@ -1,4 +1,4 @@
-"""Checkpoints of PyTorch are read without torch, and a hostile one does nothing."""
+"""PyTorch checkpoints are read without torch, and a malicious one cannot do anything."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_a_truncated_file_is_refused_wherever_it_ends(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["zip.pth", "legacy.pth"])
-def test_a_damaged_file_gives_tensors_or_one_error_and_nothing_else(tmp_path, name):
+def test_a_damaged_file_gives_tensors_or_a_weights_error(tmp_path, name):
     whole, path = (REFERENCE / name).read_bytes(), tmp_path / name
     random = np.random.default_rng(0)
     for _ in range(400):
@@ -92,7 +92,7 @@ def test_a_damaged_file_gives_tensors_or_one_error_and_nothing_else(tmp_path, na
 
 
 def rewritten(tmp_path: Path, old: bytes, new: bytes) -> Path:
-    """legacy.pth with one run of bytes, which must be there, exchanged for another as long."""
+    """A copy of legacy.pth with `old` replaced by `new`, which has the same length."""
     whole = (REFERENCE / "legacy.pth").read_bytes()
     assert old in whole
     assert len(old) == len(new)
@@ -113,7 +113,7 @@ def test_a_storage_that_claims_more_than_the_file_holds_is_refused(tmp_path):
         read_checkpoint(path)
 
 
-def test_an_unknown_type_of_numbers_is_named(tmp_path):
+def test_an_unknown_number_type_is_reported(tmp_path):
     path = rewritten(tmp_path, b"torch\nFloatStorage", b"torch\nQuantStorage")
     with pytest.raises(WeightsError, match=r"torch\.QuantStorage"):
         read_checkpoint(path)
@@ -128,6 +128,6 @@ def test_another_kind_of_file_is_refused_in_one_line(tmp_path, content):
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_file_is_named(tmp_path):
+def test_a_missing_file_is_reported(tmp_path):
     with pytest.raises(WeightsError, match=r"gone\.pth: No such file"):
         read_checkpoint(tmp_path / "gone.pth")

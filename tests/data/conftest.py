@@ -1,4 +1,4 @@
-"""Generated photos, and the tiny embedder, for every test of the data room."""
+"""Generated photos and a small embedder for the tests of data."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["tiny_model", "tiny_models"]
 
 
 def scene(seed: int, width: int = 120, height: int = 90) -> Image.Image:
-    """A picture of soft coloured patches; each seed gives quite another one."""
+    """A photo of soft coloured patches; each seed gives a clearly different one."""
     patches = np.random.default_rng(seed).integers(0, 256, (7, 7, 3)).astype(np.uint8)
     return Image.fromarray(patches).resize((width, height), Image.Resampling.BICUBIC)
 
@@ -29,7 +29,7 @@ def save(image: Image.Image, path: Path, **options: object) -> Path:
 
 
 def fill(root: Path, counts: dict[str, int], first_seed: int = 0) -> Path:
-    """A folder of different photos: `counts` names folders below the root and how many photos each gets."""
+    """Fills the root with different photos: `counts` is the number of photos of each folder; returns the root."""
     seed = first_seed
     for folder, count in counts.items():
         for number in range(count):
@@ -40,13 +40,13 @@ def fill(root: Path, counts: dict[str, int], first_seed: int = 0) -> Path:
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """Two classes with ten photos each."""
+    """A folder of two classes with ten photos each."""
     return fill(tmp_path / "photos", {"cat": 10, "dog": 10})
 
 
 @pytest.fixture
 def load(tmp_path: Path) -> Callable[..., Dataset]:
-    """`load_folder` with a cache of this test's own."""
+    """`load_folder` with a separate cache for each test."""
 
     def loader(source: Path, *arguments: object, **options: object) -> Dataset:
         return load_folder(source, *arguments, **{"cache": tmp_path / "cache", **options})  # type: ignore[arg-type]

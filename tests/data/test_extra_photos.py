@@ -1,4 +1,4 @@
-"""Pictures beside the labelled ones: read, checked and kept apart from what judges."""
+"""Unlabelled and related photos are for training only, and never repeat the labelled photos."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def labelled(photos: Path, load, embedder: Embedder) -> Dataset:
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
-    """Three in the folder, two in one inside it."""
+    """Three photos in a folder and two in a subfolder."""
     return fill(tmp_path / "pictures", {".": 3, "monday": 2}, first_seed=500)
 
 
@@ -47,7 +47,7 @@ def test_pictures_in_any_folder_are_for_training_and_have_no_label(
     np.testing.assert_array_equal(embed_all(unlabelled, embedder, cache=tmp_path / "other"), expected)
 
 
-def test_nothing_that_shows_a_labelled_photo_is_used(labelled, pictures, embedder, reading) -> None:
+def test_copies_of_labelled_photos_are_left_out(labelled, pictures, embedder, reading) -> None:
     held_out = labelled.samples[labelled.indices("test")[0]].path
     (pictures / "copy.jpg").write_bytes(held_out.read_bytes())
     save(Image.open(held_out).resize((100, 75)), pictures / "nearly.jpg", quality=60)
@@ -58,7 +58,7 @@ def test_nothing_that_shows_a_labelled_photo_is_used(labelled, pictures, embedde
     assert len(unlabelled) == 5
 
 
-def test_what_cannot_be_used_is_told_and_the_same_picture_is_used_once(labelled, pictures, embedder, reading) -> None:
+def test_unusable_pictures_are_reported_and_copies_are_used_once(labelled, pictures, embedder, reading) -> None:
     (pictures / "again.jpg").write_bytes((pictures / "0.jpg").read_bytes())
     (pictures / "broken.jpg").write_bytes(b"no picture")
     save(Image.new("RGB", (80, 80), (9, 9, 9)), pictures / "dark.jpg")
@@ -69,7 +69,7 @@ def test_what_cannot_be_used_is_told_and_the_same_picture_is_used_once(labelled,
     assert (len(unlabelled), unlabelled.report.photos) == (5, 8)
 
 
-def test_a_folder_without_a_usable_picture_is_refused_in_a_line(labelled, embedder, tmp_path, reading) -> None:
+def test_a_folder_without_a_usable_picture_is_refused(labelled, embedder, tmp_path, reading) -> None:
     with pytest.raises(DataError, match="no such folder"):
         load_unlabelled(tmp_path / "missing", labelled, embedder)
     (tmp_path / "empty").mkdir()

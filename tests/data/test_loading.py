@@ -1,4 +1,4 @@
-"""The pass over the photos: embeddings, frames, and a cache that outlives interruptions and damage."""
+"""Loading a folder: embeddings, frames, and a cache that survives interruptions and damage."""
 
 from __future__ import annotations
 
@@ -31,9 +31,7 @@ def embeddings_by_content(dataset: Dataset) -> dict[str, bytes]:
     return {sample.digest: row.tobytes() for sample, row in zip(dataset.samples, dataset.embeddings)}
 
 
-def test_embeddings_are_what_the_embedder_gives_for_each_photo(
-    photos: Path, load: Load, embedder: Embedder, tmp_path: Path
-) -> None:
+def test_the_embeddings_are_those_of_the_embedder(photos: Path, load: Load, embedder: Embedder, tmp_path: Path) -> None:
     dataset = load(photos, embedder=embedder)
     expected = [embedder.embed(embedder.preprocess.frame(sample.path)) for sample in dataset.samples]
     assert dataset.embeddings is not None
@@ -48,7 +46,7 @@ def test_a_second_load_opens_no_photo(photos: Path, load: Load, embedder: Embedd
     first = load(photos, embedder=embedder)
     steps: list[tuple[str, int, int]] = []
     second = load(photos, embedder=embedder, progress=lambda *step: steps.append(step))
-    assert steps == [("read photos", 20, 20)], "all were known before the first was to be read"
+    assert steps == [("read photos", 20, 20)], "all photos were in the cache"
     assert (first.report.embedded, second.report.embedded) == (20, 0)
     assert first.samples == second.samples
     assert first.report == second.report
@@ -81,7 +79,7 @@ def test_a_photo_changed_with_its_size_and_time_kept_is_read_again(
     assert load(photos, embedder=embedder).report.embedded == 2
 
 
-def test_a_second_embedder_finds_what_either_pass_has_computed(
+def test_embeddings_of_both_passes_come_from_the_cache(
     photos: Path, load: Load, embedder: Embedder, other_embedder: Embedder, tmp_path: Path
 ) -> None:
     dataset, cache = load(photos, embedder=embedder), tmp_path / "cache"
@@ -91,7 +89,7 @@ def test_a_second_embedder_finds_what_either_pass_has_computed(
     np.testing.assert_array_equal(embed_all(dataset, embedder, cache=cache), dataset.embeddings)
 
 
-def test_a_second_embedder_goes_on_where_it_was_interrupted(
+def test_a_second_embedder_continues_where_it_was_interrupted(
     photos: Path,
     load: Load,
     embedder: Embedder,
@@ -113,7 +111,7 @@ def test_a_second_embedder_goes_on_where_it_was_interrupted(
     assert 0 < shown[0] < shown[1] < 20
 
 
-def test_a_worker_that_is_held_up_still_does_all_its_jobs(
+def test_workers_that_return_results_one_batch_at_a_time_do_all_jobs(
     photos: Path, load: Load, embedder: Embedder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(workers, "_HANDOVER_SECONDS", 0)
@@ -141,8 +139,8 @@ def test_frames_are_kept_for_every_sample(photos: Path, load: Load, embedder: Em
         expected = [embedder.preprocess.frame(sample.path) for sample in dataset.samples]
         np.testing.assert_array_equal(dataset.frames.batch([7, 0, 7]), [expected[at] for at in (7, 0, 7)])
         np.testing.assert_array_equal(dataset.frames[3], expected[3])
-        anew = embed_all(dataset, embedder, cache=tmp_path / f"other cache {warm}")
-        np.testing.assert_array_equal(anew, dataset.embeddings)
+        embedded = embed_all(dataset, embedder, cache=tmp_path / f"other cache {warm}")
+        np.testing.assert_array_equal(embedded, dataset.embeddings)
         assert dataset.report.embedded == (0 if warm else 20)
         dataset.close()
 
@@ -152,7 +150,7 @@ def test_frames_leave_no_file_behind(photos: Path, load: Load, tmp_path: Path) -
     assert {path.suffix for path in (tmp_path / "cache").iterdir()} == {".sqlite"}
 
 
-def test_a_frame_of_a_photo_that_is_gone_is_an_image_error(photos: Path, load: Load) -> None:
+def test_a_frame_of_a_missing_photo_is_an_image_error(photos: Path, load: Load) -> None:
     load(photos)
     dataset = load(photos, keep_frames=True)
     dataset.samples[2].path.unlink()
@@ -176,16 +174,14 @@ def test_a_full_disk_is_a_storage_error(photos: Path, load: Load, tmp_path: Path
         signal.signal(signal.SIGXFSZ, handler)
 
 
-def test_a_cache_folder_that_cannot_be_made_is_a_storage_error(photos: Path, tmp_path: Path) -> None:
+def test_a_cache_folder_that_cannot_be_created_is_a_storage_error(photos: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="cannot create the cache folder"):
         load_folder(photos, cache=tmp_path / "file" / "cache")
 
 
 @pytest.mark.parametrize("damage", ["not a database", "scrambled", "truncated"])
-def test_a_damaged_cache_is_begun_anew(
-    photos: Path, load: Load, embedder: Embedder, tmp_path: Path, damage: str
-) -> None:
+def test_a_damaged_cache_is_rebuilt(photos: Path, load: Load, embedder: Embedder, tmp_path: Path, damage: str) -> None:
     whole = load(photos, embedder=embedder)
     [file] = (tmp_path / "cache").glob("*.sqlite")
     content = bytearray(file.read_bytes())
@@ -223,7 +219,7 @@ def test_two_loads_at_once_share_a_cache(photos: Path, load: Load, embedder: Emb
     assert embeddings_by_content(first) == embeddings_by_content(second)
 
 
-def test_an_interrupted_load_goes_on_where_it_stopped(tmp_path: Path, load: Load, embedder: Embedder) -> None:
+def test_an_interrupted_load_continues_where_it_stopped(tmp_path: Path, load: Load, embedder: Embedder) -> None:
     root = fill(tmp_path / "p", {"a": 150, "b": 150})
     seen = []
 
@@ -262,7 +258,9 @@ def test_ctrl_c_ends_the_process_at_once(tmp_path: Path, embedder: Embedder, tin
     assert load_folder(root, embedder=embedder, cache=tmp_path / "cache").report.embedded < 800
 
 
-def test_phone_photos_of_12_megapixels_are_turned_and_shrunk(tmp_path: Path, load: Load, embedder: Embedder) -> None:
+def test_phone_photos_of_12_megapixels_are_turned_upright_and_scaled_down(
+    tmp_path: Path, load: Load, embedder: Embedder
+) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     root = tmp_path / "p"
@@ -276,7 +274,7 @@ def test_phone_photos_of_12_megapixels_are_turned_and_shrunk(tmp_path: Path, loa
     assert np.abs(dataset.frames[at].astype(int) - np.asarray(upright)).mean() < 4
 
 
-def test_an_embedder_brings_its_own_preprocess(photos: Path, load: Load, embedder: Embedder) -> None:
+def test_the_preprocess_of_the_embedder_is_used(photos: Path, load: Load, embedder: Embedder) -> None:
     assert load(photos, embedder=embedder).preprocess == embedder.preprocess
     with pytest.raises(OptionError, match="differs from the embedder's"):
         load(photos, preprocess=Preprocess(64, 64), embedder=embedder)
@@ -296,7 +294,7 @@ def test_photos_labelled_as_another_class_are_suspected(photos: Path, load: Load
         suspect_labels(dataset, np.arange(20), probabilities[:5], ("cat", "dog"))
 
 
-def test_the_frozen_dataset_answers_by_split(photos: Path, load: Load) -> None:
+def test_samples_can_be_selected_by_split(photos: Path, load: Load) -> None:
     dataset = load(photos)
     train, val, test = (dataset.indices(split) for split in ("train", "val", "test"))
     assert sorted([*train, *val, *test]) == list(range(20))

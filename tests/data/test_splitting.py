@@ -1,4 +1,4 @@
-"""Splits and folds: stratified, groups together, and the same wherever the same photos are."""
+"""Splits and folds are stratified, keep groups together, and depend only on contents and seed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def digests(count: int) -> list[str]:
 
 
 @given(photo_sets, st.integers(0, 3))
-def test_groups_stay_together_and_every_class_is_trained(photos: list[tuple[str, int]], seed: int) -> None:
+def test_groups_stay_together_and_every_class_has_training_photos(photos: list[tuple[str, int]], seed: int) -> None:
     labels, groups = zip(*photos)
     splits = deal_splits(labels, groups, digests(len(photos)), SHARES, seed)
     assert len(set(zip(groups, splits))) == len(set(groups))
@@ -54,7 +54,7 @@ def test_the_order_of_photos_does_not_matter(photos: list[tuple[str, int]], rand
 
 
 @given(st.integers(3, 200), st.integers(0, 5))
-def test_single_photos_are_dealt_by_their_share(count: int, seed: int) -> None:
+def test_photos_without_duplicates_are_split_by_the_shares(count: int, seed: int) -> None:
     splits = Counter(deal_splits(["a"] * count, range(count), digests(count), SHARES, seed))
     assert splits["test"] == max(1, round(0.2 * count))
     assert splits["val"] == max(1, round(0.15 * count))
@@ -77,13 +77,13 @@ def test_folds_are_even() -> None:
     assert np.ptp(np.bincount(folds[50:])) <= 1
 
 
-def test_a_class_of_three_is_in_every_split_and_one_of_two_only_trains(tmp_path: Path, load: Load) -> None:
+def test_a_class_of_three_is_in_every_split_and_a_class_of_two_only_in_train(tmp_path: Path, load: Load) -> None:
     counts = load(fill(tmp_path / "p", {"three": 3, "two": 2})).report.counts
     assert counts["three"] == {"train": 1, "val": 1, "test": 1}
     assert counts["two"] == {"train": 2, "val": 0, "test": 0}
 
 
-def test_near_duplicates_are_never_on_two_sides(photos: Path, load: Load) -> None:
+def test_near_duplicates_are_never_in_two_splits(photos: Path, load: Load) -> None:
     for number in range(10):
         original = Image.open(photos / "cat" / f"{number}.jpg")
         save(original, photos / "cat" / f"again {number}.jpg", quality=70)
@@ -92,7 +92,7 @@ def test_near_duplicates_are_never_on_two_sides(photos: Path, load: Load) -> Non
         assert len({(sample.group, sample.split) for sample in samples}) == 20
 
 
-def test_the_split_follows_content_not_place(photos: Path, load: Load, tmp_path: Path) -> None:
+def test_the_split_depends_on_contents_not_paths(photos: Path, load: Load, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere" / "copy"
     shutil.copytree(photos, elsewhere)
     for number, path in enumerate(sorted(elsewhere.glob("*/*.jpg"))):

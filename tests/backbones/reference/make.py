@@ -1,4 +1,4 @@
-"""Writes the files beside it; needs torch 2.13.0 and efficientnet_lite_pytorch 0.1.0 (see README.md)."""
+"""Writes the reference files in this folder; needs torch 2.13.0 and efficientnet_lite_pytorch 0.1.0 (see README.md)."""
 
 from __future__ import annotations
 

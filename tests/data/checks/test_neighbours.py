@@ -17,7 +17,7 @@ def unit(rows: np.ndarray) -> np.ndarray:
 
 
 def vectors(count: int, pairs: int, spread: float = 0.1) -> np.ndarray:
-    """Random directions; the last `pairs` rows are the first ones, moved by a few degrees."""
+    """Random vectors (count, 64); the last `pairs` rows are the first ones, rotated by a few degrees."""
     random = np.random.default_rng(0)
     rows = random.standard_normal((count, 64)).astype(np.float32)
     rows[-pairs:] = rows[:pairs] + spread * random.standard_normal((pairs, 64))
@@ -34,7 +34,7 @@ def test_close_pairs_are_found_and_no_others(count: int) -> None:
     assert len(found) <= 200
 
 
-def test_rows_that_are_all_alike_do_not_make_the_search_quadratic() -> None:
+def test_the_search_is_not_quadratic_if_all_rows_are_alike() -> None:
     rows = (1 + 1e-3 * vectors(20_000, 1)).astype(np.float32)
     start = time.process_time()
     close_pairs(rows, unit, 1e-9)

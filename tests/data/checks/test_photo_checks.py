@@ -1,4 +1,4 @@
-"""What is wrong with single photos, and which photos are the same."""
+"""Photos that are broken, tiny, blank, duplicated or leaked are found, and so are doubtful classes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_broken_files_among_good_ones_are_findings(photos: Path, load: Load, emb
 
 
 def _bomb() -> bytes:
-    """A PNG of a few bytes that says it has a billion pixels."""
+    """A PNG of a few bytes that declares a billion pixels."""
     import struct
     import zlib
 
@@ -69,14 +69,14 @@ def test_tiny_and_blank_photos_are_left_out_only_on_request(photos: Path, load: 
     assert {path.name: why for path, why in strict.left_out.items()} == {"tiny.jpg": "tiny", "blank.jpg": "blank"}
 
 
-def test_a_photo_under_two_labels_contradicts_itself(photos: Path, load: Load) -> None:
+def test_a_photo_with_two_labels_is_a_contradiction(photos: Path, load: Load) -> None:
     (photos / "dog" / "same.jpg").write_bytes((photos / "cat" / "3.jpg").read_bytes())
     finding = load(photos).report.of_kind("contradicting labels")[0]
     assert names(finding.paths) == {"cat/3.jpg", "dog/same.jpg"}
     assert names(tuple(load(photos, EXCLUDE).report.left_out)) == {"cat/3.jpg", "dog/same.jpg"}
 
 
-def test_copies_share_a_group_and_only_one_stays_on_request(photos: Path, load: Load) -> None:
+def test_copies_share_a_group_and_only_one_is_kept_on_request(photos: Path, load: Load) -> None:
     (photos / "cat" / "copy.jpg").write_bytes((photos / "cat" / "3.jpg").read_bytes())
     dataset = load(photos)
     assert len({sample.group for sample in dataset.samples}) == 20
@@ -98,7 +98,7 @@ def test_the_same_photo_saved_in_another_way_is_a_near_duplicate(photos: Path, l
     assert [names(finding.paths) for finding in findings] == [{"cat/3.jpg", "cat/changed.jpg"}]
 
 
-def test_scanned_digits_look_alike_but_are_no_duplicates(tmp_path: Path, load: Load, embedder: Embedder) -> None:
+def test_similar_scanned_digits_are_not_duplicates(tmp_path: Path, load: Load, embedder: Embedder) -> None:
     digits = load_digits()
     for number in range(600):
         image = Image.fromarray((digits.images[number] * 15.9).astype(np.uint8)).resize((64, 64))
@@ -107,7 +107,7 @@ def test_scanned_digits_look_alike_but_are_no_duplicates(tmp_path: Path, load: L
     assert not report.of_kind("near duplicates")
 
 
-def test_leaks_across_given_splits_are_reported_and_the_test_photo_stays(tmp_path: Path, load: Load) -> None:
+def test_leakage_across_given_splits_is_reported_and_the_test_photo_is_kept(tmp_path: Path, load: Load) -> None:
     root = fill(tmp_path / "p", {f"{split}/{label}": 6 for split in ("train", "test") for label in "ab"})
     leak = Image.open(root / "test" / "a" / "2.jpg")
     save(leak, root / "train" / "a" / "leak.jpg", quality=60)
@@ -127,14 +127,14 @@ def test_a_class_whose_photos_are_all_broken_is_an_empty_class(photos: Path, loa
     assert "'cow' has no usable photo" in dataset.report.of_kind("empty class")[0].detail
 
 
-def test_where_no_photo_can_be_used_the_first_says_why(photos: Path, load: Load) -> None:
+def test_if_no_photo_is_usable_the_error_names_the_first(photos: Path, load: Load) -> None:
     for path in photos.rglob("*.jpg"):
         path.write_bytes(b"moo")
     with pytest.raises(DataError, match=r"20 unreadable; the first is .*/cat/0.jpg: .*not an image"):
         load(photos)
 
 
-def test_a_class_with_copies_of_one_photo_has_a_single_photo(photos: Path, load: Load) -> None:
+def test_copies_of_one_photo_count_as_a_single_photo(photos: Path, load: Load) -> None:
     for number in range(3):
         save(scene(70), photos / "cow" / f"{number}.jpg")
     with pytest.raises(DataError, match=r"class 'cow' .* has a single usable photo"):
@@ -149,7 +149,7 @@ def test_small_and_uneven_classes_are_reported(tmp_path: Path, load: Load) -> No
     assert len(report.of_kind("not measured")) == 2
 
 
-def test_the_report_is_json_even_where_file_names_are_no_text(photos: Path, load: Load) -> None:
+def test_the_report_is_json_even_if_file_names_are_not_utf8(photos: Path, load: Load) -> None:
     bad_name = photos / "cat" / b"caf\xe9.jpg".decode("utf-8", "surrogateescape")
     bad_name.write_text("broken")
     value = json.loads(json.dumps(load(photos).report.to_json(), ensure_ascii=False).encode())
@@ -158,7 +158,7 @@ def test_the_report_is_json_even_where_file_names_are_no_text(photos: Path, load
 
 
 @pytest.mark.parametrize("name", ["trashnet", "sign_digits"])
-def test_real_photos_hold_few_near_duplicates(shared: Callable[[str], Path], load: Load, name: str) -> None:
+def test_real_data_sets_have_few_near_duplicates(shared: Callable[[str], Path], load: Load, name: str) -> None:
     report = load(shared(f"data/{name}")).report
     assert len(report.of_kind("near duplicates")) <= 3
     assert not report.of_kind("unreadable")

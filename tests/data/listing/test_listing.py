@@ -30,12 +30,12 @@ def test_split_folders_above_the_classes_are_kept(tmp_path: Path, load: Load) ->
     assert dataset.report.counts["a"] == {"train": 4, "val": 4, "test": 4}
 
 
-def test_validation_comes_from_train_where_only_train_and_test_are_given(tmp_path: Path, load: Load) -> None:
+def test_validation_comes_from_train_if_only_train_and_test_are_given(tmp_path: Path, load: Load) -> None:
     dataset = load(fill(tmp_path / "p", {"train/a": 10, "train/b": 10, "test/a": 3, "test/b": 3}))
     assert dataset.report.counts["a"] == {"train": 8, "val": 2, "test": 3}
 
 
-def test_a_given_validation_without_test_serves_as_the_test(tmp_path: Path, load: Load) -> None:
+def test_a_given_validation_split_without_test_serves_as_test(tmp_path: Path, load: Load) -> None:
     dataset = load(fill(tmp_path / "p", {"train/a": 10, "train/b": 10, "val/a": 3, "val/b": 3}))
     held_back = {sample.path.parts[-3] for sample in dataset.samples if sample.split == "test"}
     assert held_back == {"val"}
@@ -52,7 +52,7 @@ def test_photos_in_folders_inside_a_class_folder_belong_to_the_class(tmp_path: P
     assert dataset.labels == ("a", "b")
 
 
-def test_what_is_no_photo_is_passed_over_and_counted(photos: Path, load: Load) -> None:
+def test_other_files_are_ignored_and_counted(photos: Path, load: Load) -> None:
     for name in ("cat/.hidden.jpg", "cat/Thumbs.db", "dog/notes.txt", "__MACOSX/cat/0.jpg", ".git/x/0.jpg"):
         (photos / name).parent.mkdir(parents=True, exist_ok=True)
         (photos / name).write_bytes(b"x")
@@ -68,24 +68,24 @@ def test_what_is_no_photo_is_passed_over_and_counted(photos: Path, load: Load) -
     }
 
 
-def test_links_that_lead_in_circles_end(photos: Path, load: Load) -> None:
+def test_circular_links_are_followed_once(photos: Path, load: Load) -> None:
     (photos / "cat" / "again").symlink_to(photos, target_is_directory=True)
     assert load(photos).report.total == 20
 
 
-def test_names_in_any_script_are_kept_in_one_spelling(tmp_path: Path, load: Load) -> None:
+def test_class_names_in_any_script_are_normalized(tmp_path: Path, load: Load) -> None:
     decomposed = unicodedata.normalize("NFD", "Äpfel")
     dataset = load(fill(tmp_path / "p", {decomposed: 3, "Äpfel": 3, "梨": 3}))
     assert dataset.labels == (unicodedata.normalize("NFC", "Äpfel"), "梨")
 
 
-def test_class_names_that_differ_in_case_only_are_reported(tmp_path: Path, load: Load) -> None:
+def test_class_names_that_differ_only_in_case_are_reported(tmp_path: Path, load: Load) -> None:
     findings = load(fill(tmp_path / "p", {"Cat": 3, "cat": 3})).report.of_kind("similar class names")
     assert "'Cat', 'cat'" in findings[0].detail
 
 
 @pytest.mark.parametrize("name", ["x" * 201, "two\nlines"])
-def test_a_class_name_that_no_bundle_takes_is_refused_at_once(photos: Path, load: Load, name: str) -> None:
+def test_a_class_name_that_a_bundle_does_not_allow_is_refused(photos: Path, load: Load, name: str) -> None:
     (photos / "cat").rename(photos / name)
     with pytest.raises(DataError, match="cannot be a class name"):
         load(photos)
@@ -126,7 +126,7 @@ def test_a_missing_folder_is_named(tmp_path: Path, load: Load) -> None:
         load(tmp_path / "nowhere")
 
 
-def test_a_folder_with_only_other_files_says_what_it_holds(tmp_path: Path, load: Load) -> None:
+def test_a_folder_with_only_other_files_is_refused_with_their_suffixes(tmp_path: Path, load: Load) -> None:
     (tmp_path / "p").mkdir()
     (tmp_path / "p" / "a.pdf").touch()
     with pytest.raises(DataError, match=r"only 1 \.pdf"):
@@ -146,19 +146,19 @@ def test_a_csv_file_lists_photos_relative_to_itself(photos: Path, load: Load, he
     assert dataset.report.total == 10
 
 
-def test_a_csv_file_from_windows_is_read_here(photos: Path, load: Load) -> None:
+def test_a_csv_file_from_windows_is_read(photos: Path, load: Load) -> None:
     lines = [f"{label}\\{n}.jpg;{label}" for label in ("cat", "dog") for n in range(10)]
     (photos / "list.csv").write_text("img_path;class_name\r\n" + "\r\n".join(lines))
     assert load(photos / "list.csv").report.total == 20
 
 
-def test_a_csv_file_typed_by_hand_may_have_blanks_after_commas_and_blank_lines(photos: Path, load: Load) -> None:
+def test_a_csv_file_may_have_spaces_after_delimiters_and_blank_lines(photos: Path, load: Load) -> None:
     lines = [f'{label}/{n}.jpg; "{label}; small"' for label in ("cat", "dog") for n in range(5)]
     (photos / "list.csv").write_text("\n  \npath; label\n" + "\n".join(lines) + "\n   \n")
     assert load(photos / "list.csv").report.counts.keys() == {"cat; small", "dog; small"}
 
 
-def test_a_csv_file_may_give_the_splits(photos: Path, load: Load) -> None:
+def test_a_csv_file_may_assign_splits(photos: Path, load: Load) -> None:
     lines = [f"{label}/{n}.jpg,{label},{'test' if n > 6 else 'train'}" for label in ("cat", "dog") for n in range(10)]
     (photos / "list.csv").write_text("\n".join(lines))
     dataset = load(photos / "list.csv")
@@ -184,13 +184,13 @@ def test_a_csv_file_that_cannot_be_used_names_the_line(photos: Path, load: Load,
         load(photos / "list.csv")
 
 
-def test_a_file_that_is_no_text_is_no_csv(photos: Path, load: Load) -> None:
+def test_a_binary_file_is_not_a_csv_file(photos: Path, load: Load) -> None:
     (photos / "list.csv").write_bytes(bytes(range(256)))
     with pytest.raises(DataError, match="is not a CSV file in UTF-8"):
         load(photos / "list.csv")
 
 
-def test_a_photo_that_a_csv_file_names_but_is_missing_is_a_finding(photos: Path, load: Load) -> None:
+def test_a_missing_photo_in_a_csv_file_is_a_finding(photos: Path, load: Load) -> None:
     lines = [f"{label}/{n}.jpg,{label}" for label in ("cat", "dog") for n in range(11)]
     (photos / "list.csv").write_text("\n".join(lines))
     report = load(photos / "list.csv").report

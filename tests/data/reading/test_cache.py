@@ -1,4 +1,4 @@
-"""The cache stays within bounds: what was used longest ago goes first."""
+"""The cache has a bounded size: the least recently used embeddings are deleted first."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TRAITS = Traits(640, 480, rotated=False, grey=False, alpha=False, blank=False, t
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cache]:
-    """A cache with room for what two embedders gave, but not three."""
+    """A cache with room for the embeddings of two embedders, but not three."""
     monkeypatch.setattr(cache_module, "CACHE_LIMIT_BYTES", 4 * PHOTOS * SIZE)
     with closing(Cache(tmp_path)) as opened:
         yield opened
@@ -37,7 +37,7 @@ def known(cache: Cache, embedder: bytes, photos: range = range(PHOTOS)) -> int:
     return sum(cache.embedding(digest(number), embedder, SIZE) is not None for number in photos)
 
 
-def test_embedders_used_longest_ago_are_forgotten_first(cache: Cache) -> None:
+def test_embeddings_of_the_least_recently_used_embedder_are_deleted_first(cache: Cache) -> None:
     for embedder in (b"first", b"second", b"third"):
         embed(cache, embedder)
     cache.use(b"first")
@@ -45,14 +45,14 @@ def test_embedders_used_longest_ago_are_forgotten_first(cache: Cache) -> None:
     assert known(cache, b"second") < PHOTOS
 
 
-def test_many_embedders_leave_a_file_of_bounded_size(cache: Cache) -> None:
+def test_the_file_stays_small_with_many_embedders(cache: Cache) -> None:
     for number in range(20):
         embed(cache, b"%d" % number)
     assert cache.path.stat().st_size < 2 * cache_module.CACHE_LIMIT_BYTES
     assert known(cache, b"19") == PHOTOS
 
 
-def test_of_one_embedder_the_oldest_photos_go_with_all_that_is_known_of_them(cache: Cache) -> None:
+def test_the_oldest_photos_of_an_embedder_are_deleted_completely(cache: Cache) -> None:
     many = range(8 * PHOTOS)
     embed(cache, b"only", many)
     cache.use(b"only")
