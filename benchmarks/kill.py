@@ -66,7 +66,7 @@ def run(bundle: Path, state: Path, kills: int, seed: int = 0, processes: int = 1
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
         for _, pipe in children:
-            acknowledged.update(_told(pipe))
+            acknowledged.update(_reported(pipe))
         try:
             held = _read(bundle, state)
         except EdgetlError as error:
@@ -128,7 +128,7 @@ def _act(learner: Learner, raw: np.ndarray, labels: list[str], chance: random.Ra
     return step
 
 
-def _told(pipe: int) -> dict[int, tuple[str, int]]:
+def _reported(pipe: int) -> dict[int, tuple[str, int]]:
     with os.fdopen(pipe) as lines:
         reported = [line.split() for line in lines if line.endswith("\n")]
     return {int(key): (kind, int(digest)) for key, kind, digest in reported}
