@@ -111,22 +111,25 @@ def _load_torch(model: Model, path: Path) -> None:
             layer.set_weights(values)
 
 
-_THE_END: tuple[str, Any] = ("the end of the file", None)
+_Named = tuple[str, Optional[np.ndarray]]
+"""A tensor of a checkpoint with its name."""
+
+_THE_END: _Named = ("the end of the file", None)
 
 
-def _tensors(path: Path) -> Iterator[tuple[str, Any]]:
+def _tensors(path: Path) -> Iterator[_Named]:
     counters = "num_batches_tracked"  # of PyTorch's batch normalisation; Keras does not have them
     return (item for item in read_checkpoint(path).items() if not item[0].endswith(counters))
 
 
-def _fitting(path: Path, layer: Any, variable: Any, named: tuple[str, Any]) -> np.ndarray:
+def _fitting(path: Path, layer: Any, variable: Any, named: _Named) -> np.ndarray:
     """The tensor with the axes in Keras order; PyTorch uses (out, in, h, w), for depthwise (channels, 1, h, w)."""
     name, tensor = named
     if tensor is not None and tensor.ndim == 4:
         is_depthwise = "depthwise" in layer.name
         tensor = np.ascontiguousarray(tensor.transpose((2, 3, 0, 1) if is_depthwise else (2, 3, 1, 0)))
     received = None if tensor is None else tensor.shape
-    if received != tuple(variable.shape):
+    if tensor is None or received != tuple(variable.shape):
         raise WeightsError(
             f"{path} does not contain the weights of this backbone: {layer.name} needs {tuple(variable.shape)}, "
             f"received {name} {received or ''}; choose the file for this backbone"

@@ -11,7 +11,7 @@ from typing import Optional
 import numpy as np
 
 from edgetl.data.checks.class_checks import check_counts, check_listed_classes, require_usable_classes
-from edgetl.data.checks.photo_checks import CheckResult, check_photos
+from edgetl.data.checks.photo_checks import CheckedPhotos, check_photos
 from edgetl.data.dataset import SPLITS, DataOptions, Dataset, Sample
 from edgetl.data.findings import DatasetReport, Finding
 from edgetl.data.listing import Photo, list_photos
@@ -98,7 +98,7 @@ def _agreed_preprocess(preprocess: Optional[Preprocess], embedder: Optional[Embe
     return embedder.preprocess
 
 
-def _rows_in_order(photos: Sequence[Photo], read: ReadPhotos, checked: CheckResult) -> list[int]:
+def _rows_in_order(photos: Sequence[Photo], read: ReadPhotos, checked: CheckedPhotos) -> list[int]:
     """The rows in use, by label, content and name, so that the order is the same on every machine."""
     rows = (row for row in range(len(photos)) if row not in checked.left_out)
     return sorted(rows, key=lambda row: (photos[row].label, read.digests[row], photos[row].name))
@@ -108,7 +108,7 @@ def _split(
     photos: Sequence[Photo],
     rows: Sequence[int],
     read: ReadPhotos,
-    checked: CheckResult,
+    checked: CheckedPhotos,
     options: DataOptions,
     source: Path,
 ) -> tuple[tuple[Sample, ...], str]:

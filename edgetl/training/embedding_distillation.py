@@ -59,7 +59,7 @@ def imitate(
     require_finite(fitted.history["loss"][-1], options.learning_rate)
 
 
-class _Schedule(tf_keras.callbacks.Callback):
+class _Schedule(tf_keras.callbacks.Callback):  # type: ignore[misc]
     """Sets the learning rate, half a cosine down to zero (arXiv 1608.03983), and reports progress."""
 
     def __init__(self, optimizer: RelativeAdam, options: ImitationOptions, progress: Optional[Progress]) -> None:
@@ -85,7 +85,7 @@ def _targets(
     """Yields normalised images (m, h, w, 3) with the teacher's embeddings of them, (m, d), L2-normalised."""
     offset, scale = normalization
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
     def images_and_targets(frames: tf.Tensor, positions: tf.Tensor, colours: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         images = (augmentation.apply(frames, positions, colours, size) - offset) / scale
         return images, unit_length(teacher(images, training=False))

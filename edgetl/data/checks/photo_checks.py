@@ -18,8 +18,8 @@ TINY_SIDE = 32
 
 
 @dataclass
-class CheckResult:
-    """What the checks found. Rows are indices into the listed photos."""
+class CheckedPhotos:
+    """The result of the checks. Rows are indices into the listed photos."""
 
     findings: list[Finding] = field(default_factory=list)
     left_out: dict[int, str] = field(default_factory=dict)
@@ -28,7 +28,7 @@ class CheckResult:
     """The near-duplicate group of each row, (n,) int64; a row that is left out has a group of its own."""
 
 
-def check_photos(photos: Sequence[Photo], read: ReadPhotos, zero_point: int, exclude_bad: bool) -> CheckResult:
+def check_photos(photos: Sequence[Photo], read: ReadPhotos, zero_point: int, exclude_bad: bool) -> CheckedPhotos:
     """Checks all photos. Photos that cannot be read are left out; the other doubtful ones only with `exclude_bad`.
 
     `zero_point` is that of the raw embeddings in `read`.
@@ -60,7 +60,7 @@ def near_duplicate_pairs(read: ReadPhotos, rows: Sequence[int], labels: Sequence
 
 class _PhotoChecks:
     def __init__(self, photos: Sequence[Photo], read: ReadPhotos, exclude_bad: bool) -> None:
-        self.result = CheckResult(groups=np.arange(len(photos)))
+        self.result = CheckedPhotos(groups=np.arange(len(photos)))
         self._photos, self._read, self._exclude_bad = photos, read, exclude_bad
 
     def check_faults(self) -> None:

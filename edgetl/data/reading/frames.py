@@ -27,7 +27,8 @@ def read_frame(path: Path, digest: str, preprocess: Preprocess) -> np.ndarray:
         raise ImageError(f"cannot read {path}: {(error.strerror or str(error)).lower()}; run again") from error
     if hashlib.sha256(data).hexdigest() != digest:
         raise ImageError(f"{path} has changed since it was checked; run again")
-    return preprocess.frame(data)
+    frame: np.ndarray = preprocess.frame(data)
+    return frame
 
 
 class FrameStore:

@@ -163,7 +163,7 @@ class _Pass:
     def _frame(self, index: int, image: Image.Image) -> Optional[np.ndarray]:
         if self._embedder is None and self._frames is None:
             return None
-        frame = self._preprocess.apply(image)
+        frame: np.ndarray = self._preprocess.apply(image)
         if self._frames is not None:
             self._frames.put(index, frame)
         return frame
@@ -254,4 +254,4 @@ def _traits(header: _Header, image: Image.Image) -> Traits:
 def _is_blank(image: Image.Image) -> bool:
     extrema = image.getextrema()
     ranges = extrema if isinstance(extrema[0], tuple) else (extrema,)
-    return all(high - low <= BLANK_RANGE for low, high in ranges)  # type: ignore[misc]
+    return all(high - low <= BLANK_RANGE for low, high in ranges)

@@ -103,7 +103,7 @@ class Network:
             self._optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables))
             return loss, tf.reduce_sum(_hits(logits, batch.labels))
 
-        @tf.function(reduce_retracing=True)
+        @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
         def step(batch: Any, learning_rate: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             self._optimizer.learning_rate.assign(learning_rate)
             loss, hits = self.strategy.run(replica, args=batch)
@@ -119,12 +119,12 @@ class Network:
         losses, hits = self._evaluate(tf.constant(frames), tf.constant(labels))
         return losses.numpy(), hits.numpy()
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
     def _evaluate(self, frames: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         logits = _logits(self._embed(self.backbone, tf.cast(frames, tf.float32)), self._head)
         return cross_entropy(self._targets(labels), logits), _hits(logits, labels)
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
     def _augmented_logits(self, *values: tf.Tensor) -> tf.Tensor:
         batch = Batch(*values)
         images = augmentation.apply(batch.frames, batch.positions, batch.colours, self.train_size)

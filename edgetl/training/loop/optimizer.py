@@ -14,7 +14,7 @@ from edgetl.errors import TrainingError
 _SMALLEST_SIZE = 1e-3
 
 
-class RelativeAdam(tf_keras.optimizers.Optimizer):
+class RelativeAdam(tf_keras.optimizers.Optimizer):  # type: ignore[misc]
     """AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101) with a separate step size for each output channel.
 
     The step size is `learning_rate * rates[i] * size`, where size is the root mean square of the initial weights of

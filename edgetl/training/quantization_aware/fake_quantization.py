@@ -76,7 +76,7 @@ def _quantized_class(kind: Any, output: Optional[Range]) -> Any:
     return FakeQuantized
 
 
-@tf.autograph.experimental.do_not_convert
+@tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
 def _with_rounded_kernel(layer: Any, call: Callable[[Any], Any], inputs: Any) -> Any:
     if not isinstance(layer, _WITH_KERNEL):
         return call(inputs)

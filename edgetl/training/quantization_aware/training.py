@@ -88,7 +88,7 @@ class _Distiller:
         """One training step; returns the loss, the mean squared distance between the unit embeddings."""
         return float(self._step(batch.frames, batch.positions, batch.colours, tf.constant(learning_rate, tf.float32)))
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
     def _step(self, frames: tf.Tensor, positions: tf.Tensor, colours: tf.Tensor, rate: tf.Tensor) -> tf.Tensor:
         offset, scale = self._normalization
         images = (augmentation.apply(frames, positions, colours, self.size) - offset) / scale
