@@ -39,16 +39,16 @@ def write_digits(folder: Path) -> Path:
         raise MissingExtraError("scikit-learn", "host", "the built-in digits") from error
     digits = load_digits()
     folder.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".digits-"))
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".digits-"))
     try:
         for number, (pixels, label) in enumerate(zip(digits.images, digits.target)):
             split = "train" if number < TRAIN else "test"
-            path = beside / split / str(label) / f"{number:04d}.png"
+            path = temporary / split / str(label) / f"{number:04d}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             _enlarge(pixels).save(path)
-        os.replace(beside, folder)
+        os.replace(temporary, folder)
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
     return folder
 
 
