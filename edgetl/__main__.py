@@ -1,4 +1,4 @@
-"""`python -m edgetl` is the command line."""
+"""Runs the command line: `python -m edgetl`."""
 
 from edgetl.cli import main
 

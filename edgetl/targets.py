@@ -1,8 +1,7 @@
-"""Boards as data: reads targets/*.toml into frozen values for the build, the compiler and the report.
+"""Reads targets from targets/*.toml: one file per board, and the file stem is the target's name.
 
-The stem of the file is the target's name. A folder of the user's own (EDGETL_TARGETS, or
-~/.config/edgetl/targets) is searched first, so a new board is one file and no code. What `edgetl bench` measured
-on a board lies beside it, in ~/.config/edgetl/profiles.
+The user's own folder (EDGETL_TARGETS, or ~/.config/edgetl/targets) is searched first, so that a new board is one file
+and no code. Latencies that `edgetl bench` measured are stored in ~/.config/edgetl/profiles.
 """
 
 from __future__ import annotations
@@ -29,10 +28,20 @@ else:  # pragma: no cover - Raspberry Pi OS Bullseye
 
 @dataclass(frozen=True)
 class ReferenceLatency:
-    """A latency that was measured on the board: by someone else who published it, or by the user.
+    """A latency that was measured on a board, published by someone else or measured by the user.
 
-    `macs`, `depthwise_macs` among them, and `parameters` are those of the model that was measured; estimates for
-    other models scale with the work.
+    Attributes:
+        model: the name of the measured model.
+        macs: its multiply-accumulates per run, including `depthwise_macs`; estimates for other models scale with them.
+        depthwise_macs: those of depthwise convolutions.
+        parameters: its number of parameters.
+        quantize: its number format.
+        accelerator: "cpu" or "edgetpu".
+        latency_ms: milliseconds per run.
+        source: where it was published, or on what it was measured.
+
+    Raises:
+        OptionError: a number is out of range.
     """
 
     model: str
@@ -47,26 +56,30 @@ class ReferenceLatency:
     def __post_init__(self) -> None:
         if self.macs < 1 or not (math.isfinite(self.latency_ms) and self.latency_ms > 0):
             raise OptionError(
-                f"a latency needs macs of 1 or more and latency_ms above 0, received {self.macs} and {self.latency_ms}"
+                f"invalid latency: macs must be 1 or more and latency_ms above 0, received {self.macs} and "
+                f"{self.latency_ms}"
             )
         if not 0 <= self.depthwise_macs <= self.macs or self.parameters < 0:
             raise OptionError(
-                f"a latency needs depthwise_macs of 0 to macs and parameters of 0 or more, received "
+                f"invalid latency: depthwise_macs must be 0 to macs and parameters 0 or more, received "
                 f"{self.depthwise_macs} and {self.parameters}"
             )
 
     @property
     def workload(self) -> Workload:
-        """What a run of the measured model takes."""
+        """The work of one run of the measured model."""
         return Workload(self.macs, self.depthwise_macs, self.parameters)
 
 
 @dataclass(frozen=True)
 class LatencyEstimate:
-    """A latency scaled from those of other models by the work of a run.
+    """A latency that was scaled from those of other models by the work of a run.
 
-    `error` is the standard error of such estimates as a share, 0 where a model of the very same work was measured;
-    `is_own` says whether the user measured the references, rather than someone who published them.
+    Attributes:
+        latency_ms: milliseconds per run.
+        error: the relative standard error of such estimates; 0 if a model with the same work was measured.
+        references: the latencies it was scaled from.
+        is_own: whether the user measured the references.
     """
 
     latency_ms: float
@@ -76,27 +89,46 @@ class LatencyEstimate:
 
     @property
     def interval_ms(self) -> tuple[float, float]:
-        """What it may really be, at 95 percent."""
+        """The 95 % confidence interval in milliseconds."""
         factor = math.exp(1.96 * self.error)
         return self.latency_ms / factor, self.latency_ms * factor
 
     def explain(self) -> str:
-        """How it came about, as a sentence without its full stop."""
+        """How it was estimated, as a sentence without its full stop."""
         known = " and ".join(f"{entry.latency_ms:g} ms of {entry.model}" for entry in self.references)
         sources = ", ".join(dict.fromkeys(entry.source for entry in self.references))
         if not self.error:
-            return f"{known}, which takes the same work ({sources})"
+            return f"{known}, which has the same work ({sources})"
         return (
-            f"scaled from {known} ({sources}) by convolutions, depthwise convolutions and parameters, "
-            f"which misses published figures by {self.error:.0%}"
+            f"scaled from {known} ({sources}) by convolutions, depthwise convolutions and parameters; "
+            f"such estimates differ from published figures by {self.error:.0%}"
         )
 
 
 @dataclass(frozen=True)
 class Target:
-    """One board: what runs the model there, what it accepts, and what it was seen to do.
+    """One board: its hardware and interpreter, the models that it accepts, and known latencies.
 
-    `channel_multiple` is what the widths of pruned layers are kept to, so that no lane of its kernels idles.
+    Attributes:
+        name: the stem of its file.
+        title: its name for people.
+        architecture: of its processor as uname reports it, or "any".
+        interpreter: the package of its TFLite interpreter, or "any".
+        threads: threads of the interpreter.
+        memory_bytes: its memory.
+        edgetpu: whether it has an Edge TPU.
+        quantize: the number formats that it accepts.
+        channel_multiple: pruning keeps layer widths at multiples of this, so that its kernels use all vector lanes.
+        backbone: the default backbone.
+        max_latency_ms: default limit of a build.
+        max_size_bytes: default limit of a build.
+        min_edgetpu_runtime: the version of its Edge TPU runtime.
+        source: where these values were published.
+        reference_latencies: published latencies.
+        measured_latencies: latencies that `edgetl bench` measured on the user's own board; estimates prefer them.
+
+    Raises:
+        OptionError: a number is out of range.
     """
 
     name: str
@@ -115,7 +147,6 @@ class Target:
     source: str = ""
     reference_latencies: tuple[ReferenceLatency, ...] = field(default=())
     measured_latencies: tuple[ReferenceLatency, ...] = field(default=())
-    """What `edgetl bench` measured on the user's own board; estimates prefer them."""
 
     def __post_init__(self) -> None:
         for name in ("threads", "memory_bytes", "channel_multiple"):
@@ -123,15 +154,15 @@ class Target:
                 raise OptionError(f"target {self.name}: {name} must be 1 or more, received {getattr(self, name)}")
 
     def accelerator(self, quantize: str) -> str:
-        """What runs a model of this number format: "edgetpu" or "cpu"."""
+        """The processor that runs a model of this number format: "edgetpu" or "cpu"."""
         return "edgetpu" if self.edgetpu and quantize == "int8" else "cpu"
 
     def estimate_latency(self, workload: Optional[Workload], quantize: str = "int8") -> Optional[LatencyEstimate]:
-        """The latency of a model that takes this work, scaled from all comparable figures of the board.
+        """Estimate the latency of a model with this work from the known latencies of the board.
 
-        None where the work is unknown, or nothing comparable was measured or published. A figure of a model that
-        takes the very same work stands alone, others are averaged (geometrically); the interval is what such
-        estimates missed published latencies by (see `edgetl.workload`).
+        Latencies of models with the same work are preferred to all others; several are averaged geometrically. The
+        error is that of such estimates for published latencies (see `edgetl.workload`). None if the work is unknown,
+        or no comparable latency is known.
         """
         known = self.known_latencies(quantize)
         if not known or workload is None:
@@ -145,7 +176,7 @@ class Target:
         return LatencyEstimate(latency_ms, error, references, references[0] in self.measured_latencies)
 
     def known_latencies(self, quantize: str = "int8") -> tuple[ReferenceLatency, ...]:
-        """What is known of models of this number format: the user's own figures, or else those that were published."""
+        """The latencies for this number format: those that the user measured, else the published ones."""
         own = self._comparable(self.measured_latencies, quantize)
         return tuple(own or self._comparable(self.reference_latencies, quantize))
 
@@ -155,11 +186,11 @@ class Target:
 
 
 def load_target(name: str) -> Target:
-    """The target called `name`.
+    """The target with this name.
 
     Raises:
-        UnknownNameError: there is no such file.
-        OptionError: the file has an unknown or missing key, or a value of the wrong kind.
+        UnknownNameError: there is no such target.
+        OptionError: its file has an unknown or missing key, or a value of the wrong type.
     """
     found = _files()
     if name not in found:
@@ -168,15 +199,18 @@ def load_target(name: str) -> Target:
 
 
 def list_targets() -> list[Target]:
-    """Every target there is, by name."""
+    """All targets, sorted by name. Raises OptionError if a file is invalid."""
     return [_read(path) for _, path in sorted(_files().items())]
 
 
 def store_profile(measured: Mapping[str, Any], target: Target) -> Path:
-    """Keeps what `edgetl bench --json` says of a board, for later builds to estimate from; returns the file.
+    """Store a measurement, the output of `edgetl bench --json`, for later builds to estimate from; return the file.
 
-    A figure of the same model is replaced. Raises OptionError where it was measured on another architecture, or
-    not on what runs such a model there, or lacks what an estimate needs; StorageError where the disk refuses.
+    A measurement of the same model is replaced.
+
+    Raises:
+        OptionError: it was measured on another architecture or accelerator than the target's, or is incomplete.
+        StorageError: the file cannot be written.
     """
     latency = _measured_latency(measured, target)
     others = [
@@ -199,19 +233,19 @@ def _measured_latency(measured: Mapping[str, Any], target: Target) -> ReferenceL
         values["latency_ms"] = measured["frame_ms"]["p50"]
         values["source"] = f"measured on {measured['machine']}, {setting}"
     except (KeyError, TypeError) as error:
-        raise OptionError(f"this is not what edgetl bench --json prints: {error}") from error
+        raise OptionError(f"invalid measurement: expected the output of edgetl bench --json ({error})") from error
     if target.architecture not in ("any", architecture):
         raise OptionError(
-            f"{target.name} is {target.architecture}, this was measured on {architecture}; run edgetl bench --json on "
-            f"the board, and then here: edgetl bench --import FILE --target {target.name}"
+            f"{target.name} is {target.architecture}, but this was measured on {architecture}; run edgetl bench --json "
+            f"on the board, and then here: edgetl bench --import FILE --target {target.name}"
         )
     if 0 in (values["macs"], values["parameters"]):
-        raise OptionError("the bundle does not say what work its backbone takes; build it anew")
+        raise OptionError("the bundle does not contain the work of its backbone; build it again")
     latency: ReferenceLatency = _construct(ReferenceLatency, values, "the measurement")
     accelerator = target.accelerator(latency.quantize)
     if latency.accelerator != accelerator:
         raise OptionError(
-            f"{target.name} runs {latency.quantize} on {accelerator}, this was measured on {latency.accelerator}"
+            f"{target.name} runs {latency.quantize} on {accelerator}, but this was measured on {latency.accelerator}"
         )
     return latency
 
@@ -237,10 +271,10 @@ def _read(path: Path) -> Target:
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise OptionError(f"{path} is not a target file: {error}") from error
+        raise OptionError(f"{path} is not a valid target file: {error}") from error
     references = content.pop("reference_latencies", [])
     if not isinstance(references, list):
-        raise OptionError(f"{path}: reference_latencies must be a list of tables")
+        raise OptionError(f"{path}: reference_latencies must be tables, [[reference_latencies]]")
     published: Target = _construct(
         Target,
         {
@@ -260,7 +294,7 @@ def _read_profile(path: Path) -> tuple[ReferenceLatency, ...]:
     except FileNotFoundError:
         return ()
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise OptionError(f"{path} is not a profile that edgetl bench stored; remove it ({error})") from error
+        raise OptionError(f"{path} is not a valid profile; remove it and run edgetl bench again ({error})") from error
 
 
 _KINDS: Mapping[str, tuple[type, ...]] = {
@@ -276,11 +310,11 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
 
 
 def _construct(kind: type, content: Mapping[str, Any], path: object) -> Any:
-    """A dataclass from a table that `path` held; unknown keys, missing keys and wrong types are errors."""
+    """Make a dataclass from a table of the file `path`. Raises OptionError for wrong keys or types."""
     known = {entry.name: str(entry.type) for entry in fields(kind)}
     for key, value in content.items():
         if key not in known:
-            raise OptionError(f"{path}: unknown key '{key}'; known are {', '.join(sorted(known))}")
+            raise OptionError(f"{path}: unknown key '{key}'; choose {', '.join(sorted(known))}")
         allowed = _KINDS[known[key]]
         if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
             raise OptionError(f"{path}: '{key}' must be {known[key]}, received {value!r}")

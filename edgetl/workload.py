@@ -1,8 +1,9 @@
-"""What one run of a model takes, by kind of work, and what that costs beside another model; latency estimates use it.
+"""Describes the work of one run of a model, and weights it for latency estimates.
 
-Multiply-accumulates alone foretell latency badly: a depthwise convolution does little arithmetic with each value that
-it loads, every parameter is loaded once a run, and an Edge TPU spends most of a small model's time on the way to it.
-The prices were fitted to published latencies; `python -m benchmarks.latency` fits them anew and prints what is missed.
+Multiply-accumulates alone predict latency badly: a depthwise convolution does little arithmetic per value that it
+loads, every parameter is loaded once per run, and an Edge TPU needs most of the time of a small model for the data
+transfer. The prices were fitted to published latencies; `python -m benchmarks.latency` repeats the fit and prints the
+errors.
 """
 
 from __future__ import annotations
@@ -13,9 +14,13 @@ from typing import Any, NamedTuple, Optional
 
 
 class Prices(NamedTuple):
-    """What work costs on an accelerator, in multiply-accumulates of a plain convolution.
+    """The cost of work on an accelerator, in multiply-accumulates of an ordinary convolution.
 
-    `run` is what any run costs; `error` the standard error of latencies scaled by these prices, as a share.
+    Attributes:
+        depthwise: of one depthwise multiply-accumulate.
+        parameter: of one parameter.
+        run: of any run, whatever the model.
+        error: the relative standard error of latencies that are scaled with these prices.
     """
 
     depthwise: float
@@ -28,12 +33,12 @@ PRICES: Mapping[str, Prices] = {
     "cpu": Prices(depthwise=8.8, parameter=19.7, run=0.0, error=0.1),
     "edgetpu": Prices(depthwise=1.0, parameter=0.0, run=1.5e9, error=0.2),
 }
-"""By accelerator; `error` is that for models of a kind that the fit has not seen."""
+"""By accelerator. `error` is that for kinds of models that were left out of the fit."""
 
 
 @dataclass(frozen=True)
 class Workload:
-    """The work of one run: multiply-accumulates, how many of them are depthwise, and the parameters."""
+    """The work of one run: multiply-accumulates, the depthwise ones among them, and parameters."""
 
     macs: int
     depthwise_macs: int
@@ -41,21 +46,21 @@ class Workload:
 
     @classmethod
     def of(cls, description: Mapping[str, Any]) -> Optional[Workload]:
-        """That of a backbone as a bundle describes it; None where the description leaves it open."""
+        """The work of a backbone, from its description in a bundle; None if the description is incomplete."""
         values = [description.get(field.name) for field in fields(cls)]
         counts = [value for value in values if type(value) is int and value >= 0]
         return cls(*counts) if len(counts) == len(values) and counts[0] else None
 
     def to_dict(self) -> dict[str, int]:
-        """As a bundle describes it."""
+        """The work as in the description of a bundle."""
         return asdict(self)
 
     def resized(self, ratio: float) -> Workload:
-        """With `ratio` times as many pixels."""
+        """The work for `ratio` times as many pixels."""
         return Workload(round(self.macs * ratio), round(self.depthwise_macs * ratio), self.parameters)
 
     def cost(self, accelerator: str) -> float:
-        """What a run costs on "cpu" or "edgetpu", in multiply-accumulates of a plain convolution."""
+        """The cost of a run on "cpu" or "edgetpu", in multiply-accumulates of an ordinary convolution."""
         prices = PRICES[accelerator]
         plain = self.macs - self.depthwise_macs
         return plain + prices.depthwise * self.depthwise_macs + prices.parameter * self.parameters + prices.run

@@ -60,7 +60,7 @@ def test_depthwise_work_takes_longer_than_as_much_plain_work():
 def test_what_was_published_of_the_very_model_stands_alone():
     estimate = load_target("rpi4").estimate_latency(MOBILENET_V2)
     assert (*estimate.interval_ms, estimate.latency_ms) == pytest.approx((17, 17, 17))
-    assert estimate.explain().startswith("17 ms of MobileNet v2 1.0 224, which takes the same work (XNNPACK README")
+    assert estimate.explain().startswith("17 ms of MobileNet v2 1.0 224, which has the same work (XNNPACK README")
 
 
 def test_on_an_edge_tpu_a_small_model_is_hardly_faster_than_a_larger_one():
@@ -91,7 +91,7 @@ COMPLETE = 'title = "mine"\narchitecture = "any"\ninterpreter = "any"\nmemory_by
         ('threads = "four"', "'threads' must be int"),
         ("threads = true", "'threads' must be int"),
         ("[[reference_latencies]]\nmodel = 1", "'model' must be str"),
-        ("title = ", "is not a target file"),
+        ("title = ", "is not a valid target file"),
         ('title = "mine"\nthreads = 4', "missing architecture, interpreter, memory_bytes"),
         (COMPLETE + "threads = 0", "threads must be 1 or more, received 0"),
     ],
@@ -147,17 +147,17 @@ def test_a_model_that_is_measured_again_replaces_its_figure_and_no_other(config)
 @pytest.mark.parametrize(
     ("change", "target", "complaint"),
     [
-        ({"architecture": "x86_64"}, "rpi4", "rpi4 is aarch64, this was measured on x86_64"),
-        ({"architecture": "armv7l"}, "rpi4", "rpi4 is aarch64, this was measured on armv7l"),
-        ({}, "coral", "coral runs int8 on edgetpu, this was measured on cpu"),
-        ({"macs": 0}, "rpi4", "does not say what work"),
-        ({"parameters": 0}, "rpi4", "does not say what work"),
-        ({"macs": -1}, "rpi4", "macs of 1 or more"),
-        ({"depthwise_macs": 400_000_001}, "rpi4", "depthwise_macs of 0 to macs"),
-        ({"parameters": -1}, "rpi4", "parameters of 0 or more"),
+        ({"architecture": "x86_64"}, "rpi4", "rpi4 is aarch64, but this was measured on x86_64"),
+        ({"architecture": "armv7l"}, "rpi4", "rpi4 is aarch64, but this was measured on armv7l"),
+        ({}, "coral", "coral runs int8 on edgetpu, but this was measured on cpu"),
+        ({"macs": 0}, "rpi4", "does not contain the work"),
+        ({"parameters": 0}, "rpi4", "does not contain the work"),
+        ({"macs": -1}, "rpi4", "macs must be 1 or more"),
+        ({"depthwise_macs": 400_000_001}, "rpi4", "depthwise_macs must be 0 to macs"),
+        ({"parameters": -1}, "rpi4", "parameters 0 or more"),
         ({"frame_ms": {"p50": 0}}, "rpi4", "latency_ms above 0"),
         ({"frame_ms": {"p50": float("nan")}}, "rpi4", "latency_ms above 0"),
-        ({"frame_ms": None}, "rpi4", "not what edgetl bench --json prints"),
+        ({"frame_ms": None}, "rpi4", "expected the output of edgetl bench --json"),
         ({"model": 7}, "rpi4", "'model' must be str"),
     ],
 )

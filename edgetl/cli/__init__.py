@@ -1,6 +1,6 @@
 """The command line: each verb opens, calls the library function of the same name, and prints.
 
-Commands are loaded when they are called, so that a device never pays for what only a host has.
+The module of a verb is loaded when the verb is called, so that a device does not load what only a host needs.
 """
 
 from __future__ import annotations
@@ -20,67 +20,90 @@ from edgetl import __version__
 from edgetl.errors import EdgetlError, MissingExtraError
 from edgetl.runtime.system import native_stderr_silenced
 
-# Before numpy loads. edgetl works on several pictures at a time; OpenBLAS's own threads, where the cores are busy with
-# that, spin for each other: solving a last layer then takes a second instead of fifty milliseconds.
+# Set before numpy is loaded. edgetl works on several pictures at a time; on busy cores, OpenBLAS's own threads spin
+# while they wait for each other, and solving a last layer takes a second instead of fifty milliseconds.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 INTERRUPTED = 130
-"""Exit code after Ctrl-C: 128 and the number of SIGINT, as shells have it."""
+"""Exit code after Ctrl-C: 128 plus the number of SIGINT, as in shells."""
 
-_COMMANDS = {
-    "build": "edgetl.cli.build",
-    "search": "edgetl.cli.search",
-    "evaluate": "edgetl.cli.bundle_verbs",
-    "export": "edgetl.cli.bundle_verbs",
-    "show": "edgetl.cli.bundle_verbs",
-    "check": "edgetl.cli.edgetpu",
-    "compile": "edgetl.cli.edgetpu",
-    "targets": "edgetl.cli.catalog",
-    "backbones": "edgetl.cli.catalog",
-    "doctor": "edgetl.cli.catalog",
-    "run": "edgetl.cli.device",
-    "bench": "edgetl.cli.device",
-    "teach": "edgetl.cli.learning",
-    "correct": "edgetl.cli.learning",
-    "forget": "edgetl.cli.learning",
-    "rename": "edgetl.cli.learning",
-    "adapt": "edgetl.cli.learning",
-    "undo": "edgetl.cli.learning",
-    "reset": "edgetl.cli.learning",
-    "history": "edgetl.cli.learning",
-    "status": "edgetl.cli.learning",
-    "merge": "edgetl.cli.learning",
-    "prepare": "edgetl.cli.deployment",
-    "deploy": "edgetl.cli.deployment",
-    "trim": "edgetl.cli.deployment",
-    "rollback": "edgetl.cli.deployment",
-    "pull": "edgetl.cli.deployment",
-    "devices": "edgetl.cli.deployment",
-    "service": "edgetl.cli.deployment",
-    "logs": "edgetl.cli.deployment",
-    "sign": "edgetl.cli.deployment",
-    "keys": "edgetl.cli.deployment",
+SUMMARY_CHARACTERS = 67
+"""Space for the summary of a verb on a terminal of 80 columns."""
+
+_SECTIONS = {
+    "Build": {
+        "build": "build",
+        "search": "search",
+        "compile": "edgetpu",
+        "export": "bundle_verbs",
+        "sign": "deployment",
+        "keys": "deployment",
+    },
+    "Run and learn": {
+        "run": "device",
+        "teach": "learning",
+        "correct": "learning",
+        "forget": "learning",
+        "rename": "learning",
+        "adapt": "learning",
+        "merge": "learning",
+        "undo": "learning",
+        "reset": "learning",
+    },
+    "Devices": {
+        "prepare": "deployment",
+        "deploy": "deployment",
+        "service": "deployment",
+        "logs": "deployment",
+        "rollback": "deployment",
+        "pull": "deployment",
+        "devices": "deployment",
+        "trim": "deployment",
+    },
+    "Inspect": {
+        "evaluate": "bundle_verbs",
+        "bench": "device",
+        "status": "learning",
+        "history": "learning",
+        "show": "bundle_verbs",
+        "check": "edgetpu",
+        "targets": "catalog",
+        "backbones": "catalog",
+        "doctor": "catalog",
+    },
 }
+"""The verbs by section of the help, each with the module of this folder that it is loaded from."""
+
+_MODULES = {verb: module for section in _SECTIONS.values() for verb, module in section.items()}
 
 
 class _Verbs(click.Group):
-    """A group whose commands are imported on first use."""
+    """A group whose commands are imported on first use, and listed by section."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_COMMANDS)
+        return list(_MODULES)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> Optional[click.Command]:
-        if cmd_name not in _COMMANDS:
+        if cmd_name not in _MODULES:
             return None
-        module = importlib.import_module(_COMMANDS[cmd_name])
-        return next(
-            value for value in vars(module).values() if isinstance(value, click.Command) and value.name == cmd_name
-        )
+        module = importlib.import_module(f"edgetl.cli.{_MODULES[cmd_name]}")
+        commands = (value for value in vars(module).values() if isinstance(value, click.Command))
+        return next(command for command in commands if command.name == cmd_name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        width = max(map(len, _MODULES))
+        for section, verbs in _SECTIONS.items():
+            with formatter.section(section):
+                formatter.write_dl([(verb.ljust(width), self._short_help(ctx, verb)) for verb in verbs])
+
+    def _short_help(self, ctx: click.Context, verb: str) -> str:
+        command = self.get_command(ctx, verb)
+        return command.get_short_help_str(limit=SUMMARY_CHARACTERS) if command else ""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except BrokenPipeError:  # whoever reads, `head` for one, has enough; click would end with code 1
+        except BrokenPipeError:  # the reader, for example `head`, has closed the pipe; click would exit with code 1
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             ctx.exit(0)
 
@@ -88,18 +111,21 @@ class _Verbs(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            raise click.UsageError(f"{error.message} Verbs: {', '.join(_COMMANDS)}", ctx) from None
+            raise click.UsageError(f"{error.message} Verbs: {', '.join(_MODULES)}", ctx) from None
 
 
 @click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="edgetl")
 def cli() -> None:
-    """From a folder of photos to a model on a Raspberry Pi or Coral board that keeps learning there."""
+    """Turn a folder of photos into a model that runs, and keeps learning, on a Raspberry Pi or Coral board.
+
+    Start with: edgetl build --data photos --target rpi4. The help of a verb shows its options and examples.
+    """
 
 
 def main(arguments: Optional[list[str]] = None) -> NoReturn:
-    """Run the command line; an expected error is one line on stderr and an exit code."""
-    if not sys.warnoptions:  # what packages warn their programmers of is no news to the user
+    """Run the command line. An expected error becomes one line on stderr and an exit code."""
+    if not sys.warnoptions:  # packages warn their programmers, not our users
         warnings.simplefilter("ignore")
         logging.getLogger("tensorflow").setLevel(logging.ERROR)
     try:
@@ -115,16 +141,16 @@ def main(arguments: Optional[list[str]] = None) -> NoReturn:
     except ModuleNotFoundError as error:
         _fail_on_missing(error)
     except (KeyboardInterrupt, click.Abort):
-        # Ctrl-C within an exec of text, which every dataclass's import runs, marks CPython to die by SIGINT after all
-        # (under python -m); the next exec clears the mark.
+        # Ctrl-C during exec() of a string, which every dataclass definition calls, makes CPython end by SIGINT in spite
+        # of this handler (under python -m); another exec() clears that flag.
         exec("")
-        _fail("stopped; nothing half-written was left, and the same command goes on from here", INTERRUPTED)
+        _fail("interrupted; no half-written files are left, and the same command resumes from here", INTERRUPTED)
     except OSError as error:
         _fail_on_storage(error)
 
 
 def print_json(value: object) -> None:
-    """Print one JSON value on a line of its own: what `--json` gives everywhere."""
+    """Print a JSON value on one line, as `--json` does everywhere."""
     click.echo(json.dumps(value, ensure_ascii=False))
 
 
@@ -134,7 +160,7 @@ def _fail(message: str, exit_code: int) -> NoReturn:
 
 
 def _fail_on_missing(error: ModuleNotFoundError) -> NoReturn:
-    """A package of the workstation that a device has not; a missing module of our own is a bug."""
+    """Report a package of the host that is missing here; a missing module of edgetl itself is a bug."""
     package = (error.name or "").split(".")[0]
     if package in ("", "edgetl"):
         raise error
@@ -144,15 +170,16 @@ def _fail_on_missing(error: ModuleNotFoundError) -> NoReturn:
 
 _STORAGE = {
     errno.ENOSPC: "the disk is full; free some space",
-    errno.EDQUOT: "the disk quota is used up; free some space",
+    errno.EDQUOT: "the disk quota is exceeded; free some space",
     errno.EROFS: "the file system is read-only; choose another folder",
-    errno.EACCES: "no permission; choose another folder",
+    errno.EACCES: "permission denied; choose another folder",
+    errno.EPERM: "permission denied; choose another folder",
 }
 
 
 def _fail_on_storage(error: OSError) -> NoReturn:
-    """A disk that refuses is the user's to mend; any other OSError is a bug and shows its traceback."""
+    """Report a storage error that the user can fix; any other OSError is a bug and shows its traceback."""
     if error.errno not in _STORAGE:
         raise error
-    place = f" at {error.filename}" if error.filename else ""
+    place = f" ({error.filename})" if error.filename else ""
     _fail(f"{_STORAGE[error.errno]}{place}, then run the same command again", 2)

@@ -1,4 +1,4 @@
-"""The verbs of the workstation around a bundle: evaluate, export, show."""
+"""The verbs evaluate, export and show, which use a bundle on the host."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import click
 from edgetl.bundle import REPORT
 from edgetl.cli import print_json
 from edgetl.cli.console import print_table, show_progress
+from edgetl.cli.examples import examples
 from edgetl.cli.learning import has_state, open_classifier, open_learner, state_option
 from edgetl.errors import BundleError, OptionError
 
@@ -19,22 +20,23 @@ if TYPE_CHECKING:
     from edgetl.data import Listing
 
 
+@examples("edgetl evaluate leaves.edgetl --data more-photos", "edgetl evaluate leaves.edgetl --data test.csv --json")
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option(
     "--data",
     required=True,
     type=click.Path(path_type=Path),
-    help="Labelled photos: a folder per class, or a CSV of path,label. Of a folder with test/ inside, only that.",
+    help="Labelled photos: a subfolder per class, or a CSV file with path,label. Of a folder with test/, only that.",
 )
-@click.option("--leave-out-unknown", is_flag=True, help="Pass over classes that the bundle does not know.")
-@click.option("--threads", type=click.IntRange(min=1), help="Interpreter threads; the machine's cores by default.")
+@click.option("--leave-out-unknown", is_flag=True, help="Leave out photos of classes that the bundle does not know.")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads of the interpreter.  [default: one per core]")
 @state_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 def evaluate(
     bundle: Path, data: Path, leave_out_unknown: bool, threads: Optional[int], state: Optional[Path], as_json: bool
 ) -> None:
-    """Measure BUNDLE again, on labelled photos, by running exactly what it holds and what it was taught."""
+    """Measure BUNDLE, with what it was taught, on labelled photos."""
     from edgetl import evaluation
     from edgetl.data import list_photos
 
@@ -59,12 +61,12 @@ def evaluate(
 
 
 def _note_on_known_photos(bundle: Path, listing: Listing) -> str:
-    """What to say where these are, as far as numbers and classes tell, the photos that the bundle was built from."""
+    """A note if these are probably the photos that the bundle was built from: as many, of the same classes."""
     from edgetl.bundle import open_bundle
     from edgetl.evaluation import Report
 
     opened, proof = open_bundle(bundle), None
-    with contextlib.suppress(BundleError, UnicodeDecodeError):  # a report that cannot be read hinders no measurement
+    with contextlib.suppress(BundleError, UnicodeDecodeError):  # without the report, there is just no note
         proof = Report.from_json(opened.read(REPORT).decode())
     classes = {photo.label for photo in listing.photos}
     is_split = any(photo.split for photo in listing.photos)
@@ -73,11 +75,12 @@ def _note_on_known_photos(bundle: Path, listing: Listing) -> str:
     if classes != proof.data.counts.keys():
         return ""
     return (
-        f"note: the bundle was built from as many photos of these classes; if they are the same, it knows most of them "
-        f"already. On the {proof.evaluation.n} that were held back it was right on {proof.summary.accuracy.value:.1%}"
+        f"note: the bundle was built from as many photos of the same classes; if they are the same photos, it was "
+        f"trained on most of them. Accuracy on its {proof.evaluation.n} test photos: {proof.summary.accuracy.value:.1%}"
     )
 
 
+@examples("edgetl export leaves.edgetl", "edgetl export leaves.edgetl --format patch -o greenhouse.patch")
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option(
@@ -85,24 +88,31 @@ def _note_on_known_photos(bundle: Path, listing: Listing) -> str:
     "form",
     type=click.Choice(["tflite", "bundle", "patch"]),
     default="tflite",
-    help="A classifier for any TFLite client, a bundle with what was taught, or only that, for other devices.",
+    help="A classifier for any TFLite client, a bundle with what was taught, or only what was taught.",
 )
-@click.option("--edgetpu", is_flag=True, help="The classifier whose backbone runs on the Edge TPU.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write.  [default: NAME and the format]")
+@click.option("--edgetpu", is_flag=True, help="Export the classifier whose backbone runs on the Edge TPU.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="File to write, or a folder for it.  [default: NAME and the format]",
+)
 @state_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a line.")
 def export(
     bundle: Path, form: str, edgetpu: bool, output: Optional[Path], state: Optional[Path], as_json: bool
 ) -> None:
-    """Write BUNDLE, with what it was taught, as one file.
+    """Export BUNDLE, with what it was taught, as one file.
 
-    tflite: pixels in, probabilities out, labels inside. bundle: the same backbone, the last layer and statistics
-    of now. patch: kilobytes that edgetl merge takes in on any device of the same backbone.
+    tflite: a classifier from pixels to probabilities, with its labels. bundle: the same backbone with the current last
+    layer and statistics. patch: a few kilobytes that edgetl merge adds on any device with the same backbone.
     """
     if edgetpu and form != "tflite":
-        raise OptionError(f"--edgetpu goes with --format tflite; a {form} serves CPU and Edge TPU alike")
+        raise OptionError(f"--edgetpu is only for --format tflite; a {form} works on CPU and Edge TPU alike")
     if output is not None and output.exists() and output.samefile(bundle):
-        raise OptionError(f"{output} is the bundle itself; name another file with -o")
+        raise OptionError(f"{output} is the bundle itself; choose another file with -o")
+    if output is not None and output.is_dir():
+        output = output / _default_name(bundle, form, edgetpu)
     if has_state(bundle, state):
         path = _export_taught(bundle, form, edgetpu, output, state)
     else:
@@ -113,28 +123,34 @@ def export(
         click.echo(f"{path}  ({path.stat().st_size / 1e6:.3g} MB)")
 
 
+def _default_name(bundle: Path, form: str, edgetpu: bool) -> str:
+    endings = {"bundle": "-taught.edgetl", "patch": ".patch", "tflite": "_edgetpu.tflite" if edgetpu else ".tflite"}
+    return f"{bundle.stem}{endings[form]}"
+
+
 def _export(bundle: Path, form: str, edgetpu: bool, output: Optional[Path]) -> Path:
     from edgetl.conversion.bundle_export import export as export_bundle
 
     if form != "tflite":
-        raise OptionError(f"nothing was taught to {bundle}, so there is no {form} to write; teach first: edgetl teach")
+        raise OptionError(f"nothing was taught to {bundle}: there is no {form} to export; teach it first: edgetl teach")
     return export_bundle(bundle, output, edgetpu)
 
 
 def _export_taught(bundle: Path, form: str, edgetpu: bool, output: Optional[Path], state: Optional[Path]) -> Path:
     with open_learner(bundle, state) as learner, tempfile.TemporaryDirectory() as scratch:
         if form == "patch":
-            return learner.export_patch(output or Path(f"{bundle.stem}.patch"))
+            return learner.export_patch(output or Path(_default_name(bundle, form, edgetpu)))
         if form == "bundle":
-            return learner.export_bundle(output or Path(f"{bundle.stem}-taught.edgetl"))
+            return learner.export_bundle(output or Path(_default_name(bundle, form, edgetpu)))
         return _export(learner.export_bundle(Path(scratch, bundle.name), frozen=True), form, edgetpu, output)
 
 
+@examples("edgetl show leaves.edgetl", "edgetl show model.tflite --json")
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list instead of a table.")
 def show(file: Path, as_json: bool) -> None:
-    """Print what a bundle or a .tflite file holds."""
+    """Describe a bundle or a .tflite file."""
     described = _describe(file)
     if as_json:
         return print_json([described])
@@ -146,7 +162,7 @@ def _describe(file: Path) -> dict[str, Any]:
     from edgetl.bundle import open_bundle
 
     if not file.is_file():
-        raise OptionError(f"no such file: {file}; give a bundle (.edgetl) or a .tflite file")
+        raise OptionError(f"no such file: {file}; expected a bundle (.edgetl) or a .tflite file")
     if file.suffix.lower() == ".tflite":
         return {"name": file.stem, "kind": "tflite", **_describe_tflite(file.read_bytes())}
     try:
@@ -174,7 +190,7 @@ def _describe(file: Path) -> dict[str, Any]:
 
 
 def _describe_tflite(model: bytes) -> dict[str, Any]:
-    """What any .tflite holds; of a compiled one also its Edge TPU package and what it left to the CPU."""
+    """A description of a .tflite file; of a compiled one also its Edge TPU package and the operators on the CPU."""
     from edgetl.conversion.edgetpu import is_compiled, read_package
     from edgetl.conversion.tflite.description import describe
 
@@ -183,7 +199,7 @@ def _describe_tflite(model: bytes) -> dict[str, Any]:
 
 
 def _line(value: Any) -> str:
-    """A value of a description on one cell of a table."""
+    """A value of a description, as text for a table cell."""
     if isinstance(value, dict):
         return "\n".join(f"{key}: {_line(item)}" for key, item in value.items())
     if isinstance(value, list) and value and isinstance(value[0], dict):

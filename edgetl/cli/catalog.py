@@ -1,4 +1,4 @@
-"""The verbs that list what there is: targets, backbones, and what is installed."""
+"""The verbs that list targets, backbones and installed packages."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ import click
 from edgetl.cli import print_json
 from edgetl.cli.console import print_table
 from edgetl.cli.device_options import device_options, reach, require_here
+from edgetl.cli.examples import examples
 from edgetl.runtime.system import cache_folder
 
 
+@examples("edgetl targets", "edgetl targets --json")
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list instead of a table.")
 def targets(as_json: bool) -> None:
-    """List the boards that a build can aim at."""
+    """List the boards that a bundle can be built for."""
     from edgetl.targets import list_targets
 
     known = list_targets()
@@ -34,10 +36,11 @@ def targets(as_json: bool) -> None:
     )
 
 
+@examples("edgetl backbones", "edgetl backbones --json")
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list instead of a table.")
 def backbones(as_json: bool) -> None:
-    """List the pretrained backbones, with where their weights come from."""
+    """List the pretrained backbones and where their weights come from."""
     from edgetl.backbones import list_backbones
 
     known = list_backbones()
@@ -76,14 +79,18 @@ _NEEDS = [
 ]
 
 
+@examples("edgetl doctor", "edgetl doctor pi@raspberrypi.local")
 @click.command()
 @click.argument("where", required=False, metavar="[[USER@]HOST[:PORT]]")
 @device_options
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table: a list, of a device one object.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON instead of a table: a list, or one object for a device."
+)
 def doctor(where: Optional[str], as_json: bool, **options: Any) -> None:
-    """Tell what is installed, what is missing, and the line that installs it: here, or on a device.
+    """List what is installed or missing, here or on a device.
 
-    Of a device it tells what edgetl deploy would find, and changes nothing there.
+    Each missing package comes with the command that installs it. For a device it reports what edgetl deploy would find,
+    and changes nothing there.
     """
     if where is not None:
         return _examine(where, as_json, options)
@@ -101,9 +108,9 @@ def doctor(where: Optional[str], as_json: bool, **options: Any) -> None:
     if not any(entry["version"] for entry in found if entry["extra"] == "tflite"):
         click.echo("no TFLite interpreter: pip install 'edgetl[tflite]'")
     elif not any(entry["version"] for entry in found if entry["name"] == "tensorflow"):
-        click.echo("this machine runs and teaches models; to build them: pip install 'edgetl[host]'")
+        click.echo("this machine can run and teach models; to build them: pip install 'edgetl[host]'")
     else:
-        click.echo("this machine builds, runs and teaches models")
+        click.echo("this machine can build, run and teach models")
 
 
 def _examine(where: str, as_json: bool, options: dict[str, Any]) -> None:
@@ -113,9 +120,9 @@ def _examine(where: str, as_json: bool, options: dict[str, Any]) -> None:
         found = diagnose(transport)
     if as_json:
         return print_json(found.to_dict())
-    print_table(["", where, "to mend it"], [[entry.name, entry.found, entry.advice] for entry in found.findings])
-    able = "can be deployed to" if found.is_usable else "cannot be deployed to as it is"
-    click.echo(f"{where} {able}; nothing was changed there")
+    print_table(["", where, "what to do"], [[entry.name, entry.found, entry.advice] for entry in found.findings])
+    verdict = "is ready for edgetl deploy" if found.is_usable else "is not ready for edgetl deploy"
+    click.echo(f"{where} {verdict}; nothing was changed there")
 
 
 def _look_up(package: str, extra: str, purpose: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The verbs that reach a device: prepare, deploy, service, logs, rollback, pull, devices; keys and sign, for trust."""
+"""The verbs that reach devices: prepare, deploy, service, logs, rollback, pull, devices; trim; keys and sign."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import click
 from edgetl.cli import print_json
 from edgetl.cli.console import print_table, show_progress
 from edgetl.cli.device_options import device_options, password_prompt, reach
+from edgetl.cli.examples import examples
 from edgetl.cli.fleet_options import require_fleet, require_no_single_device, roll_out, rollout_options
 from edgetl.cli.signals import GracefulStop
 from edgetl.errors import OptionError
@@ -23,17 +24,21 @@ if TYPE_CHECKING:
     from edgetl.runtime.device import Installed, RolledBack
 
 FAILED = 1
-"""Exit code where one of several devices did not answer."""
+"""Exit code if one of several devices failed or did not answer."""
 
 
+@examples(
+    "edgetl deploy leaves.edgetl pi@raspberrypi.local --service",
+    "edgetl deploy leaves.edgetl --inventory hosts.ini --waves 1,10%,100%",
+)
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.argument("where", nargs=-1, metavar="[USER@]HOST[:PORT]|FOLDER/...")
 @rollout_options
-@click.option("--fresh", is_flag=True, help="Leave what was taught there with the bundle that runs now.")
-@click.option("--allow-downgrade", is_flag=True, help="Send a signed bundle though it is older than what runs.")
-@click.option("--whole", is_flag=True, help="Send all of BUNDLE, also what the device has.")
-@click.option("--service", "serves", is_flag=True, help="Then run it as a service, as by edgetl service.")
+@click.option("--fresh", is_flag=True, help="Leave what was taught with the bundle that runs there now.")
+@click.option("--allow-downgrade", is_flag=True, help="Accept a signed bundle that is older than the running one.")
+@click.option("--whole", is_flag=True, help="Send all of BUNDLE, including what the device already has.")
+@click.option("--service", "serves", is_flag=True, help="Then run it as a service, like edgetl service.")
 @device_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, or a list for several devices.")
 def deploy(
@@ -51,24 +56,25 @@ def deploy(
     check: bool,
     **options: Any,
 ) -> None:
-    """Make BUNDLE the one that a device runs, or several at once, when it has proven itself there.
+    """Deploy BUNDLE to one or more devices.
 
-    A device that has no edgetl yet is given it first, as by edgetl prepare. With --inventory, Ansible brings BUNDLE to
-    a fleet: to the group canary first, then to all others in waves, until too many fail.
+    Each device verifies BUNDLE before it replaces the running one. edgetl is installed first on a device that does not
+    have it, like edgetl prepare. With --inventory, Ansible deploys BUNDLE to a fleet: first to the group canary, then
+    to all others in waves, until too many fail.
     """
     from edgetl.bundle import open_bundle
     from edgetl.deployment import RolloutOptions, deploy_each, install_service
     from edgetl.deployment import deploy as deploy_bundle
     from edgetl.deployment.provisioning import prepare as prepare_device
 
-    open_bundle(bundle)  # one that is not whole is told of before a device is reached, or given anything
+    open_bundle(bundle)  # report a damaged bundle before a device is reached or changed
     if inventory is not None:
         require_no_single_device(where=where, serves=serves, root=options.pop("root"), python=options.pop("python"))
         fleet = (inventory, limit, waves, max_fail_percentage, check)
         return roll_out(bundle, RolloutOptions(*fleet, fresh, allow_downgrade, whole, **options), as_json)
     require_fleet(limit=limit, waves=waves, max_fail_percentage=max_fail_percentage is not None, check=check)
     if not where:
-        raise OptionError("name a device, as [USER@]HOST[:PORT], or a fleet: --inventory hosts.ini")
+        raise OptionError("no device given; name one as [USER@]HOST[:PORT], or a fleet: --inventory hosts.ini")
     with show_progress() as progress:
 
         def deploy_to(one: str) -> Deployed:
@@ -92,20 +98,24 @@ def deploy(
         raise SystemExit(FAILED)
 
 
+@examples("edgetl trim leaves.edgetl --status status.json -o to-send")
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option(
     "--status",
     type=click.File("rb"),
     required=True,
-    help="What `python -m edgetl.runtime status --json` says on the device; - for standard input.",
+    help="Output of `python -m edgetl.runtime status --json` on the device; - for standard input.",
 )
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="A new or an empty folder.")
+@click.option(
+    "-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder to write to, new or empty."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of lines.")
 def trim(bundle: Path, status: IO[bytes], output: Path, as_json: bool) -> None:
-    """Write what a device lacks of BUNDLE into a folder, to be brought there by other means than edgetl deploy.
+    """Write what a device lacks of BUNDLE into a folder.
 
-    That is one file, or two; what is printed is the line that installs them on the device.
+    This is for transfers by other means than edgetl deploy. It writes one file, or two, and prints the command that
+    installs them on the device.
     """
     from edgetl.deployment import trim as trim_bundle
 
@@ -117,12 +127,16 @@ def trim(bundle: Path, status: IO[bytes], output: Path, as_json: bool) -> None:
     click.echo(f"python -m edgetl.runtime install {payload.bundle.name}{difference}")
 
 
+@examples("edgetl prepare pi@raspberrypi.local")
 @click.command()
 @click.argument("where", metavar="[USER@]HOST[:PORT]")
 @device_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of lines.")
 def prepare(where: str, as_json: bool, **options: Any) -> None:
-    """Give a device edgetl, in an environment of its own; it needs Python 3.9, but neither internet nor pip."""
+    """Install edgetl on a device, in an environment of its own.
+
+    The device needs Python 3.9, but no internet or pip.
+    """
     from edgetl.deployment.provisioning import prepare as prepare_device
 
     with reach(where, **options) as transport, show_progress() as progress:
@@ -172,22 +186,27 @@ def _outcome_row(outcome: DeployOutcome) -> list[str]:
     return [outcome.where, done.installed.digest[:12], f"{done.sent_bytes / 1e3:,.0f}", f"{done.seconds:.1f}", ""]
 
 
+@examples(
+    "edgetl service pi@raspberrypi.local",
+    "edgetl service pi@raspberrypi.local --run-options '--source /srv/photos --watch'",
+)
 @click.command()
 @click.argument("where", metavar="[USER@]HOST[:PORT]|FOLDER/")
 @click.option(
     "--run-options",
     metavar="OPTIONS",
-    help='What it gives edgetl run, such as "--source /srv/photos --watch".  [default: as before; at first '
-    "--source camera --changes]",
+    help='Options for edgetl run, e.g. "--source /srv/photos --watch".  [default: as before; at first --source camera '
+    "--changes]",
 )
-@click.option("--remove", is_flag=True, help="Stop the service, and remove it.")
+@click.option("--remove", is_flag=True, help="Stop the service and remove it.")
 @device_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of lines.")
 def service(where: str, run_options: Optional[str], remove: bool, as_json: bool, **options: Any) -> None:
-    """Have a device run its bundle from now on and after every start, as a systemd service.
+    """Run the bundle of a device as a systemd service.
 
-    It starts again where it fails or hangs, and takes a bundle that is deployed later; one that it does not start with,
-    or that fails within the probation, makes room for the one before. For root it is a service of the system.
+    It runs from now on and after every start of the device. It restarts if it fails or hangs, and switches to bundles
+    that are deployed later. If it does not start with a new bundle, or fails within the probation, the device returns
+    to the previous one. For root it is a system service, otherwise one of the user.
     """
     from edgetl.deployment import InstalledService
     from edgetl.deployment import service as change_service
@@ -208,14 +227,23 @@ def _print_service(done: InstalledService) -> None:
         click.echo("it ends with the user's last login; on the device: sudo loginctl enable-linger $USER")
 
 
+@examples("edgetl logs pi@raspberrypi.local", "edgetl logs pi@raspberrypi.local --follow")
 @click.command()
 @click.argument("where", metavar="[USER@]HOST[:PORT]|FOLDER/")
-@click.option("--lines", type=click.IntRange(min=1), default=50, show_default=True, help="How many, the latest.")
-@click.option("-f", "--follow", is_flag=True, help="Go on with what it says from now, until Ctrl-C.")
+@click.option(
+    "--lines",
+    type=click.IntRange(min=1),
+    default=50,
+    show_default=True,
+    help="Number of lines, counted from the latest.",
+)
+@click.option("-f", "--follow", is_flag=True, help="Then print new lines until Ctrl-C.")
 @device_options
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of lines; following, one a line.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object instead of lines; with --follow, one per line."
+)
 def logs(where: str, lines: int, follow: bool, as_json: bool, **options: Any) -> None:
-    """Tell what a device's service has said, the latest last."""
+    """Print the log of a device's service, the latest line last."""
     from edgetl.deployment import logs as read_logs
 
     if follow:
@@ -231,12 +259,16 @@ def logs(where: str, lines: int, follow: bool, as_json: bool, **options: Any) ->
         click.echo(line)
 
 
+@examples("edgetl rollback pi@raspberrypi.local")
 @click.command()
 @click.argument("where", metavar="[USER@]HOST[:PORT]|FOLDER/")
 @device_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a line.")
 def rollback(where: str, as_json: bool, **options: Any) -> None:
-    """Let a device go back to the bundle that it ran before, with what that had been taught, and what was since."""
+    """Return a device to its previous bundle.
+
+    What that bundle had been taught is in effect again, with what was taught since.
+    """
     from edgetl.deployment import rollback as roll_back
 
     with reach(where, **options) as transport:
@@ -249,13 +281,19 @@ def rollback(where: str, as_json: bool, **options: Any) -> None:
         click.echo(f"what was taught since stayed with the later bundle: {done.fault}", err=True)
 
 
+@examples("edgetl pull pi@raspberrypi.local -o greenhouse.state")
 @click.command()
 @click.argument("where", metavar="[USER@]HOST[:PORT]|FOLDER/")
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The new state folder.")
+@click.option(
+    "-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder to write to: a new state folder."
+)
 @device_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a line.")
 def pull(where: str, output: Path, as_json: bool, **options: Any) -> None:
-    """Copy what a device was taught into a state folder here, which edgetl merge takes."""
+    """Copy what a device was taught into a state folder here.
+
+    edgetl merge accepts the folder.
+    """
     from edgetl.deployment import pull as pull_state
 
     with reach(where, **options) as transport:
@@ -265,12 +303,16 @@ def pull(where: str, output: Path, as_json: bool, **options: Any) -> None:
     click.echo(f"{output}: {done.pictures} pictures, {done.thumbnails} with a thumbnail, from {where}")
 
 
+@examples("edgetl devices pi@raspberrypi.local pi@orchard")
 @click.command()
 @click.argument("where", nargs=-1, required=True, metavar="[USER@]HOST[:PORT]|FOLDER/...")
 @device_options
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list instead of a table.")
 def devices(where: Sequence[str], as_json: bool, **options: Any) -> None:
-    """Tell what devices run, hold and are; one that does not answer is named, and the others are told."""
+    """List what devices run and are.
+
+    A device that does not answer is reported, and does not stop the others.
+    """
     from edgetl.deployment import devices as list_devices
 
     found = list_devices(where, ask_password=password_prompt(), **options)
@@ -283,17 +325,18 @@ def devices(where: Sequence[str], as_json: bool, **options: Any) -> None:
         raise SystemExit(FAILED)
 
 
+@examples("edgetl sign leaves.edgetl --key release")
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--key", "name", required=True, help="Name of the key, or its file.")
 @click.option(
     "--sequence",
     type=click.IntRange(min=0),
-    help="Devices refuse lower numbers than that of the bundle they run.  [default: seconds since 1970]",
+    help="Number of the signature; devices refuse a lower one than they run.  [default: seconds since 1970]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a line.")
 def sign(bundle: Path, name: str, sequence: Optional[int], as_json: bool) -> None:
-    """Sign BUNDLE, in place, so that devices that trust the key take it."""
+    """Sign BUNDLE, in place, for devices that trust the key."""
     from edgetl.bundle import open_bundle, write_bundle
     from edgetl.bundle.signing import key_id, read_private_key
     from edgetl.bundle.signing import sign as sign_bundle
@@ -304,9 +347,10 @@ def sign(bundle: Path, name: str, sequence: Optional[int], as_json: bool) -> Non
     signed = {"bundle": str(bundle), "key": key_id(key.public_key()), "sequence": number}
     if as_json:
         return print_json(signed)
-    click.echo(f"{bundle} is signed by {signed['key']} as number {number}")
+    click.echo(f"{bundle} was signed with key {signed['key']} as number {number}")
 
 
+@examples("edgetl keys new release", "edgetl keys trust release pi@raspberrypi.local")
 @click.command()
 @click.argument("action", type=click.Choice(["new", "list", "trust"]))
 @click.argument("name", required=False)
@@ -314,14 +358,15 @@ def sign(bundle: Path, name: str, sequence: Optional[int], as_json: bool) -> Non
 @device_options
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON value instead of lines.")
 def keys(action: str, name: Optional[str], where: Optional[str], as_json: bool, **options: Any) -> None:
-    """Make a signing key NAME (new), list those there are (list), or let a device trust one (trust NAME HOST).
+    """Create and list signing keys, or let a device trust one.
 
-    A device that trusts a key takes only bundles that one of its keys has signed.
+    "new NAME" creates a key, "list" lists your keys, and "trust NAME HOST" lets a device trust a key. A device that
+    trusts a key accepts only bundles that are signed with one of its trusted keys.
     """
-    told = _KEY_ACTIONS[action](name, where, options)
+    result = _KEY_ACTIONS[action](name, where, options)
     if as_json:
-        return print_json(told)
-    for entry in told if isinstance(told, list) else [told]:
+        return print_json(result)
+    for entry in result if isinstance(result, list) else [result]:
         click.echo("  ".join(str(value) for value in entry.values()))
 
 
@@ -329,7 +374,7 @@ def _new_key(name: Optional[str], where: Optional[str], options: dict[str, Any])
     from edgetl.bundle.signing import make_key
 
     if name is None or where is not None:
-        raise OptionError("give the new key a name: edgetl keys new NAME")
+        raise OptionError("edgetl keys new takes one name: edgetl keys new NAME")
     path = _key_path(name, ".key")
     return {"key": make_key(path), "private": str(path), "public": str(path.with_suffix(".pub"))}
 
@@ -338,7 +383,7 @@ def _list_keys(name: Optional[str], where: Optional[str], options: dict[str, Any
     from edgetl.bundle.signing import key_id, read_public_key
 
     if name is not None:
-        raise OptionError("edgetl keys list takes no name")
+        raise OptionError("edgetl keys list takes no name; leave it out")
     public = sorted(_key_folder().glob("*.pub"))
     return [{"key": key_id(read_public_key(path)), "name": path.stem, "public": str(path)} for path in public]
 
@@ -348,7 +393,7 @@ def _trust_key(name: Optional[str], where: Optional[str], options: dict[str, Any
     from edgetl.deployment import trust_key
 
     if name is None or where is None:
-        raise OptionError("give the key and the device: edgetl keys trust NAME HOST")
+        raise OptionError("edgetl keys trust takes a key and a device: edgetl keys trust NAME HOST")
     path = _key_path(name, ".pub")
     read_public_key(path)
     with reach(where, **options) as transport:
@@ -367,7 +412,7 @@ def _key_folder() -> Path:
 
 
 def _key_path(name: str, suffix: str) -> Path:
-    """A key by its name among the user's, or by its file."""
+    """The file of a key, given by its name or as a file."""
     return Path(name) if "/" in name or name.endswith(suffix) else _key_folder() / f"{name}{suffix}"
 
 

@@ -1,4 +1,4 @@
-"""The verbs of the device: run a bundle on images, and measure how fast it does that."""
+"""The verbs run and bench: classify images with a bundle, and measure its speed."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import click
 from edgetl.cli import print_json
 from edgetl.cli.console import print_table
 from edgetl.cli.device_options import BUNDLE_OR_DEVICE, device_options, is_bundle, reach, require_here
+from edgetl.cli.examples import examples
 from edgetl.cli.learning import has_state, open_classifier, require_no_state, state_option
 from edgetl.cli.run_display import Display, open_display
 from edgetl.cli.signals import GracefulStop
@@ -22,9 +23,13 @@ if TYPE_CHECKING:
     from edgetl.runtime.stream import Hooks, Source
 
 NOTHING_READ = 1
-"""Exit code where there were images, and none of them could be read."""
+"""Exit code if there were images and none of them could be read."""
 
 
+@examples(
+    "edgetl run leaves.edgetl --source photo.jpg",
+    "edgetl run leaves.edgetl --source camera --changes --json",
+)
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option(
@@ -32,30 +37,31 @@ NOTHING_READ = 1
     required=True,
     metavar="FILE|FOLDER|camera|-",
     help="An image, a folder of images, camera (or camera:X: a number, a device, a video file, rtsp://...), "
-    "or - for standard input: paths, one a line, or an image, or JPEG after JPEG, as from rpicam-vid --codec mjpeg.",
+    "or - for standard input: one path per line, an image, or a stream of JPEGs, e.g. of rpicam-vid --codec mjpeg.",
 )
-@click.option("--watch", "watches", is_flag=True, help="Wait for further images in the folder, until stopped.")
-@click.option("--only-new", is_flag=True, help="With --watch: leave out the images that are there already.")
+@click.option("--watch", "watches", is_flag=True, help="Also classify new images in the folder, until stopped.")
+@click.option("--only-new", is_flag=True, help="With --watch: leave out the images that already exist.")
 @click.option(
     "--on-label",
     "commands",
     nargs=2,
     multiple=True,
     metavar="LABEL COMMAND",
-    help="Run COMMAND, without a shell, when an image is a LABEL; may be given several times. {source} in it is the "
-    "image; EDGETL_LABEL, EDGETL_SOURCE, EDGETL_PROBABILITY and EDGETL_IS_NOVEL are in its environment. "
-    "One at a time, for 30 seconds at most; meanwhile a camera's images of LABEL are passed over, files wait.",
+    help="Run COMMAND, without a shell, when an image is classified as LABEL; may be given several times. {source} is "
+    "replaced by the image; EDGETL_LABEL, EDGETL_SOURCE, EDGETL_PROBABILITY and EDGETL_IS_NOVEL are in its "
+    "environment. One at a time, for 30 seconds at most; meanwhile files wait, and a camera's images of LABEL do not "
+    "run it.",
 )
-@click.option("--threads", type=click.IntRange(min=1), help="Interpreter threads; the machine's cores by default.")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads of the interpreter.  [default: one per core]")
 @click.option(
     "--changes",
     "only_changes",
     is_flag=True,
-    help="Print an image only where its label is another one than before, or it begins or ends to be unlike anything "
-    "taught, once a second at most; and a summary every hour.",
+    help="Print an image only if its label or its novelty differs from the one before, at most once a second; and a "
+    "summary every hour.",
 )
 @state_option
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line for every image.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line for each image.")
 def run(
     bundle: Path,
     source: str,
@@ -67,22 +73,22 @@ def run(
     state: Optional[Path],
     as_json: bool,
 ) -> None:
-    """Classify images with BUNDLE, one line each; an image that cannot be read is named and passed over.
+    """Classify images with BUNDLE, one line each.
 
-    In a terminal a live table follows the latest image. Ends with code 0 where at least one image was classified or
-    none came, and 1 where not one of them could be read. SIGTERM ends it after the image in hand, with code 0.
+    An image that cannot be read is reported and skipped. In a terminal, a table shows the latest image. Exits with code
+    1 if none of the images could be read, else with 0. SIGTERM stops it after the current image, with code 0.
     """
     from edgetl.runtime.stream import Hooks, is_camera
     from edgetl.runtime.system import notify_ready
 
     if watches and not Path(source).is_dir():
-        raise OptionError(f"--watch wants an existing folder as --source, received '{source}'")
+        raise OptionError(f"--watch needs an existing folder as --source, received '{source}'")
     if only_new and not watches:
-        raise OptionError("--only-new goes with --watch")
+        raise OptionError("--only-new needs --watch")
     with GracefulStop() as stop:
         hooks = Hooks(commands, on_failure=_warn, skip_while_busy=is_camera(source))
         classifier = open_classifier(bundle, state, threads, observe=True)
-        _tell_beforehand(classifier, hooks)
+        _warn_beforehand(classifier, hooks)
         notify_ready()
         with hooks, open_display(as_json, is_camera(source), only_changes) as display:
             read, unread = _classify(classifier, _open_source(source, watches, only_new), display, hooks, stop)
@@ -92,6 +98,7 @@ def run(
         raise SystemExit(NOTHING_READ)
 
 
+@examples("edgetl bench leaves.edgetl", "edgetl bench pi@raspberrypi.local")
 @click.command()
 @click.argument("where", required=False, metavar=f"[{BUNDLE_OR_DEVICE}]")
 @click.option(
@@ -99,18 +106,20 @@ def run(
     type=click.FloatRange(min=0, min_open=True),
     default=10.0,
     show_default=True,
-    help="For latencies and throughput together; start-up and memory come on top.",
+    help="Time for latency and throughput; start-up and memory take a few seconds more.",
 )
-@click.option("--threads", type=click.IntRange(min=1), help="Interpreter threads; the machine's cores by default.")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads of the interpreter.  [default: one per core]")
 @state_option
-@click.option("--store", is_flag=True, help="Keep the latency as the target's: later builds estimate from it.")
+@click.option("--store", is_flag=True, help="Store the latency for the target; later builds estimate from it.")
 @click.option(
     "--import",
     "imported",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Store what --json printed on a board, instead of measuring here.",
+    help="Store the output of --json from a board, instead of measuring here.",
 )
-@click.option("--target", "target_name", metavar="NAME", help="Whose latency it is.  [default: what the bundle is for]")
+@click.option(
+    "--target", "target_name", metavar="NAME", help="Target that the latency is stored for.  [default: the bundle's]"
+)
 @device_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 def bench(
@@ -124,40 +133,41 @@ def bench(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Measure a bundle: latency, throughput, start-up, memory and, where they can be read, heat and throttling.
+    """Measure the speed and the memory of a bundle.
 
-    A file is measured on this machine. On a device, which is whatever is no file and does not end in .edgetl, the
-    bundle that runs is measured while its service pauses, and the latency is stored here: later builds estimate from
-    your own board. Where it cannot be reached, run edgetl bench BUNDLE --json > FILE there, and edgetl bench --import
-    FILE here.
+    It measures latency, throughput, start-up, memory and, if available, temperature and throttling. A bundle is
+    measured on this machine. On a device, the running bundle is measured while its service pauses, and the latency is
+    stored here, so that later builds estimate from your own board. A device is any argument that is not a file and does
+    not end in .edgetl. If it cannot be reached from here, run edgetl bench BUNDLE --json > FILE there, and edgetl bench
+    --import FILE here.
     """
     if (where is None) == (imported is None):
-        raise OptionError("give a BUNDLE or a device to measure, or --import FILE to store what was measured elsewhere")
-    is_there = where is not None and not is_bundle(where)
-    if not is_there:
+        raise OptionError("give a BUNDLE or a device to measure, or --import FILE to store a measurement")
+    is_remote = where is not None and not is_bundle(where)
+    if not is_remote:
         require_here(**options)
     if imported is not None:
         measured = _read_measured(imported)
-    elif is_there:
-        measured = _measure_there(str(where), seconds, threads, state, options)
+    elif is_remote:
+        measured = _measure_device(str(where), seconds, threads, state, options)
     else:
         measured = _measure(Path(str(where)), seconds, threads, state)
     if as_json:
         print_json(measured)
     elif imported is None:
         print_table(["", measured["bundle"]], list(_rows(measured)))
-    if store or imported is not None or is_there:
+    if store or imported is not None or is_remote:
         click.echo(_store(measured, target_name), err=as_json)
 
 
-def _measure_there(
+def _measure_device(
     where: str, seconds: float, threads: Optional[int], state: Optional[Path], options: dict[str, Any]
 ) -> dict[str, Any]:
-    from edgetl.deployment import bench as measure
+    from edgetl.deployment import bench as measure_device
 
     require_no_state(state)
     with reach(where, **options) as transport:
-        measured = measure(transport, seconds, threads)
+        measured = measure_device(transport, seconds, threads)
     if measured.note:
         _warn(f"{where}: {measured.note}")
     return {"where": where, **measured.to_dict()}
@@ -178,14 +188,14 @@ def _read_measured(path: Path) -> dict[str, Any]:
     try:
         measured = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise OptionError(f"{path} is not JSON; give what edgetl bench --json printed ({error})") from error
+        raise OptionError(f"{path} is not JSON: expected the output of edgetl bench --json ({error})") from error
     if not isinstance(measured, dict):
-        raise OptionError(f"{path} holds no JSON object; give what edgetl bench --json printed")
+        raise OptionError(f"{path} contains no JSON object: expected the output of edgetl bench --json")
     return measured
 
 
 def _store(measured: dict[str, Any], target_name: Optional[str]) -> str:
-    """Stores the profile, and says so."""
+    """Store the latency for a target; return a line that says so."""
     from edgetl.targets import load_target, store_profile
 
     target = load_target(target_name or str(measured.get("target")))
@@ -195,15 +205,15 @@ def _store(measured: dict[str, Any], target_name: Optional[str]) -> str:
 
 
 def _rows(measured: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """What was measured, for people."""
+    """The measurements as rows of a table."""
     for name, key in (("frame to answer", "frame_ms"), ("JPEG to answer", "jpeg_ms")):
         timing = measured[key]
-        slower = f"95 of 100 under {timing['p95']:.3g}, 99 under {timing['p99']:.3g}; {timing['runs']} runs"
+        slower = f"95% under {timing['p95']:.3g}, 99% under {timing['p99']:.3g}; {timing['runs']} runs"
         yield name, f"{timing['p50']:.3g} ms  ({slower})"
-    yield "throughput", f"{measured['images_per_second']:.1f} JPEGs a second"
-    above = f"{measured['startup_above_bare_ms']:+.0f} ms against the bare interpreter"
+    yield "throughput", f"{measured['images_per_second']:.1f} JPEGs per second"
+    above = f"{measured['startup_above_bare_ms']:+.0f} ms compared to the bare interpreter"
     yield "start to first answer", f"{measured['startup_ms']:.0f} ms  ({above})"
-    above = f"{measured['peak_above_bare_bytes'] / 2**20:+.1f} MiB against the bare interpreter"
+    above = f"{measured['peak_above_bare_bytes'] / 2**20:+.1f} MiB compared to the bare interpreter"
     yield "peak memory", f"{measured['peak_bytes'] / 2**20:.1f} MiB  ({above})"
     before, after = measured["celsius_before"], measured["celsius_after"]
     if before is not None and after is not None:
@@ -211,14 +221,14 @@ def _rows(measured: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if measured["throttling"] is not None:
         yield "throttling", ", ".join(measured["throttling"]) or "none"
     threads = f"{measured['threads']} thread{'s' if measured['threads'] > 1 else ''}"
-    yield "by", f"{measured['interpreter']} on {measured['accelerator']}, {threads}"
-    yield "on", f"{measured['machine']}, {measured['architecture']}"
+    yield "interpreter", f"{measured['interpreter']} on {measured['accelerator']}, {threads}"
+    yield "machine", f"{measured['machine']}, {measured['architecture']}"
 
 
 def _classify(
     classifier: Classifier, images: Iterator[Source], display: Display, hooks: Hooks, stop: GracefulStop
 ) -> tuple[int, int]:
-    """How many images were classified, and how many could not be read."""
+    """Classify images; return how many were classified, and how many could not be read."""
     from edgetl.runtime.system import notify_alive
 
     read = unread = 0
@@ -229,7 +239,7 @@ def _classify(
                 prediction = classifier.predict(image)
             except ImageError as error:
                 unread += 1
-                display.complain(name, error)
+                display.report_error(name, error)
                 continue
             read += 1
             display.show(name, prediction)
@@ -247,11 +257,11 @@ def _open_source(source: str, watches: bool, only_new: bool) -> Iterator[Source]
     return read_camera(source) if is_camera(source) else iterate(source)
 
 
-def _tell_beforehand(classifier: Classifier, hooks: Hooks) -> None:
+def _warn_beforehand(classifier: Classifier, hooks: Hooks) -> None:
     if classifier.note:
         _warn(classifier.note)
     for label in sorted(set(hooks.labels) - set(classifier.labels)):
-        _warn(f"no class is called '{label}' so far; there are {', '.join(classifier.labels)}")
+        _warn(f"there is no class '{label}' yet; the classes are {', '.join(classifier.labels)}")
 
 
 def _warn(line: str) -> None:

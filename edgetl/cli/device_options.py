@@ -1,4 +1,4 @@
-"""How verbs reach a device: the options that they share, and what tells a device from a bundle."""
+"""Shared by the verbs that reach a device: their options, and how a device is distinguished from a bundle."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
     from edgetl.deployment import Transport
 
 BUNDLE_OR_DEVICE = "BUNDLE|[USER@]HOST[:PORT]|FOLDER/"
-"""What verbs take that serve a bundle here and one on a device alike: see `is_bundle`."""
+"""The argument of verbs that accept a bundle here and a device alike; see `is_bundle`."""
 
 Command = Callable[..., Any]
 
 
 def device_options(command: Command) -> Command:
-    """How a device is reached; the same for every verb that reaches one."""
+    """Add the options that say how a device is reached."""
     for option in (
         click.option("--root", help="Folder of the bundles on the device.  [default: ~/.local/share/edgetl]"),
-        click.option("--python", help="The device's Python that has edgetl.  [default: edgetl's own, else python3]"),
+        click.option("--python", help="Python on the device that has edgetl.  [default: edgetl's own, else python3]"),
         click.option("--ssh-config", type=click.Path(path_type=Path), help="Read this instead of ~/.ssh/config."),
-        click.option("--accept-new-host-key", is_flag=True, help="Trust the key of a host that is not known yet."),
+        click.option("--accept-new-host-key", is_flag=True, help="Accept the key of a host that is not known yet."),
     ):
         command = option(command)
     return command
@@ -45,11 +45,11 @@ def password_prompt() -> Optional[Callable[[str], str]]:
 
 
 def is_bundle(where: str) -> bool:
-    """Whether an argument names a bundle: a file that is there, or ends in .edgetl. Anything else is a device."""
+    """Whether an argument is a bundle: an existing file, or a name that ends in .edgetl. Anything else is a device."""
     return where.endswith(".edgetl") or Path(where).is_file()
 
 
 def require_here(**options: Any) -> None:
-    """Raise OptionError where one of `device_options` was given, although no device is to be reached."""
+    """Raise OptionError if one of `device_options` was given without a device."""
     for name in (name for name, value in options.items() if value):
-        raise OptionError(f"--{name.replace('_', '-')} is about a device; give its name, such as pi@raspberrypi.local")
+        raise OptionError(f"--{name.replace('_', '-')} needs a device; name one, e.g. pi@raspberrypi.local")

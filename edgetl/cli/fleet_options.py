@@ -1,4 +1,4 @@
-"""What `edgetl deploy --inventory` has of its own: its options, and how it tells what became of a fleet."""
+"""The options of `edgetl deploy --inventory`, and the report of a rollout."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ if TYPE_CHECKING:
     from edgetl.deployment import RolloutOptions, RolloutOutcome
 
 STOPPED = 1
-"""Exit code where a device failed or was not reached."""
+"""Exit code if a device failed or was not reached."""
 
 Command = Callable[..., Any]
 
 
 def rollout_options(command: Command) -> Command:
-    """The options that turn a deployment to devices into one to a fleet."""
+    """Add the options of a deployment to a fleet."""
     for option in (
-        click.option("--check", is_flag=True, help="Change nothing, and tell which devices are outdated."),
+        click.option("--check", is_flag=True, help="Change nothing; report which devices are outdated."),
         click.option(
             "--max-fail-percentage",
             type=click.FloatRange(0, 100),
-            help="End the rollout when more of a wave fail.  [default: 10]",
+            help="Stop the rollout if a larger percentage of a wave fails.  [default: 10]",
         ),
         click.option(
             "--waves",
             metavar="N,N%,...",
             callback=lambda context, parameter, value: value and value.split(","),
-            help="So many at once, wave by wave.  [default: 1,10%,100%]",
+            help="How many devices to update at once, wave by wave.  [default: 1,10%,100%]",
         ),
-        click.option("--limit", metavar="PATTERN", help="Only these hosts or groups of the inventory."),
+        click.option("--limit", metavar="PATTERN", help="Deploy only to these hosts or groups of the inventory."),
         click.option(
             "--inventory",
             type=click.Path(path_type=Path),
-            help="Deploy to a fleet: the devices of this Ansible inventory, its group canary first.",
+            help="Deploy to a fleet: the devices of this Ansible inventory, the group canary first.",
         ),
     ):
         command = option(command)
@@ -49,42 +49,43 @@ def rollout_options(command: Command) -> Command:
 
 
 def require_fleet(**given: Any) -> None:
-    """Raise OptionError where an option of a rollout was given without an inventory."""
+    """Raise OptionError if an option of a rollout was given without an inventory."""
     if any(given.values()):
-        raise OptionError("--limit, --waves, --max-fail-percentage and --check go with --inventory")
+        raise OptionError("--limit, --waves, --max-fail-percentage and --check need --inventory")
 
 
 def require_no_single_device(**given: Any) -> None:
-    """Raise OptionError where what only one device takes was given beside an inventory."""
+    """Raise OptionError if an argument for single devices was given with an inventory."""
     if any(given.values()):
         raise OptionError(
-            "--inventory goes without HOST, --service, --root and --python; an inventory has its hosts, and "
-            "edgetl_root and edgetl_python as their variables"
+            "--inventory cannot be combined with HOST, --service, --root or --python; list the hosts in the inventory, "
+            "with edgetl_root and edgetl_python as their variables"
         )
 
 
-def roll_out(bundle: Path, rollout: RolloutOptions, as_json: bool) -> None:
-    """Roll a bundle out, tell what became of each device, and end with STOPPED unless all is well."""
+def roll_out(bundle: Path, options: RolloutOptions, as_json: bool) -> None:
+    """Roll a bundle out, print the outcome for each device, and exit with STOPPED unless all succeeded."""
     from edgetl.deployment import roll_out as roll_out_bundle
 
     with show_progress() as progress:
-        reached = roll_out_bundle(bundle, rollout, progress)
+        outcomes = roll_out_bundle(bundle, options, progress)
     if as_json:
-        print_json([one.to_dict() for one in reached])
+        print_json([one.to_dict() for one in outcomes])
     else:
-        _tell(reached)
-    if not all(one.is_ok for one in reached):
+        _print_outcomes(outcomes)
+    if not all(one.is_ok for one in outcomes):
         raise SystemExit(STOPPED)
 
 
-def _tell(reached: Sequence[RolloutOutcome]) -> None:
+def _print_outcomes(outcomes: Sequence[RolloutOutcome]) -> None:
     from edgetl.deployment.ansible import NOT_REACHED
 
-    print_table(["device", "state", "sent kB", "fault"], [_row(one) for one in reached])
-    counts = Counter(one.state for one in reached)
-    stopped = ": the rollout stopped before" if counts[NOT_REACHED] else ""
+    print_table(["device", "state", "sent kB", "fault"], [_row(one) for one in outcomes])
+    counts = Counter(one.state for one in outcomes)
+    stopped = ": the rollout stopped before them" if counts[NOT_REACHED] else ""
     click.echo(", ".join(f"{count} {state}" for state, count in counts.items()) + stopped)
 
 
-def _row(one: RolloutOutcome) -> list[str]:
-    return [one.host, one.state, f"{one.sent_bytes / 1e3:,.0f}" if one.sent_bytes else "", one.fault]
+def _row(outcome: RolloutOutcome) -> list[str]:
+    sent = f"{outcome.sent_bytes / 1e3:,.0f}" if outcome.sent_bytes else ""
+    return [outcome.host, outcome.state, sent, outcome.fault]

@@ -1,4 +1,4 @@
-"""The verbs of learning on the device: teach, correct, forget, rename, adapt, merge, undo, reset, history, status."""
+"""The learning verbs: teach, correct, forget, rename, adapt, merge, undo, reset, history, status."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import click
 from edgetl.cli import print_json
 from edgetl.cli.console import print_table, show_progress
 from edgetl.cli.device_options import BUNDLE_OR_DEVICE, device_options, is_bundle, reach, require_here
+from edgetl.cli.examples import examples
 from edgetl.errors import OptionError
 
 if TYPE_CHECKING:
@@ -21,51 +22,51 @@ if TYPE_CHECKING:
     from edgetl.runtime.learning import Step
 
 REFUSED = 1
-"""Exit code where the guard refused a step."""
+"""Exit code if the guard refused a step."""
 
 Command = Callable[..., Any]
 
 
 def state_option(command: Command) -> Command:
-    """`--state`, the same for every verb that teaches, or uses what was taught."""
+    """Add --state, the same for every verb that teaches, or uses what was taught."""
     return click.option(
         "--state",
         type=click.Path(path_type=Path, file_okay=False),
-        help="Folder of what was taught.  [default: NAME.state beside BUNDLE]",
+        help="Folder of what was taught.  [default: NAME.state next to BUNDLE]",
     )(command)
 
 
 def open_classifier(bundle: Path, state: Optional[Path], threads: Optional[int], observe: bool = False) -> Classifier:
-    """A classifier that follows what was taught, where there is such a state; else the shipped one.
+    """A classifier that follows what was taught if there is such a state, else the shipped one.
 
-    With `observe`, what it predicts counts for the state's drift; a state that was named is made for that.
+    With `observe`, its predictions count for the drift of the state, which is created if it was named.
     """
     from edgetl.runtime import Classifier, Learner
 
     if has_state(bundle, state):
         if observe and state is not None:
-            with suppress(OSError):  # a read-only disk is no reason not to classify
+            with suppress(OSError):  # classify on a read-only disk too
                 state.mkdir(parents=True, exist_ok=True)
         return Learner(bundle, state=state, threads=threads, observe=observe).classifier()
     return Classifier(bundle, threads=threads)
 
 
 def has_state(bundle: Path, state: Optional[Path]) -> bool:
-    """Whether a state was named, or lies where it does by default."""
+    """Whether a state was named, or exists in the default place."""
     from edgetl.runtime.learning import state_folder
 
     return state is not None or state_folder(bundle).is_dir()
 
 
 def require_no_state(state: Optional[Path]) -> None:
-    """Raise OptionError where a state was named for a device, which has its own."""
+    """Raise OptionError if a state was named for a device, which has its own."""
     if state is not None:
-        raise OptionError("--state goes with a bundle here; on a device it is that of the bundle that runs")
+        raise OptionError("--state is for a bundle on this machine; a device uses the state of its running bundle")
 
 
 @contextmanager
 def open_learner(bundle: Path, state: Optional[Path], **options: Any) -> Iterator[Learner]:
-    """A learner for one verb, closed at its end."""
+    """A learner that is closed at the end of the verb."""
     from edgetl.runtime import Learner
 
     with Learner(bundle, state=state, **options) as learner:
@@ -73,35 +74,39 @@ def open_learner(bundle: Path, state: Optional[Path], **options: Any) -> Iterato
 
 
 def _verb(command: Command) -> click.Command:
-    """What all learning verbs have in common."""
+    """Make a command of a learning verb: BUNDLE, --state and --json."""
     as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of lines.")
     bundle = click.argument("bundle", type=click.Path(path_type=Path))
     return click.command()(bundle(state_option(as_json(command))))
 
 
-def _verb_also_there(command: Command) -> click.Command:
-    """What the learning verbs have in common that serve a device too."""
+def _verb_for_devices(command: Command) -> click.Command:
+    """Make a command of a learning verb that also works on a device."""
     where = click.argument("where", metavar=BUNDLE_OR_DEVICE)
     as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of lines.")
     return click.command()(where(state_option(device_options(as_json(command)))))
 
 
-def guard_option(then: str) -> Callable[[Command], Command]:
-    """`--guard`, the same for every step that may cost the known classes something; `then` is what a refusal means."""
+def guard_option(consequence: str) -> Callable[[Command], Command]:
+    """Add --guard to a step that may make the known classes worse; `consequence` says what a refusal means."""
     return click.option(
         "--guard",
         type=click.FloatRange(0, 100),
         metavar="POINTS",
-        help=f"Refuse what costs the known classes more accuracy than this, on the guard set; {then}.",
+        help=f"Refuse the step if the known classes lose more accuracy than this on the guard set; {consequence}.",
     )
 
 
-@_verb_also_there
+@examples(
+    "edgetl teach leaves.edgetl mildew photo.jpg",
+    "edgetl teach pi@raspberrypi.local mildew photos/mildew --guard 1",
+)
+@_verb_for_devices
 @click.argument("label")
 @click.argument("images", nargs=-1, metavar="[IMAGE]...")
-@guard_option("the pictures wait")
-@click.option("--thumbnails", is_flag=True, help="Keep small JPEGs too, for a later backbone to learn from.")
-@click.option("--threads", type=click.IntRange(min=1), help="Interpreter threads; the machine's cores by default.")
+@guard_option("the pictures are kept for later")
+@click.option("--thumbnails", is_flag=True, help="Also keep small JPEGs, so that a later backbone can learn from them.")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads of the interpreter.  [default: one per core]")
 def teach(
     where: str,
     label: str,
@@ -113,11 +118,11 @@ def teach(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Teach a bundle, a file here or the one that a device runs, that each IMAGE (or every one in a folder) shows
-    LABEL, which may be a new class.
+    """Teach a bundle, here or on a device, that images show LABEL.
 
-    Without an IMAGE, the pictures of LABEL that the guard refused before are tried again. A device is whatever is no
-    file and does not end in .edgetl; it is sent the pictures, and keeps none of them.
+    An IMAGE is a file or a folder of files. LABEL may be a new class. Without an IMAGE, the pictures of LABEL that the
+    guard refused before are tried again. A device is any argument that is not a file and does not end in .edgetl; the
+    pictures are sent to it, and not kept there.
     """
     from edgetl.runtime import iterate
 
@@ -127,18 +132,19 @@ def teach(
 
         require_here(**options)
         with open_learner(Path(where), state, threads=threads, thumbnails=thumbnails) as learner:
-            told = teach_pictures(learner, iter(pictures) if pictures else None, label, guard).to_dict()
+            result = teach_pictures(learner, iter(pictures) if pictures else None, label, guard).to_dict()
     else:
-        from edgetl.deployment import teach as teach_there
+        from edgetl.deployment import teach as teach_device
 
         require_no_state(state)
         with reach(where, **options) as transport, show_progress() as progress:
-            told = teach_there(transport, label, pictures, guard, thumbnails, threads, progress).to_dict()
-    for line in told["unreadable"]:
+            result = teach_device(transport, label, pictures, guard, thumbnails, threads, progress).to_dict()
+    for line in result["unreadable"]:
         click.echo(line, err=True)
-    _tell(told, as_json, _taught_line(told))
+    _print_result(result, as_json, _taught_line(result))
 
 
+@examples("edgetl correct leaves.edgetl 12 healthy")
 @_verb
 @click.argument("picture", type=int)
 @click.argument("label")
@@ -146,15 +152,20 @@ def teach(
 def correct(
     bundle: Path, picture: int, label: str, guard: Optional[float], state: Optional[Path], as_json: bool
 ) -> None:
-    """Give PICTURE, by its id in the history, the right LABEL."""
+    """Correct the label of PICTURE to LABEL.
+
+    PICTURE is an id that edgetl history lists.
+    """
     with open_learner(bundle, state) as learner:
-        _tell_step(learner, learner.correct(picture, label, guard), as_json, f"picture {picture} is a '{label}' now")
+        line = f"picture {picture} is now labelled '{label}'"
+        _print_step(learner, learner.correct(picture, label, guard), as_json, line)
 
 
+@examples("edgetl forget leaves.edgetl 12", "edgetl forget leaves.edgetl --class mildew")
 @_verb
 @click.argument("picture", type=int, required=False)
-@click.option("--class", "label", metavar="LABEL", help="Forget this whole class instead of one picture.")
-@guard_option("it is not forgotten")
+@click.option("--class", "label", metavar="LABEL", help="Forget a whole class instead of one picture.")
+@guard_option("nothing is forgotten")
 def forget(
     bundle: Path,
     picture: Optional[int],
@@ -163,70 +174,91 @@ def forget(
     state: Optional[Path],
     as_json: bool,
 ) -> None:
-    """Forget PICTURE, by its id in the history, or a whole class, exactly."""
+    """Forget a picture or a class, as if it had never been taught.
+
+    PICTURE is an id that edgetl history lists.
+    """
     if (picture is None) == (label is None):
-        raise OptionError("give the id of a picture, or --class LABEL; see the ids: edgetl history")
+        raise OptionError("give either the id of a picture or --class LABEL; list the ids: edgetl history")
     with open_learner(bundle, state) as learner:
         if label is not None:
-            _tell_step(learner, learner.forget_class(label, guard), as_json, f"class '{label}' is forgotten")
+            _print_step(learner, learner.forget_class(label, guard), as_json, f"forgot class '{label}'")
         elif picture is not None:
-            _tell_step(learner, learner.forget(picture, guard), as_json, f"picture {picture} is forgotten")
+            _print_step(learner, learner.forget(picture, guard), as_json, f"forgot picture {picture}")
 
 
+@examples("edgetl rename leaves.edgetl mildew powdery-mildew")
 @_verb
 @click.argument("old")
 @click.argument("new")
 def rename(bundle: Path, old: str, new: str, state: Optional[Path], as_json: bool) -> None:
-    """Give class OLD the name NEW."""
+    """Rename class OLD to NEW."""
     with open_learner(bundle, state) as learner:
-        _tell_step(learner, learner.rename(old, new), as_json, f"class '{old}' is called '{new}' now")
+        _print_step(learner, learner.rename(old, new), as_json, f"renamed class '{old}' to '{new}'")
 
 
+@examples("edgetl adapt leaves.edgetl --guard 1")
 @_verb
-@guard_option("everything keeps its weight")
-@click.option("--leave-old", is_flag=True, help="Give the old conditions up where that is better: they are gone.")
+@guard_option("nothing changes")
+@click.option(
+    "--leave-old", is_flag=True, help="Allow giving up the old conditions, which no longer occur, if that is better."
+)
 def adapt(bundle: Path, guard: Optional[float], leave_old: bool, state: Optional[Path], as_json: bool) -> None:
-    """Let the classes of BUNDLE hold under old and new conditions alike, where that serves the pictures taught here.
+    """Adapt the classes of BUNDLE to changed conditions.
 
-    For conditions that have changed: teach some pictures of each class as they look now first. Only where giving the
-    old conditions up serves these far better, what was shipped weighs less instead. edgetl undo brings everything
-    back. An adaptation stays on its device.
+    Nothing changes unless it improves the accuracy on the pictures taught here. First teach some pictures of each class
+    under the new conditions. The classes then cover old and new conditions alike; only if giving up the old ones is far
+    better, what was shipped gets a lower weight instead. edgetl undo reverts it. An adaptation is not merged into other
+    devices.
     """
     with open_learner(bundle, state) as learner:
         step = learner.adapt(guard, leave_old)
-        _tell_step(learner, step, as_json, _adapted_line(step.adaptation))
+        _print_step(learner, step, as_json, _adapted_line(step.adaptation))
 
 
+@examples("edgetl undo leaves.edgetl")
 @_verb
 def undo(bundle: Path, state: Optional[Path], as_json: bool) -> None:
-    """Take the latest step back that is in effect, as if it had never been; again for the one before."""
+    """Undo the latest step that is in effect.
+
+    The result is as if it had never been. Run it again to undo the step before.
+    """
     with open_learner(bundle, state) as learner:
         step = learner.undo()
         undone = next(entry for entry in learner.history() if entry.id == step.subject)
-        _tell_step(learner, step, as_json, f"step {undone.step} ({undone.kind}) is undone")
+        _print_step(learner, step, as_json, f"undid step {undone.step} ({undone.kind})")
 
 
+@examples("edgetl reset leaves.edgetl")
 @_verb
 def reset(bundle: Path, state: Optional[Path], as_json: bool) -> None:
-    """Go back to what BUNDLE was shipped with; undo brings what was taught back."""
+    """Return to what BUNDLE was shipped with.
+
+    edgetl undo brings back what was taught.
+    """
     with open_learner(bundle, state) as learner:
-        _tell_step(learner, learner.reset(), as_json, "back to what was shipped; edgetl undo takes that back")
+        _print_step(learner, learner.reset(), as_json, "returned to what was shipped; edgetl undo reverts this")
 
 
+@examples("edgetl merge leaves.edgetl greenhouse.state", "edgetl merge leaves.edgetl a.patch b.patch --guard 1")
 @_verb
 @click.argument("sources", nargs=-1, required=True, metavar="STATE|PATCH...", type=click.Path(path_type=Path))
-@guard_option("nothing is taken in")
+@guard_option("nothing is merged")
 def merge(bundle: Path, sources: Sequence[Path], guard: Optional[float], state: Optional[Path], as_json: bool) -> None:
-    """Take in what other devices were taught: their state folders, or patches that they exported."""
+    """Merge what other devices were taught into BUNDLE.
+
+    Give their state folders, or patches that they exported.
+    """
     with open_learner(bundle, state) as learner:
         step = learner.merge(*sources, guard=guard)
-        lost = f"; {step.not_carried} of another backbone, without thumbnail, were not" if step.not_carried else ""
-        _tell_step(learner, step, as_json, f"{len(step.pictures)} pictures were taken in{lost}")
+        lost = f"; {step.not_carried} of another backbone, without a thumbnail, were not" if step.not_carried else ""
+        _print_step(learner, step, as_json, f"{len(step.pictures)} pictures were merged{lost}")
 
 
+@examples("edgetl history leaves.edgetl")
 @_verb
 def history(bundle: Path, state: Optional[Path], as_json: bool) -> None:
-    """List every operation, the oldest first, and what became of it."""
+    """List every learning step, the oldest first, and its state."""
     with open_learner(bundle, state) as learner:
         entries = learner.history()
     if as_json:
@@ -235,19 +267,19 @@ def history(bundle: Path, state: Optional[Path], as_json: bool) -> None:
     print_table(header, [[_cell(value) for value in _row(entry)] for entry in entries])
 
 
-@_verb_also_there
+@examples("edgetl status leaves.edgetl", "edgetl status pi@raspberrypi.local")
+@_verb_for_devices
 def status(where: str, state: Optional[Path], as_json: bool, **options: Any) -> None:
-    """Tell what a bundle, a file here or the one that a device runs, knows with what it was taught, and whether what
-    it sees still looks like that.
+    """Report what a bundle was taught, and whether it sees drift.
 
-    A device is whatever is no file and does not end in .edgetl; of one it tells too what it is, and how its service
-    does. For several devices: edgetl devices.
+    The bundle is here or on a device. A device is any argument that is not a file and does not end in .edgetl; for a
+    device, its hardware and its service are reported too. For several devices: edgetl devices.
     """
     if is_bundle(where):
         require_here(**options)
         with open_learner(Path(where), state) as learner:
             found = learner.status().to_dict()
-        return print_json(found) if as_json else _tell_status(found)
+        return print_json(found) if as_json else _print_status(found)
     require_no_state(state)
     from edgetl.deployment import status as device_status
 
@@ -257,7 +289,7 @@ def status(where: str, state: Optional[Path], as_json: bool, **options: Any) -> 
         return print_json(device.to_dict())
     _print_device(where, device.inventory)
     if device.learned:
-        _tell_status(device.learned.to_dict())
+        _print_status(device.learned.to_dict())
 
 
 def _print_device(where: str, device: DeviceInventory) -> None:
@@ -275,7 +307,7 @@ def _print_device(where: str, device: DeviceInventory) -> None:
         click.echo(f"previous bundle: {device.previous[:12]}; return to it: edgetl rollback {where}")
 
 
-def _tell_status(found: Mapping[str, Any]) -> None:
+def _print_status(found: Mapping[str, Any]) -> None:
     rows = [[label, str(count["shipped"]), str(count["taught"])] for label, count in found["pictures"].items()]
     print_table(["class", "shipped", "taught"], rows)
     forgotten = f"; forgotten: {', '.join(found['forgotten_classes'])}" if found["forgotten_classes"] else ""
@@ -286,56 +318,57 @@ def _tell_status(found: Mapping[str, Any]) -> None:
     spanned, halvings = found.get("spanned", ()), found["halvings"]
     if spanned or halvings:
         click.echo(f"adapted: {_adapted(spanned, halvings)}")
-    _tell_drift(found["drift"])
+    _print_drift(found["drift"])
 
 
-def _tell_step(learner: Learner, step: Step, as_json: bool, line: str) -> None:
+def _print_step(learner: Learner, step: Step, as_json: bool, line: str) -> None:
     from edgetl.runtime.device import complete_step
 
-    _tell(complete_step(learner, step).to_dict(), as_json, line)
+    _print_result(complete_step(learner, step).to_dict(), as_json, line)
 
 
-def _tell(told: dict[str, Any], as_json: bool, line: str) -> None:
-    """Say what a step did and what it costs; one that was refused ends the process."""
+def _print_result(result: dict[str, Any], as_json: bool, line: str) -> None:
+    """Print what a step did and its effect; exit with REFUSED if the guard refused it."""
     if as_json:
-        print_json(told)
+        print_json(result)
     else:
-        refusal = f"refused: this {told['kind']} would cost too much; nothing was changed"
-        click.echo(f"step {told['id']}: {line}" if told["id"] else line if told["accepted"] else refusal)
-        click.echo(f"classes: {', '.join(told['labels'])}")
-        if told["effect"]:
-            _tell_effect(told["effect"])
-    if not told["accepted"]:
+        refusal = f"refused: this {result['kind']} would cost the known classes too much; nothing was changed"
+        click.echo(f"step {result['id']}: {line}" if result["id"] else line if result["accepted"] else refusal)
+        click.echo(f"classes: {', '.join(result['labels'])}")
+        if result["effect"]:
+            _print_effect(result["effect"])
+    if not result["accepted"]:
         raise SystemExit(REFUSED)
 
 
-def _taught_line(told: Mapping[str, Any]) -> str:
-    count = f"{len(told['pictures'])} picture{'s' if len(told['pictures']) != 1 else ''}"
-    if told["accepted"]:
-        return f"taught '{told['label']}' with {count}"
-    return f"refused: {count} of '{told['label']}' would cost too much, and wait for more"
+def _taught_line(result: Mapping[str, Any]) -> str:
+    pictures = f"{len(result['pictures'])} picture{'s' if len(result['pictures']) != 1 else ''}"
+    if result["accepted"]:
+        return f"taught '{result['label']}' with {pictures}"
+    return f"refused: {pictures} of '{result['label']}' would cost the known classes too much; kept for later"
 
 
 def _adapted_line(found: Adaptation) -> str:
     if not found.helps:
         return (
-            f"nothing was changed: on {found.pictures} pictures taught here, nothing serves clearly better "
-            f"than what is in effect ({found.before:.1%}, each left out in turn)"
+            f"nothing was changed: no adaptation is clearly better on the {found.pictures} pictures taught here "
+            f"(accuracy {found.before:.1%}, leave-one-out)"
         )
     return (
-        f"on {found.pictures} pictures taught here, each left out in turn: {found.before:.1%} -> {found.after:.1%}\n"
+        f"accuracy on the {found.pictures} pictures taught here, leave-one-out: "
+        f"{found.before:.1%} -> {found.after:.1%}\n"
         f"{_adapted(found.spanned, found.halvings)}"
     )
 
 
 def _adapted(spanned: Sequence[str], halvings: Mapping[str, int]) -> str:
     weights = ", ".join(f"1/{2**count} for {label}" for label, count in halvings.items() if count)
-    parts = [f"old and new conditions count alike for {', '.join(spanned)}"] if spanned else []
-    parts += [f"what was shipped counts {weights}"] if weights else []
-    return "; ".join(parts) or "what was shipped counts in full again"
+    parts = [f"old and new conditions have equal weight for {', '.join(spanned)}"] if spanned else []
+    parts += [f"what was shipped has weight {weights}"] if weights else []
+    return "; ".join(parts) or "what was shipped has full weight again"
 
 
-def _tell_drift(drift: Mapping[str, Any]) -> None:
+def _print_drift(drift: Mapping[str, Any]) -> None:
     click.echo(f"drift: {drift['verdict']} ({drift['pictures']} pictures classified since the latest step)")
     for name, signal in drift["signals"].items():
         click.echo(
@@ -344,17 +377,17 @@ def _tell_drift(drift: Mapping[str, Any]) -> None:
         )
 
 
-def _tell_effect(told: dict[str, Any]) -> None:
+def _print_effect(described: dict[str, Any]) -> None:
     from edgetl.runtime.learning import Effect
 
-    effect = Effect.from_dict(told)
+    effect = Effect.from_dict(described)
     click.echo(f"known classes, on guard pictures: {0 - effect.cost_points:+.1f} points")
     for label in effect.losers:
         click.echo(f"  {label}: {effect.before[label]:.1%} -> {effect.after[label]:.1%}")
     for label, accuracy in effect.taught.items():
-        click.echo(f"  {label}: {accuracy:.1%}, by halves of its own pictures")
+        click.echo(f"  {label}: {accuracy:.1%}, cross-validated on its own pictures")
     for rivalry in effect.rivalries:
-        click.echo(f"  '{rivalry.rival}' now takes {rivalry.pictures} of '{rivalry.label}'")
+        click.echo(f"  '{rivalry.rival}' now attracts {rivalry.pictures} pictures of '{rivalry.label}'")
 
 
 def _row(entry: Any) -> list[Any]:

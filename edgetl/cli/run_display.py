@@ -1,4 +1,4 @@
-"""How `edgetl run` shows what it finds: lines for people, JSON lines for pipes, a live table in a terminal."""
+"""Shows predictions of `edgetl run`: as lines of text or JSON, or as a live table in a terminal."""
 
 from __future__ import annotations
 
@@ -20,99 +20,99 @@ if TYPE_CHECKING:
     from edgetl.runtime import Prediction
 
 TOP = 5
-"""Classes in the live table."""
+"""Number of classes in the live table."""
 BAR_WIDTH = 24
 SUMMARY_SECONDS = 3600
-"""Between two summaries where only changes are told."""
-LEAST_SECONDS = 1.0
-"""Between two changes: a label that flickers is not told each time, for a log may lie on an SD card."""
+"""Time between two summaries if only changes are printed."""
+MIN_CHANGE_SECONDS = 1.0
+"""Least time between two changes, because the log of a flickering label would wear out an SD card."""
 REFRESHES_PER_SECOND = 8
 
 
 class Display(Protocol):
-    """Where predictions go, one at a time."""
+    """Shows predictions, one at a time."""
 
     def show(self, name: str, prediction: Prediction) -> None:
-        """Show what an image is."""
+        """Show the prediction for an image."""
 
-    def complain(self, name: str, error: ImageError) -> None:
-        """Say that an image cannot be read."""
+    def report_error(self, name: str, error: ImageError) -> None:
+        """Show that an image cannot be read."""
 
 
 def open_display(as_json: bool, is_camera: bool, only_changes: bool = False) -> AbstractContextManager[Display]:
-    """What fits standard output; a camera has no record in a terminal, its table changes in place."""
+    """The display that fits standard output. In a terminal, a camera's images get no lines, only the table."""
     if only_changes:
         return Changes(_JsonLines() if as_json else _Lines())
     if as_json:
         return nullcontext(_JsonLines())
     if sys.stdout.isatty():
-        return _LiveTable(keeps_record=not is_camera)
+        return _LiveTable(prints_lines=not is_camera)
     return nullcontext(_Lines())
 
 
-class _Record(Display, Protocol):
-    """A display that is read later."""
+class _Log(Display, Protocol):
+    """A display whose output is kept."""
 
     def sum_up(self, summary: dict[str, Any]) -> None:
-        """Say what there was since the last summary."""
+        """Show the counts since the last summary."""
 
 
 class Changes:
-    """Passes on what differs from what was told last, by label or by being novel, and a summary every hour.
+    """Passes a prediction on if its label or its novelty has changed, and a summary every hour.
 
-    Used as a context, it ends with a summary. `clock` gives seconds.
+    Use it as a context manager; it ends with a summary. `clock` returns seconds.
     """
 
-    def __init__(self, record: _Record, clock: Callable[[], float] = time.monotonic) -> None:
-        self._record = record
+    def __init__(self, log: _Log, clock: Callable[[], float] = time.monotonic) -> None:
+        self._log = log
         self._clock = clock
-        self._told: Optional[tuple[str, bool]] = None
-        self._told_at = 0.0
+        self._shown: Optional[tuple[str, bool]] = None
+        self._shown_at = 0.0
         self._begin()
 
     def __enter__(self) -> Changes:
         return self
 
     def __exit__(self, *_: Any) -> None:
-        if self._images or self._unread:
+        if self._images or self._unreadable:
             self._sum_up()
 
     def show(self, name: str, prediction: Prediction) -> None:
-        """Count an image, and show it where it is a change."""
+        """Count an image, and show it if it is a change."""
         self._images[prediction.label] += 1
         self._novel += bool(prediction.is_novel)
         found, now = (prediction.label, bool(prediction.is_novel)), self._clock()
-        if found != self._told and (self._told is None or now - self._told_at >= LEAST_SECONDS):
-            self._told, self._told_at = found, now
-            self._record.show(name, prediction)
+        if found != self._shown and (self._shown is None or now - self._shown_at >= MIN_CHANGE_SECONDS):
+            self._shown, self._shown_at = found, now
+            self._log.show(name, prediction)
         if now - self._since >= SUMMARY_SECONDS:
             self._sum_up()
 
-    def complain(self, name: str, error: ImageError) -> None:
-        """Count an image that cannot be read, and say so."""
-        self._unread += 1
-        self._record.complain(name, error)
+    def report_error(self, name: str, error: ImageError) -> None:
+        """Count an image that cannot be read, and show the error."""
+        self._unreadable += 1
+        self._log.report_error(name, error)
 
     def _begin(self) -> None:
         self._since = self._clock()
         self._images: Counter[str] = Counter()
-        self._novel, self._unread = 0, 0
+        self._novel, self._unreadable = 0, 0
 
     def _sum_up(self) -> None:
-        self._record.sum_up(
+        self._log.sum_up(
             {
                 "seconds": round(self._clock() - self._since, 1),
                 "images": sum(self._images.values()),
                 "labels": dict(self._images.most_common()),
                 "novel": self._novel,
-                "unread": self._unread,
+                "unread": self._unreadable,
             }
         )
         self._begin()
 
 
 class _JsonLines:
-    """One JSON object a line, each written at once."""
+    """Prints one JSON object per line, immediately."""
 
     def show(self, name: str, prediction: Prediction) -> None:
         print_json(
@@ -126,7 +126,7 @@ class _JsonLines:
             }
         )
 
-    def complain(self, name: str, error: ImageError) -> None:
+    def report_error(self, name: str, error: ImageError) -> None:
         print_json({"source": name, "error": str(error)})
 
     def sum_up(self, summary: dict[str, Any]) -> None:
@@ -134,30 +134,30 @@ class _JsonLines:
 
 
 class _Lines:
-    """One line an image; what cannot be read goes to standard error."""
+    """Prints one line per image; errors go to standard error."""
 
     def show(self, name: str, prediction: Prediction) -> None:
         click.echo(_line(name, prediction))
 
-    def complain(self, name: str, error: ImageError) -> None:
+    def report_error(self, name: str, error: ImageError) -> None:
         click.echo(str(error), err=True)
 
     def sum_up(self, summary: dict[str, Any]) -> None:
         labels = ", ".join(f"{label} {count:,}" for label, count in summary["labels"].items())
         click.echo(
             f"in {summary['seconds'] / 60:.0f} minutes {summary['images']:,} images: {labels or 'none'}; "
-            f"{summary['novel']:,} unlike anything it was taught, {summary['unread']:,} not readable"
+            f"{summary['novel']:,} unlike every class, {summary['unread']:,} unreadable"
         )
 
 
 class _LiveTable:
-    """The latest image's most probable classes, in place, below the lines of all images."""
+    """Shows the most probable classes of the latest image in place, below a line for each image."""
 
-    def __init__(self, keeps_record: bool) -> None:
+    def __init__(self, prints_lines: bool) -> None:
         from rich.console import Console
         from rich.live import Live
 
-        self._keeps_record = keeps_record
+        self._prints_lines = prints_lines
         self._latest: Optional[tuple[str, Prediction]] = None
         self._images: Counter[str] = Counter()
         self._started = time.monotonic()
@@ -179,10 +179,10 @@ class _LiveTable:
     def show(self, name: str, prediction: Prediction) -> None:
         self._images[prediction.label] += 1
         self._latest = name, prediction
-        if self._keeps_record:
+        if self._prints_lines:
             self._print(_line(name, prediction))
 
-    def complain(self, name: str, error: ImageError) -> None:
+    def report_error(self, name: str, error: ImageError) -> None:
         self._print(str(error))
 
     def _print(self, line: str) -> None:
@@ -206,11 +206,11 @@ class _LiveTable:
             bar = "█" * round(probability * BAR_WIDTH)
             table.add_row(label, f"{probability:6.1%}", f"{bar:{BAR_WIDTH}}", str(self._images[label]))
         rate = sum(self._images.values()) / (time.monotonic() - self._started)
-        unusual = ", unlike anything it was taught" if prediction.is_novel else ""
-        about = f"{name}{unusual}: {prediction.milliseconds['total']:.1f} ms, {rate:.1f} images a second"
+        unusual = ", unlike every class" if prediction.is_novel else ""
+        about = f"{name}{unusual}: {prediction.milliseconds['total']:.1f} ms, {rate:.1f} images per second"
         return Group(table, Text(about, style="dim"))
 
 
 def _line(name: str, prediction: Prediction) -> str:
-    unusual = "  (unlike anything it was taught)" if prediction.is_novel else ""
+    unusual = "  (unlike every class)" if prediction.is_novel else ""
     return f"{name}: {prediction.label} {prediction.probability:.1%}{unusual}"

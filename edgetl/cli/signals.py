@@ -1,4 +1,4 @@
-"""How a verb that may run for ever is stopped: between two steps, never within one."""
+"""Stops a long-running verb on a signal, between two steps and never within one."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any, Optional
 from edgetl.cli import INTERRUPTED
 
 _EXIT_CODES = {signal.SIGTERM: 0, signal.SIGINT: INTERRUPTED}
-"""A service manager that stops a service expects 0, a shell whose user presses Ctrl-C 130."""
+"""A service manager expects 0 when it stops a service, a shell expects 130 after Ctrl-C."""
 
 
 @contextmanager
 def tidy_when_terminated() -> Iterator[None]:
-    """SIGTERM, and a terminal that hangs up, end the with block like Ctrl-C: what is half-written goes."""
+    """Let SIGTERM and SIGHUP end the with block by SystemExit, so that half-written files are removed."""
     numbers = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
     for number in numbers:
         signal.signal(number, _exit)
@@ -31,7 +31,7 @@ def _exit(number: int, _: object) -> None:
 
 
 class GracefulStop:
-    """SIGTERM and Ctrl-C end the with block by SystemExit: at once, or after the step in hand; a second one at once."""
+    """Lets SIGTERM and Ctrl-C end the with block by SystemExit: after the current step, or at once the second time."""
 
     def __init__(self) -> None:
         self._is_in_step = False

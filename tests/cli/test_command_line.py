@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ import click
 import pytest
 
 from edgetl.cli import cli
+from edgetl.cli.examples import examples_of
 
 
 def edgetl(*arguments, cwd=None):
@@ -22,16 +24,52 @@ def verbs():
     return [cli.get_command(context, name) for name in cli.list_commands(context)]
 
 
+def help_of(command):
+    return command.get_help(click.Context(command, info_name=command.name, max_content_width=400, terminal_width=400))
+
+
 @pytest.mark.parametrize("command", verbs(), ids=lambda command: command.name)
-def test_every_verb_and_every_option_explains_itself(command):
+def test_every_verb_and_every_parameter_explains_itself(command):
     assert command.help
     for parameter in command.params:
         if isinstance(parameter, click.Option):
             assert parameter.help, f"{command.name} {parameter.name} has no help"
+        else:
+            assert parameter.make_metavar(click.Context(command)) in help_of(command)
 
 
 @pytest.mark.parametrize("command", verbs(), ids=lambda command: command.name)
-def test_every_verb_can_speak_json(command):
+def test_every_verb_has_examples_that_parse(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "status.json").write_text("{}")
+    lines = examples_of(command)
+    assert 1 <= len(lines) <= 2
+    for line in lines:
+        assert line in help_of(command)
+        program, verb, *arguments = shlex.split(line)
+        assert (program, verb) == ("edgetl", command.name)
+        command.make_context(verb, arguments).close()
+
+
+def test_every_verb_is_in_a_section_of_the_help_with_a_whole_summary():
+    shown = help_of(cli)
+    sections = [line for line in shown.splitlines() if line.endswith(":") and not line.startswith(" ")]
+    assert sections == ["Options:", "Build:", "Run and learn:", "Devices:", "Inspect:"]
+    assert all(f"\n  {command.name} " in shown for command in verbs())
+    assert "..." not in shown.partition("Options:")[2]
+
+
+def test_the_help_needs_neither_numpy_nor_rich():
+    probe = (
+        "import sys; from edgetl.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: sys.exit(bool({'numpy', 'PIL', 'rich'} & set(sys.modules)))"
+    )
+    subprocess.run([sys.executable, "-c", probe], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("command", verbs(), ids=lambda command: command.name)
+def test_every_verb_can_print_json(command):
     assert "as_json" in {parameter.name for parameter in command.params}
 
 
@@ -69,11 +107,11 @@ def test_listing_needs_no_tensorflow():
         (["build", "--data", ".", "--target", "coral", "--quantize", "int16x8"], "coral takes int8"),
         (["build", "--data", ".", "--max-drop", "-1"], "max_drop must be 0 to 100"),
         (["build", "--data", ".", "--allow-drop"], "--max-drop 1"),
-        (["build", "--data", ".", "--fine-tune", "some"], "'some' is none of auto, off"),
+        (["build", "--data", ".", "--fine-tune", "some"], "invalid value 'some': expected auto, off"),
         (["build", "--data", ".", "--backbone", "gone.keras"], "gone.keras"),
         (["build", "--data", ".", "--name", "x" * 201], "cannot be the name of a bundle"),
         (["build", "--data", ".", "--normalization", "1", "2"], "--normalization goes with a Keras model file"),
-        (["build", "--data", ".", "--time", "20m"], "--time is for the search under a limit"),
+        (["build", "--data", ".", "--time", "20m"], "--time needs a limit"),
         (["build", "--data", ".", "--max-latency-ms", "60"], "no latency of int8 is known of generic"),
         (["build", "--data", ".", "--max-size-bytes", "9", "--quantize", "float16"], "a search is for int8"),
         (["search", "--data", ".", "--input-size", "5"], "input size 5 is too small"),
@@ -85,6 +123,9 @@ def test_listing_needs_no_tensorflow():
         (["run", "nowhere.edgetl", "--source", "."], "there is no bundle at nowhere.edgetl"),
         (["evaluate", "nowhere.edgetl", "--data", "nowhere"], "nowhere"),
         (["export", "nowhere.edgetl"], "there is no bundle at nowhere.edgetl"),
+        (["build", "--data", ".", "-o", "/proc/x"], "cannot write to /proc/x"),
+        (["build", "--name", "a", "-o", "b.edgetl"], "--name a contradicts --output b.edgetl"),
+        (["search", "--data", ".", "--name", "a", "-o", "b.edgetl"], "--name a contradicts --output b.edgetl"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(tmp_path, arguments, complaint):
@@ -106,7 +147,7 @@ def test_a_project_file_with_a_misspelt_table_names_it(tmp_path):
     (tmp_path / "edgetl.toml").write_text('[biuld]\ntarget = "rpi4"\n')
     done = edgetl("build", cwd=tmp_path)
     assert done.returncode == 2
-    assert "unknown 'biuld'; a project's options stand under [build]" in done.stderr
+    assert "unknown 'biuld'; write the options of a project under [build]" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -137,7 +178,7 @@ def test_a_project_file_gives_the_options(tmp_path):
     assert "no such folder or CSV file: photos" in done.stderr
 
 
-def test_check_foretells_where_operators_run(shared):
+def test_check_predicts_where_operators_run(shared):
     model = shared("coral/pairs/deeplabv3_mnv2_dm05_pascal_quant.tflite")
     done = edgetl("check", model, "--target", "coral", "--json")
     answer = json.loads(done.stdout)
@@ -182,4 +223,4 @@ def test_ctrl_c_ends_with_130_wherever_it_falls(tmp_path):
     )
     done = subprocess.run([sys.executable, "-m", "interrupted"], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 130
-    assert "nothing half-written" in done.stderr
+    assert "no half-written files are left" in done.stderr

@@ -104,9 +104,9 @@ def test_signing_without_a_number_counts_the_seconds(releases: Releases, tmp_pat
         (["rollback", "two words"], "invalid device 'two words'"),
         (["sign", "nowhere.edgetl", "--key", "none"], "edgetl keys new NAME"),
         (["trim", "nowhere.edgetl", "--status", "nowhere.json", "-o", "new"], "'nowhere.json': No such file"),
-        (["keys", "new"], "give the new key a name"),
+        (["keys", "new"], "edgetl keys new takes one name"),
         (["keys", "list", "name"], "takes no name"),
-        (["keys", "trust", "name"], "give the key and the device"),
+        (["keys", "trust", "name"], "edgetl keys trust takes a key and a device"),
         (["keys", "trust", "name", "./device"], "cannot read the key"),
     ],
 )
@@ -175,7 +175,7 @@ def test_doctor_of_a_folder_points_to_that_of_the_machine(device: str) -> None:
     done = edgetl("doctor", f"{device}/")
     assert done.returncode == 2
     assert "is a folder of this machine, which has edgetl" in done.stderr
-    assert "--root is about a device" in edgetl("doctor", "--root", "x").stderr
+    assert "--root needs a device" in edgetl("doctor", "--root", "x").stderr
 
 
 @pytest.fixture
@@ -220,7 +220,7 @@ def test_what_a_device_is_taught_is_guarded_as_here(taught_device: str, tmp_path
         (folder / f"{seed}.jpg").write_bytes(jpeg(frame("red", seed)))
     refused = edgetl("teach", taught_device, "scarlet", folder, "--guard", "1.0")
     assert refused.returncode == 1
-    assert "refused: 40 pictures of 'scarlet' would cost too much, and wait for more" in refused.stdout
+    assert "refused: 40 pictures of 'scarlet' would cost the known classes too much; kept for later" in refused.stdout
     assert told("teach", taught_device, "scarlet")["accepted"]
 
 
@@ -241,10 +241,10 @@ def test_a_device_measures_itself_for_later_builds(
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["status", "./device", "--state", "x"], "--state goes with a bundle here"),
+        (["status", "./device", "--state", "x"], "--state is for a bundle on this machine"),
         (["status", "gone.edgetl"], "there is no bundle at gone.edgetl"),
-        (["status", "gone.edgetl", "--root", "x"], "--root is about a device"),
-        (["teach", "gone.edgetl", "red", "--accept-new-host-key"], "--accept-new-host-key is about a device"),
+        (["status", "gone.edgetl", "--root", "x"], "--root needs a device"),
+        (["teach", "gone.edgetl", "red", "--accept-new-host-key"], "--accept-new-host-key needs a device"),
         (["teach", "./device", "red"], "nothing is installed in"),
         (["teach", "./device", "red", "gone.jpg"], "no such source: 'gone.jpg'"),
         (["bench", "./device"], "nothing is installed in"),

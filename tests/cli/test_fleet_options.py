@@ -52,9 +52,9 @@ def test_what_became_of_each_device_is_told(releases: Releases, inventory: Path,
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        ([], "name a device, as [USER@]HOST[:PORT], or a fleet: --inventory hosts.ini"),
-        (["./device", "--limit", "field"], "go with --inventory"),
-        (["./device", "--inventory", "hosts.ini"], "--inventory goes without HOST"),
+        ([], "no device given; name one as [USER@]HOST[:PORT], or a fleet: --inventory hosts.ini"),
+        (["./device", "--limit", "field"], "need --inventory"),
+        (["./device", "--inventory", "hosts.ini"], "--inventory cannot be combined with HOST"),
         (["--inventory", "nowhere.ini"], "inventory not found: nowhere.ini"),
         (["--inventory", "hosts.ini", "--waves", "1,few"], "invalid wave 'few': expected numbers"),
         (["--inventory", "hosts.ini", "--limit", "nobody"], "hosts.ini contains no device that matches 'nobody'"),

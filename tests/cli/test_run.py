@@ -154,7 +154,7 @@ def test_a_label_runs_its_command_and_its_failure_is_told(tiny_bundle: Path, pic
 def test_a_label_that_is_none_so_far_is_told_beforehand(tiny_bundle: Path, pictures: Path) -> None:
     done = edgetl("run", tiny_bundle, "--source", pictures, "--on-label", "pink", "true")
     assert done.returncode == 0
-    assert "no class is called 'pink' so far; there are blue, green, red" in done.stderr
+    assert "there is no class 'pink' yet; the classes are blue, green, red" in done.stderr
 
 
 def test_a_fall_back_to_the_cpu_is_told_once(tiny_bundle: Path, tiny_model: bytes, pictures: Path) -> None:
@@ -171,7 +171,7 @@ def test_a_terminal_gets_a_live_table_below_the_lines(tiny_bundle: Path, picture
     shown = _in_terminal("run", str(tiny_bundle), "--source", str(pictures))
     assert all(f"{pictures / colour}.png: {colour} " in shown for colour in COLOURS)
     assert "probability" in shown
-    assert "images a second" in shown
+    assert "images per second" in shown
     assert "{" not in _in_terminal("run", str(tiny_bundle), "--source", str(pictures))
     assert "probability:" not in _in_terminal("run", str(tiny_bundle), "--source", str(pictures), "--json")
 
@@ -179,8 +179,8 @@ def test_a_terminal_gets_a_live_table_below_the_lines(tiny_bundle: Path, picture
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["--source", "red.png", "--watch"], "--watch wants an existing folder"),
-        (["--source", "-", "--only-new"], "--only-new goes with --watch"),
+        (["--source", "red.png", "--watch"], "--watch needs an existing folder"),
+        (["--source", "-", "--only-new"], "--only-new needs --watch"),
         (["--source", ".", "--on-label", "red", "sh -c 'x"], "No closing quotation"),
         (["--source", ".", "--on-label", "red", "no-such-command"], "cannot find the command 'no-such-command'"),
         (["--source", "camera:99"], "cannot open a camera or video at '99'"),

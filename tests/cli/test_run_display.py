@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from edgetl.cli.run_display import LEAST_SECONDS, SUMMARY_SECONDS, Changes
+from edgetl.cli.run_display import MIN_CHANGE_SECONDS, SUMMARY_SECONDS, Changes
 from edgetl.errors import ImageError
 from edgetl.runtime import Prediction
 
@@ -23,13 +23,13 @@ class Log:
     def show(self, name: str, prediction: Prediction) -> None:
         self.told.append(name)
 
-    def complain(self, name: str, error: ImageError) -> None:
+    def report_error(self, name: str, error: ImageError) -> None:
         self.told.append(str(error))
 
     def sum_up(self, summary: dict[str, Any]) -> None:
         self.summaries.append(summary)
 
-    def see(self, name: str, label: str, is_novel: bool = False, after: float = LEAST_SECONDS) -> None:
+    def see(self, name: str, label: str, is_novel: bool = False, after: float = MIN_CHANGE_SECONDS) -> None:
         self.now += after
         self.changes.show(name, Prediction(label, 1.0, {label: 1.0}, float(is_novel), is_novel, {"total": 1.0}))
 
@@ -53,7 +53,7 @@ def test_another_label_and_novelty_are_changes(log: Log) -> None:
 
 def test_a_label_that_flickers_is_told_once_a_second(log: Log) -> None:
     for number in range(100):
-        log.see(str(number), "cat" if number % 2 else "dog", after=LEAST_SECONDS / 10)
+        log.see(str(number), "cat" if number % 2 else "dog", after=MIN_CHANGE_SECONDS / 10)
     assert len(log.told) <= 11
 
 
@@ -65,7 +65,7 @@ def test_what_stays_is_told_although_it_came_too_soon(log: Log) -> None:
 
 
 def test_every_hour_all_images_are_summed_up(log: Log) -> None:
-    log.changes.complain("broken", ImageError("cannot read it"))
+    log.changes.report_error("broken", ImageError("cannot read it"))
     for _ in range(3):
         log.see("cat", "cat", is_novel=True, after=SUMMARY_SECONDS / 2)
     (summary,) = log.summaries

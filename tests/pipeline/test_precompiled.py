@@ -198,7 +198,7 @@ def test_the_bundle_can_be_compiled_later(built, unfinished, no_compiler, tmp_pa
     before = open_bundle(path)
     done = edgetl("compile", path)
     assert done.returncode == 0, done.stderr
-    assert "every operator runs where it was foretold" in done.stdout
+    assert "every operator was placed as predicted" in done.stdout
     after = open_bundle(path)
     assert after.manifest.edgetpu == "compiled"
     assert after.read(EDGETPU_MODEL) == built.compiled.read_bytes()

@@ -28,7 +28,7 @@ def test_a_latency_scaled_from_published_ones_is_called_an_estimate() -> None:
     assert figure.estimate
     assert (figure.low, figure.value, figure.high) == (4.0, 4.87, 5.92)
     assert figure.how.startswith("scaled from 24 ms of MobileNet v1 1.0 224 and 17 ms of MobileNet v2 1.0 224 (XNNPACK")
-    assert figure.how.endswith("which misses published figures by 10%")
+    assert figure.how.endswith("such estimates differ from published figures by 10%")
 
 
 def test_an_own_measurement_is_preferred_even_for_another_backbone() -> None:
