@@ -1,9 +1,9 @@
-"""The main job without any photos: build for two boards, classify held-back images, open the report.
+"""Builds a bundle for two boards without any photos of your own, and classifies held-back images with it.
 
     python examples/demo.py [FOLDER]
 
-builds from scikit-learn's scanned digits for `coral` and for `rpi4` into FOLDER (default: demo), runs
-each bundle on digits that the build never trained on, and names the report to open.
+The build uses scikit-learn's scanned digits, for `coral` and for `rpi4`. The bundles and their reports are written to
+FOLDER (default: demo).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ TARGETS = ("coral", "rpi4")
 
 
 def main(folder: Path) -> None:
-    """Build, classify, and tell where the report is."""
+    """Build for each target, classify the test images, and print where the report is."""
     digits = write_digits(open_cache_folder() / "digits")
     for target in TARGETS:
         print(f"\n== edgetl build --target {target}", flush=True)
@@ -30,16 +30,16 @@ def main(folder: Path) -> None:
 
 
 def classify(bundle: Path, held_back: Path) -> None:
-    """Run the bundle on images that it has not seen; say how many it names rightly."""
+    """Classify images that the build did not use, and print the accuracy."""
     lines = edgetl("run", bundle, "--source", held_back, "--json", capture=True).splitlines()
     answers = [json.loads(line) for line in lines]
-    right = sum(Path(answer["source"]).parent.name == answer["label"] for answer in answers)
-    middle = sorted(answer["ms"] for answer in answers)[len(answers) // 2]
-    print(f"{right} of {len(answers)} held-back digits named rightly, {middle:.1f} ms each (median) on this machine")
+    correct = sum(Path(answer["source"]).parent.name == answer["label"] for answer in answers)
+    median_ms = sorted(answer["ms"] for answer in answers)[len(answers) // 2]
+    print(f"{correct} of {len(answers)} held-back digits classified correctly, median {median_ms:.1f} ms here")
 
 
 def edgetl(*arguments: object, capture: bool = False) -> str:
-    """Call the command line as a user does; a failure ends the demo."""
+    """Run the command line as a user does; exit if it fails."""
     command = [sys.executable, "-m", "edgetl", *map(str, arguments)]
     done = subprocess.run(command, check=False, text=True, stdout=subprocess.PIPE if capture else None)
     if done.returncode:

@@ -99,7 +99,7 @@ def compile_(bundle: Path, as_json: bool) -> None:
 
 
 def _read_pair(model: Path, compiled: Optional[Path]) -> tuple[bytes, Optional[bytes]]:
-    """A model and its compiled form to verify: `compiled`, or the one in the bundle; None if there is none."""
+    """A model and its compiled form to verify: `compiled`, or the one in the bundle, if it has one."""
     from edgetl.bundle import EDGETPU_MODEL, MODEL, open_bundle
 
     if model.suffix != ".edgetl":

@@ -68,7 +68,7 @@ class DeviceMachine:
     architecture: str
     board: Optional[str]
     interpreter: Optional[str]
-    """Name and version of the TFLite interpreter; None if there is none."""
+    """Name and version of the TFLite interpreter; None without one."""
     free_bytes: int
 
 
@@ -107,19 +107,6 @@ class DeviceInventory:
             "slots": [bundle.to_dict() for bundle in self.slots],
             "service": self.service and self.service.to_dict(),
         }
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """A copy of what a device was taught, made for a transfer."""
-
-    file: str
-    sha256: str
-    bundle: str
-    """Digest of the bundle it belongs to."""
-    name: str
-    pictures: int
-    thumbnails: int
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ from edgetl.deployment.answers import (
     InstalledService,
     LogLines,
     RemovedService,
-    Snapshot,
     TaughtStep,
     TrustedKeys,
     parse,
@@ -24,7 +23,7 @@ from edgetl.deployment.transport import Transport, connect
 from edgetl.durable import make_folder, replace_file
 from edgetl.errors import DataError, EdgetlError, OptionError, UnknownNameError
 from edgetl.progress import Progress
-from edgetl.runtime.device import RolledBack
+from edgetl.runtime.device import RolledBack, Snapshot
 from edgetl.runtime.learning import JOURNAL_FILE
 from edgetl.targets import load_target
 

@@ -12,8 +12,7 @@ import pytest
 from edgetl.deployment import connect, inventory, rollback, status
 from edgetl.deployment.transport import Answer, Transport
 from edgetl.errors import DeviceError
-from edgetl.runtime.device.installation import install
-from edgetl.runtime.device.inventory import take_inventory
+from edgetl.runtime.device import install, take_inventory
 from tests.runtime.device.installing import Releases
 
 ROLLED_BACK = {"digest": "d" * 64, "bundle": "/b", "carried": 0, "not_carried": 0, "fault": ""}
@@ -54,7 +53,7 @@ def test_an_inventory_gives_back_the_object_that_the_device_printed(releases: Re
     with connect(str(tmp_path)) as transport:
         found = json.loads(json.dumps(inventory(transport).to_dict()))
         learned = status(transport).learned
-    expected = take_inventory(tmp_path)
+    expected = take_inventory(tmp_path).to_dict()
     assert {**found, "machine": {**found["machine"], "free_bytes": 0}} == {
         **expected,
         "machine": {**expected["machine"], "free_bytes": 0},
@@ -93,14 +92,14 @@ def test_a_missing_key_is_one_line() -> None:
 
 
 def test_a_nested_value_is_named_by_its_path(releases: Releases, tmp_path: Path) -> None:
-    answer = take_inventory(tmp_path)
+    answer = take_inventory(tmp_path).to_dict()
     answer["slots"] = [{"digest": "d", "taught": False, "entries": {"model.tflite": 1}}]
     with pytest.raises(DeviceError, match=r"slots\[0\]\.entries\.model\.tflite is int, expected str"):
         inventory(AnsweringTransport(json.dumps(answer)))
 
 
 def test_settings_that_are_out_of_range_are_one_line(tmp_path: Path) -> None:
-    answer = take_inventory(tmp_path)
+    answer = take_inventory(tmp_path).to_dict()
     answer["settings"]["slots"] = 0
     with pytest.raises(DeviceError, match="board gave an unexpected answer"):
         inventory(AnsweringTransport(json.dumps(answer)))

@@ -17,12 +17,11 @@ from typing import Any, Optional
 
 from edgetl.errors import DeviceError
 from edgetl.progress import Progress
+from edgetl.runtime import PROTOCOL
 from edgetl.runtime.device import INCOMING
 
 BLOCK_BYTES = 1 << 18
 
-PROTOCOL = 1
-"""The version of `python -m edgetl.runtime` and its JSON that this host understands."""
 USAGE_ERROR = 64
 """Exit code of a device's edgetl that does not know a verb or an option (EX_USAGE of sysexits.h)."""
 COMMAND_NOT_FOUND = 127

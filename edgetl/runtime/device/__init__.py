@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from edgetl.runtime.device.inventory import Inventory, take_inventory
     from edgetl.runtime.device.settings import Settings
     from edgetl.runtime.device.slots import INCOMING, Slots
+    from edgetl.runtime.device.snapshot import Snapshot
 
 __all__ = [
     "INCOMING",
@@ -20,6 +21,7 @@ __all__ = [
     "RolledBack",
     "Settings",
     "Slots",
+    "Snapshot",
     "StepResult",
     "TeachingResult",
     "check_running",
@@ -37,6 +39,7 @@ _HOMES = {
     "RolledBack": "installation",
     "Settings": "settings",
     "Slots": "slots",
+    "Snapshot": "snapshot",
     "StepResult": "current_bundle",
     "TeachingResult": "current_bundle",
     "check_running": "health",

@@ -1,7 +1,7 @@
-"""Prints one JSON line for each thing that a device of the rollout comes to; `edgetl deploy --inventory` reads them.
+"""Prints a JSON line for each event of a rollout; `edgetl deploy --inventory` reads them.
 
-`state` is what the task says by its variable `edgetl_state`, `fault` why the device goes no further. A variable
-`edgetl_told` names what the line holds of the JSON that the task's command prints.
+`state` is the task's variable `edgetl_state`. `fault` is the error of a failed task, and `code` the exit code of its
+command. A task's variable `edgetl_reported` names a key of the JSON that its command prints; the event contains it too.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ DOCUMENTATION = """
 name: edgetl_events
 type: stdout
 short_description: JSON lines for edgetl
-description: One JSON line for each thing that a device of the rollout comes to.
+description: Prints a JSON line for each event of a rollout.
 """
 
 
@@ -27,24 +27,25 @@ class CallbackModule(CallbackBase):
 
     def v2_runner_on_ok(self, result: CallbackTaskResult) -> None:
         variables = result.task.vars
-        self._tell(result, state=variables.get("edgetl_state"), **_answer(result.result, variables.get("edgetl_told")))
+        reported = _reported(result.result, variables.get("edgetl_reported"))
+        self._print(result, state=variables.get("edgetl_state"), **reported)
 
     def v2_runner_on_failed(self, result: CallbackTaskResult, ignore_errors: bool = False) -> None:
-        self._tell(result, fault=_fault(result.result))
+        self._print(result, fault=_fault(result.result), code=result.result.get("rc"))
 
     def v2_runner_on_unreachable(self, result: CallbackTaskResult) -> None:
-        if not result.task.ignore_unreachable:  # else the role tells by a later task whether that matters
-            self._tell(result, fault=_fault(result.result))
+        if not result.task.ignore_unreachable:  # otherwise a later task of the role decides whether it matters
+            self._print(result, fault=_fault(result.result))
 
-    def _tell(self, result: CallbackTaskResult, **told: Any) -> None:
-        self._display.display(json.dumps({"host": result.host.get_name(), "task": result.task.get_name(), **told}))
+    def _print(self, result: CallbackTaskResult, **event: Any) -> None:
+        self._display.display(json.dumps({"host": result.host.get_name(), "task": result.task.get_name(), **event}))
 
 
-def _answer(result: dict[str, Any], name: str | None) -> dict[str, Any]:
+def _reported(result: dict[str, Any], name: str | None) -> dict[str, Any]:
     return {} if name is None else {name: json.loads(result["stdout"])[name]}
 
 
 def _fault(result: dict[str, Any]) -> str:
-    """What the command said, if it was one; else what Ansible says."""
-    said = str(result.get("stderr") or "").strip().splitlines() or str(result.get("msg", "")).strip().splitlines()
-    return (said or ["Ansible gave no reason"])[-1].removeprefix("edgetl: ")
+    """The error of the command, if there was one, else Ansible's message."""
+    lines = str(result.get("stderr") or "").strip().splitlines() or str(result.get("msg", "")).strip().splitlines()
+    return (lines or ["Ansible gave no reason"])[-1].removeprefix("edgetl: ")
