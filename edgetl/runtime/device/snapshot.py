@@ -44,7 +44,7 @@ def take_snapshot(root: Union[str, os.PathLike[str]]) -> Snapshot:
     slots = Slots(root)
     current = slots.current
     if current is None or not (current.state / JOURNAL_FILE).is_file():
-        raise LearningError(f"nothing to pull: the running bundle in {slots.root} has not been taught anything")
+        raise LearningError(f"nothing was taught to the running bundle in {slots.root}; there is nothing to pull")
     folder = slots.root / OUTGOING
     make_folder(folder)
     copy = folder / JOURNAL_FILE
