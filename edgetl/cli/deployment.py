@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +16,6 @@ from edgetl.cli.examples import examples
 from edgetl.cli.fleet_options import require_fleet, require_no_single_device, roll_out, rollout_options
 from edgetl.cli.signals import GracefulStop
 from edgetl.errors import OptionError
-from edgetl.runtime.system import config_folder
 
 if TYPE_CHECKING:
     from edgetl.deployment import Deployed, DeployOutcome, DeviceListing, InstalledService
@@ -337,17 +335,12 @@ def devices(where: Sequence[str], as_json: bool, **options: Any) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a line.")
 def sign(bundle: Path, name: str, sequence: Optional[int], as_json: bool) -> None:
     """Sign BUNDLE, in place, for devices that trust the key."""
-    from edgetl.bundle import open_bundle, write_bundle
-    from edgetl.bundle.signing import key_id, read_private_key
-    from edgetl.bundle.signing import sign as sign_bundle
+    from edgetl.deployment import sign as sign_bundle
 
-    key = read_private_key(_key_path(name, ".key"))
-    number = int(time.time()) if sequence is None else sequence
-    write_bundle(bundle, sign_bundle(open_bundle(bundle), key, number))
-    signed = {"bundle": str(bundle), "key": key_id(key.public_key()), "sequence": number}
+    signed = sign_bundle(bundle, name, sequence)
     if as_json:
-        return print_json(signed)
-    click.echo(f"{bundle} was signed with key {signed['key']} as number {number}")
+        return print_json({"bundle": str(bundle), "key": signed.key, "sequence": signed.sequence})
+    click.echo(f"{bundle} was signed with key {signed.key} as number {signed.sequence}")
 
 
 @examples("edgetl keys new release", "edgetl keys trust release pi@raspberrypi.local")
@@ -371,31 +364,28 @@ def keys(action: str, name: Optional[str], where: Optional[str], as_json: bool, 
 
 
 def _new_key(name: Optional[str], where: Optional[str], options: dict[str, Any]) -> dict[str, str]:
-    from edgetl.bundle.signing import make_key
+    from edgetl.deployment import new_key
 
     if name is None or where is not None:
         raise OptionError("edgetl keys new takes one name: edgetl keys new NAME")
-    path = _key_path(name, ".key")
-    return {"key": make_key(path), "private": str(path), "public": str(path.with_suffix(".pub"))}
+    made = new_key(name)
+    return {"key": made.key, "private": str(made.private), "public": str(made.public)}
 
 
 def _list_keys(name: Optional[str], where: Optional[str], options: dict[str, Any]) -> list[dict[str, str]]:
-    from edgetl.bundle.signing import key_id, read_public_key
+    from edgetl.deployment import list_keys
 
     if name is not None:
         raise OptionError("edgetl keys list takes no name; leave it out")
-    public = sorted(_key_folder().glob("*.pub"))
-    return [{"key": key_id(read_public_key(path)), "name": path.stem, "public": str(path)} for path in public]
+    return [{"key": key.key, "name": key.name, "public": str(key.public)} for key in list_keys()]
 
 
 def _trust_key(name: Optional[str], where: Optional[str], options: dict[str, Any]) -> dict[str, Any]:
-    from edgetl.bundle.signing import read_public_key
-    from edgetl.deployment import trust_key
+    from edgetl.deployment import find_public_key, trust_key
 
     if name is None or where is None:
         raise OptionError("edgetl keys trust takes a key and a device: edgetl keys trust NAME HOST")
-    path = _key_path(name, ".pub")
-    read_public_key(path)
+    path = find_public_key(name)
     with reach(where, **options) as transport:
         return {"where": where, "trusted_keys": list(trust_key(transport, path))}
 
@@ -405,15 +395,6 @@ _KEY_ACTIONS: dict[str, Callable[[Optional[str], Optional[str], dict[str, Any]],
     "list": _list_keys,
     "trust": _trust_key,
 }
-
-
-def _key_folder() -> Path:
-    return config_folder() / "keys"
-
-
-def _key_path(name: str, suffix: str) -> Path:
-    """The file of a key, given by its name or as a file."""
-    return Path(name) if "/" in name or name.endswith(suffix) else _key_folder() / f"{name}{suffix}"
 
 
 def _row(device: DeviceListing) -> list[str]:

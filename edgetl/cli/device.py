@@ -13,7 +13,7 @@ from edgetl.cli import print_json
 from edgetl.cli.console import print_table
 from edgetl.cli.device_options import BUNDLE_OR_DEVICE, device_options, is_bundle, reach, require_here
 from edgetl.cli.examples import examples
-from edgetl.cli.learning import has_state, open_classifier, require_no_state, state_option
+from edgetl.cli.learning import require_no_state, state_option
 from edgetl.cli.run_display import Display, open_display
 from edgetl.cli.signals import GracefulStop
 from edgetl.errors import ImageError, OptionError
@@ -78,20 +78,19 @@ def run(
     An image that cannot be read is reported and skipped. In a terminal, a table shows the latest image. Exits with code
     1 if none of the images could be read, else with 0. SIGTERM stops it after the current image, with code 0.
     """
+    from edgetl.runtime.learning import check_source, open_classifier, open_source
     from edgetl.runtime.stream import Hooks, is_camera
-    from edgetl.runtime.system import notify_ready
+    from edgetl.runtime.system import notify_alive, notify_ready
 
-    if watches and not Path(source).is_dir():
-        raise OptionError(f"--watch needs an existing folder as --source, received '{source}'")
-    if only_new and not watches:
-        raise OptionError("--only-new needs --watch")
+    check_source(source, watches, only_new)
     with GracefulStop() as stop:
         hooks = Hooks(commands, on_failure=_warn, skip_while_busy=is_camera(source))
         classifier = open_classifier(bundle, state, threads, observe=True)
         _warn_beforehand(classifier, hooks)
         notify_ready()
         with hooks, open_display(as_json, is_camera(source), only_changes) as display:
-            read, unread = _classify(classifier, _open_source(source, watches, only_new), display, hooks, stop)
+            images = open_source(source, watches, only_new, on_look=notify_alive)
+            read, unread = _classify(classifier, images, display, hooks, stop)
     if unread:
         _warn(f"{unread} image{'s' if unread > 1 else ''} could not be read")
     if unread and not read:
@@ -175,7 +174,7 @@ def _measure_device(
 
 def _measure(bundle: Path, seconds: float, threads: Optional[int], state: Optional[Path]) -> dict[str, Any]:
     from edgetl.runtime.bench import bench as measure
-    from edgetl.runtime.learning import state_folder
+    from edgetl.runtime.learning import has_state, state_folder
 
     found = state if state is not None or not has_state(bundle, None) else state_folder(bundle)
     measured = measure(bundle, seconds, threads, found).to_dict()
@@ -245,16 +244,6 @@ def _classify(
             display.show(name, prediction)
             hooks.fire(name, prediction)
     return read, unread
-
-
-def _open_source(source: str, watches: bool, only_new: bool) -> Iterator[Source]:
-    from edgetl.runtime import iterate, watch
-    from edgetl.runtime.stream import is_camera, read_camera
-    from edgetl.runtime.system import notify_alive
-
-    if watches:
-        return watch(source, only_new, on_look=notify_alive)
-    return read_camera(source) if is_camera(source) else iterate(source)
 
 
 def _warn_beforehand(classifier: Classifier, hooks: Hooks) -> None:

@@ -10,7 +10,6 @@ import click
 from edgetl.cli import print_json
 from edgetl.cli.console import print_table, show_progress
 from edgetl.cli.examples import examples
-from edgetl.errors import OptionError
 
 if TYPE_CHECKING:
     from edgetl.conversion.edgetpu import Analysis
@@ -32,29 +31,25 @@ def check(model: Path, target: str, compiled: Optional[Path], fail_on: Optional[
     MODEL is a .tflite file; each operator is listed with the reason. If MODEL is a bundle with a compiled model, verify
     instead that it was compiled from the bundle's own model.
     """
-    from edgetl.conversion.edgetpu import Limits, analyse, verify
+    from edgetl.conversion.edgetpu import Limits, Verification
+    from edgetl.pipeline.edgetpu import check as check_model
     from edgetl.targets import load_target
 
-    board = load_target(target)
-    if not board.edgetpu:
-        raise OptionError(f"{target} has no Edge TPU; choose coral or coral-dev-board")
-    limits = Limits.of(board)
-    content, twin = _read_pair(model, compiled)
-    if twin is not None:
-        proof = verify(content, twin, limits)
+    found = check_model(model, target, compiled)
+    if isinstance(found, Verification):
         if as_json:
-            print_json(proof.to_json())
+            print_json(found.to_json())
         else:
             confirmation = f"{compiled or 'the Edge TPU model'} was compiled from the model in {model}"
-            click.echo("\n".join(proof.reasons) or confirmation)
-        raise SystemExit(0 if proof.match else FAILED)
-    analysis = analyse(content, limits)
+            click.echo("\n".join(found.reasons) or confirmation)
+        raise SystemExit(0 if found.match else FAILED)
     if as_json:
-        print_json(analysis.to_json())
+        print_json(found.to_json())
     else:
-        _print_analysis(analysis)
-        click.echo(f"runtime {analysis.min_runtime_version} or newer; {target} has {limits.runtime_version}")
-    if fail_on == "cpu" and (analysis.refused or analysis.cpu_ops):
+        _print_analysis(found)
+        version = Limits.of(load_target(target)).runtime_version
+        click.echo(f"runtime {found.min_runtime_version} or newer; {target} has {version}")
+    if fail_on == "cpu" and (found.refused or found.cpu_ops):
         raise SystemExit(FAILED)
 
 
@@ -96,21 +91,3 @@ def compile_(bundle: Path, as_json: bool) -> None:
     click.echo(f"{bundle} now contains a model for the Edge TPU, compiled with version {made.log.version}")
     click.echo(f"parameters {compiled.cached_bytes:,} bytes on chip, {compiled.streamed_bytes:,} streamed")
     click.echo("\n".join(made.differences) or "every operator was placed as predicted")
-
-
-def _read_pair(model: Path, compiled: Optional[Path]) -> tuple[bytes, Optional[bytes]]:
-    """A model and its compiled form to verify: `compiled`, or the one in the bundle, if it has one."""
-    from edgetl.bundle import EDGETPU_MODEL, MODEL, open_bundle
-
-    if model.suffix != ".edgetl":
-        return _read(model), None if compiled is None else _read(compiled)
-    bundle = open_bundle(model)
-    if compiled is not None:
-        return bundle.read(MODEL), _read(compiled)
-    return bundle.read(MODEL), bundle.read(EDGETPU_MODEL) if EDGETPU_MODEL in bundle else None
-
-
-def _read(path: Path) -> bytes:
-    if not path.is_file():
-        raise OptionError(f"no such file: {path}; expected a .tflite file")
-    return path.read_bytes()

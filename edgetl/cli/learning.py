@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
@@ -18,7 +18,7 @@ from edgetl.errors import OptionError
 if TYPE_CHECKING:
     from edgetl.deployment import DeviceInventory
     from edgetl.learners import Adaptation
-    from edgetl.runtime import Classifier, Learner
+    from edgetl.runtime import Learner
     from edgetl.runtime.learning import Step
 
 REFUSED = 1
@@ -34,28 +34,6 @@ def state_option(command: Command) -> Command:
         type=click.Path(path_type=Path, file_okay=False),
         help="Folder of what was taught.  [default: NAME.state next to BUNDLE]",
     )(command)
-
-
-def open_classifier(bundle: Path, state: Optional[Path], threads: Optional[int], observe: bool = False) -> Classifier:
-    """A classifier that follows what was taught if there is such a state, else the shipped one.
-
-    With `observe`, its predictions count for the drift of the state, which is created if it was named.
-    """
-    from edgetl.runtime import Classifier, Learner
-
-    if has_state(bundle, state):
-        if observe and state is not None:
-            with suppress(OSError):  # classify on a read-only disk too
-                state.mkdir(parents=True, exist_ok=True)
-        return Learner(bundle, state=state, threads=threads, observe=observe).classifier()
-    return Classifier(bundle, threads=threads)
-
-
-def has_state(bundle: Path, state: Optional[Path]) -> bool:
-    """Whether a state was named, or exists in the default place."""
-    from edgetl.runtime.learning import state_folder
-
-    return state is not None or state_folder(bundle).is_dir()
 
 
 def require_no_state(state: Optional[Path]) -> None:
@@ -137,8 +115,11 @@ def teach(
         from edgetl.deployment import teach as teach_device
 
         require_no_state(state)
+        files = [picture for picture in pictures if isinstance(picture, Path)]
+        if len(files) != len(pictures):
+            raise OptionError("a device is sent files, received images on standard input; give their paths instead")
         with reach(where, **options) as transport, show_progress() as progress:
-            result = teach_device(transport, label, pictures, guard, thumbnails, threads, progress).to_dict()
+            result = teach_device(transport, label, files, guard, thumbnails, threads, progress).to_dict()
     for line in result["unreadable"]:
         click.echo(line, err=True)
     _print_result(result, as_json, _taught_line(result))
@@ -348,7 +329,8 @@ def _taught_line(result: Mapping[str, Any]) -> str:
     return f"refused: {pictures} of '{result['label']}' would cost the known classes too much; kept for later"
 
 
-def _adapted_line(found: Adaptation) -> str:
+def _adapted_line(found: Optional[Adaptation]) -> str:
+    assert found is not None
     if not found.helps:
         return (
             f"nothing was changed: no adaptation is clearly better on the {found.pictures} pictures taught here "

@@ -31,6 +31,7 @@ from edgetl.deployment.remote_verbs import (
     teach,
     trust_key,
 )
+from edgetl.deployment.signing_keys import Signed, SigningKey, find_public_key, list_keys, new_key, sign
 from edgetl.deployment.transport import LocalTransport, Transport, connect
 
 __all__ = [
@@ -49,6 +50,8 @@ __all__ = [
     "RolloutOptions",
     "RolloutOutcome",
     "ServiceStatus",
+    "Signed",
+    "SigningKey",
     "TaughtStep",
     "Transport",
     "bench",
@@ -56,13 +59,17 @@ __all__ = [
     "deploy",
     "deploy_each",
     "devices",
+    "find_public_key",
     "install_service",
     "inventory",
+    "list_keys",
     "logs",
+    "new_key",
     "pull",
     "roll_out",
     "rollback",
     "service",
+    "sign",
     "slowest",
     "status",
     "teach",

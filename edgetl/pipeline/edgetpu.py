@@ -14,6 +14,7 @@ from edgetl.conversion.edgetpu import (
     Analysis,
     CompileResult,
     Limits,
+    Verification,
     analyse,
     compile,
     find_compiler,
@@ -144,6 +145,42 @@ def compile_bundle(bundle: Union[str, Path], progress: Optional[Progress] = None
     entries = {**_entries(opened), EDGETPU_MODEL: compiled.model}
     pack(os.fspath(bundle), replace(opened.manifest, edgetpu="compiled", entries={}), entries)
     return compiled
+
+
+def check(
+    model: Union[str, Path], target: str = "coral", compiled: Optional[Union[str, Path]] = None
+) -> Union[Analysis, Verification]:
+    """Predict where the Edge TPU compiler will place each operator of a .tflite file or a bundle, and why.
+
+    With `compiled`, or for a bundle that holds a compiled model, check instead that it was compiled from the model, and
+    return a Verification.
+
+    Raises:
+        OptionError: the target has no Edge TPU, or there is no such file.
+        BundleError, ConversionError: a file cannot be read.
+    """
+    board = load_target(target)
+    if not board.edgetpu:
+        raise OptionError(f"{target} has no Edge TPU; choose coral or coral-dev-board")
+    limits = Limits.of(board)
+    content, twin = _read_pair(Path(model), None if compiled is None else Path(compiled))
+    return analyse(content, limits) if twin is None else verify(content, twin, limits)
+
+
+def _read_pair(model: Path, compiled: Optional[Path]) -> tuple[bytes, Optional[bytes]]:
+    """A model and its compiled form to verify: `compiled`, or the one in the bundle, if it has one."""
+    if model.suffix != ".edgetl":
+        return _read(model), None if compiled is None else _read(compiled)
+    bundle = open_bundle(model)
+    if compiled is not None:
+        return bundle.read(MODEL), _read(compiled)
+    return bundle.read(MODEL), bundle.read(EDGETPU_MODEL) if EDGETPU_MODEL in bundle else None
+
+
+def _read(path: Path) -> bytes:
+    if not path.is_file():
+        raise OptionError(f"no such file: {path}; expected a .tflite file")
+    return path.read_bytes()
 
 
 def _entries(bundle: Bundle) -> dict[str, bytes]:

@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgetl.runtime.inference.classifier import Classifier, Prediction
+    from edgetl.runtime.inference.embedder import Embedder
+    from edgetl.runtime.inference.engine import Engine, interpreters
+    from edgetl.runtime.inference.preprocess import Preprocess, decode
+    from edgetl.runtime.learning.learner import Learner
+    from edgetl.runtime.stream.sources import iterate
+    from edgetl.runtime.stream.watched_folder import watch
 
 _HOMES = {
     "Classifier": "inference.classifier",
@@ -18,13 +27,26 @@ _HOMES = {
     "watch": "stream.watched_folder",
 }
 
-__all__ = sorted(_HOMES)
+__all__ = [
+    "Classifier",
+    "Embedder",
+    "Engine",
+    "Learner",
+    "Prediction",
+    "Preprocess",
+    "decode",
+    "interpreters",
+    "iterate",
+    "watch",
+]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+if not TYPE_CHECKING:  # a type checker would accept any name
+
+    def __getattr__(name: str) -> Any:
+        if name not in _HOMES:
+            raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -63,12 +63,14 @@ _MODULES = {  # of the names that need TensorFlow
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    try:
-        module = importlib.import_module(f"{__name__}.{_MODULES[name]}")
-    except ImportError as error:
-        raise MissingExtraError("tensorflow and tf_keras", "host", "training a backbone") from error
-    return getattr(module, name)
+if not TYPE_CHECKING:  # a type checker would accept any name
+
+    def __getattr__(name: str) -> Any:
+        if name not in _MODULES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        try:
+            module = importlib.import_module(f"{__name__}.{_MODULES[name]}")
+        except ImportError as error:
+            raise MissingExtraError("tensorflow and tf_keras", "host", "training a backbone") from error
+        return getattr(module, name)

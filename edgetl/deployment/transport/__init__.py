@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
@@ -58,9 +59,12 @@ def connect(
     return SshTransport(where, root, python, ssh_config, accept_new_host_key, ask_password)
 
 
-def __getattr__(name: str) -> Any:
-    if name != "SshTransport":
-        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
-    from edgetl.deployment.transport.ssh import SshTransport
+_MODULES = {"SshTransport": "ssh"}
+"""What needs asyncssh, which is loaded on first use."""
 
-    return SshTransport
+if not TYPE_CHECKING:  # a type checker would accept any name
+
+    def __getattr__(name: str) -> Any:
+        if name not in _MODULES:
+            raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+        return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
