@@ -22,9 +22,8 @@ from pathlib import Path
 
 from edgetl.backbones import Spec, build, get_backbone, list_backbones
 from edgetl.bundle import EDGETPU_MODEL, MODEL, open_bundle
-from edgetl.conversion import ConversionOptions, compile_backbone, convert
+from edgetl.conversion import ConversionOptions, compile_backbone, convert, recipe_frames
 from edgetl.conversion.edgetpu import analyse, read_package, verify
-from edgetl.conversion.keras.representative_frames import recipe_frames
 from edgetl.pipeline import BuildOptions
 from edgetl.pipeline import build as build_bundle
 

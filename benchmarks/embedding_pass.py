@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from edgetl.conversion.backbone_source import Origin, find_origin
+from edgetl.conversion import Origin, find_origin
 from edgetl.data import DataOptions, Dataset, load_folder
 from edgetl.runtime import Embedder, Engine
 from edgetl.runtime.system import cores

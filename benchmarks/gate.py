@@ -96,7 +96,7 @@ def measure(data: str, name: str, max_drop: float, every: int) -> dict[str, Any]
 
 def plant(model: Any, path: Path, every: int) -> list[str]:
     """Writes the planted model; returns the layers that write, join or read the planted channels."""
-    from edgetl.conversion.quantization.equalization import rescale, scale_groups
+    from edgetl.conversion.quantization import rescale, scale_groups
     from edgetl.training import fold
 
     folded = fold(model)

@@ -13,6 +13,7 @@ from edgetl.cli.build_output import OUTPUT_HELP, budget_options, name_and_folder
 from edgetl.cli.console import show_progress
 from edgetl.cli.examples import examples
 from edgetl.cli.signals import tidy_when_terminated
+from edgetl.conversion import QUANTIZE_CHOICES
 from edgetl.errors import OptionError
 from edgetl.progress import Progress
 
@@ -85,7 +86,7 @@ class _Sparsity(click.ParamType):
 )
 @click.option(
     "--quantize",
-    type=click.Choice(["int8", "int8-qat", "int16x8", "dynamic", "float16", "float32"]),
+    type=click.Choice(QUANTIZE_CHOICES),
     help="Number format of the compiled backbone; int8-qat uses quantization-aware training.  [default: int8]",
 )
 @click.option(

@@ -132,7 +132,7 @@ def _default_name(bundle: Path, form: str, edgetpu: bool) -> str:
 
 
 def _export(bundle: Path, form: str, edgetpu: bool, output: Optional[Path]) -> Path:
-    from edgetl.conversion.bundle_export import export as export_bundle
+    from edgetl.conversion import export as export_bundle
 
     if form != "tflite":
         raise OptionError(f"nothing was taught to {bundle}: there is no {form} to export; teach it first: edgetl teach")

@@ -1,6 +1,6 @@
-"""Where a frozen backbone comes from: a name, a Keras file, a .tflite file or an earlier bundle; `pipeline` asks.
+"""Finds the frozen backbone to start from: by name, or in a Keras file, a .tflite file or an earlier bundle.
 
-All of them show one face, so that the rest of the build need not know which it was.
+All of them become an `Origin`, so that the rest of a build does not depend on where the backbone came from.
 """
 
 from __future__ import annotations
@@ -32,11 +32,15 @@ COMPILED_SUFFIXES = (".tflite", ".edgetl")
 class Origin:
     """A backbone to start from.
 
-    `description` goes into the bundle's manifest: name, licence, source and what else is known.
-    `compile(quantize)` gives the int8 or float32 file; `assemble()` the tf_keras model that fine-tuning
-    changes, and `assemble_untrained()` the same with random weights; both are None where only a compiled file
-    is there. `normalization` is (offset, scale) of their input. `edgetpu_model` is the same backbone as the Edge
-    TPU compiler wrote it, where someone has compiled it; nothing here has proved that it is.
+    Attributes:
+        description: what goes into the bundle's manifest: name, licence, source, and the workload if it is known.
+        preprocess: how a photo becomes its input.
+        compile: `compile(quantize)` returns the compiled backbone in a number format.
+        assemble: returns the pretrained tf_keras model for fine-tuning; None if only a compiled file is available.
+        assemble_untrained: the same with random weights.
+        normalization: (offset, scale) of the tf_keras model's input, which is (pixel - offset) / scale.
+        edgetpu_model: the same backbone compiled for the Edge TPU, if one was given. That the two match is not yet
+            verified.
     """
 
     description: dict[str, Any]
@@ -49,12 +53,12 @@ class Origin:
 
     @property
     def name(self) -> str:
-        """What the backbone is called."""
+        """The backbone's name."""
         return str(self.description["name"])
 
     @property
     def workload(self) -> Optional[Workload]:
-        """What a run on one image takes; None where it is not known."""
+        """What one run on one image costs; None if unknown."""
         return Workload.of(self.description)
 
 
@@ -66,30 +70,32 @@ def find_origin(
     normalization: Optional[tuple[float, float]] = None,
     edgetpu_backbone: Optional[Path] = None,
 ) -> Origin:
-    """The backbone that `backbone` names: one of `edgetl backbones`, or a file.
+    """The backbone with the name `backbone`, one of `edgetl backbones`, or in the file `backbone`.
 
-    `normalization` (offset, scale) is for a Keras file that does not hold its own. `edgetpu_backbone` is the file
-    that the Edge TPU compiler made of the .tflite file `backbone`; a bundle brings its own.
+    `normalization` (offset, scale) is for a Keras file that does not include its own. `edgetpu_backbone` is the output
+    of the Edge TPU compiler for the .tflite file `backbone`; a bundle includes its own.
 
     Raises:
-        UnknownNameError: no such backbone, and no such file.
-        OptionError: the file fixes what an option wants otherwise.
-        BundleError, ConversionError, WeightsError: the file cannot be used.
+        UnknownNameError: there is no such backbone, and no such file.
+        OptionError: an option does not apply to this kind of backbone, or contradicts the file.
+        StorageError: the file cannot be read.
+        BundleError, ConversionError, WeightsError: the file is not a usable backbone.
     """
     path = Path(backbone)
     if edgetpu_backbone is not None and path.suffix != ".tflite":
-        raise OptionError("--edgetpu-backbone goes with --backbone FILE.tflite, the same model for the CPU")
+        raise OptionError("--edgetpu-backbone needs --backbone FILE.tflite, the same model for the CPU")
     if path.suffix not in COMPILED_SUFFIXES:
         return _from_spec(backbones.get_backbone(backbone, normalization), input_size, weights, cache)
     if weights is not None:
-        raise OptionError(f"--weights goes with a backbone's name; {path} brings its own weights")
+        raise OptionError(f"--weights needs the name of a backbone; {path} includes its own weights")
     if normalization is not None:
-        raise OptionError(f"--normalization goes with a Keras model file; {path} brings its own")
+        raise OptionError(f"--normalization needs a Keras model file; {path} includes its own normalisation")
     if not path.exists():
         raise OptionError(f"no such backbone file: {path}; give a file, or a name from: edgetl backbones")
     origin = _from_bundle(path) if path.suffix == ".edgetl" else _from_tflite(path, edgetpu_backbone)
     if input_size not in (None, origin.preprocess.height):
-        raise OptionError(f"{path} was compiled for {origin.preprocess.height} pixels; leave --input-size out")
+        height = origin.preprocess.height
+        raise OptionError(f"{path} was compiled for {height} pixels, received {input_size}; omit --input-size")
     return origin
 
 
@@ -120,7 +126,7 @@ def _from_bundle(path: Path) -> Origin:
     preprocess = Preprocess.from_dict(manifest.preprocess)
     artifact = Artifact.from_model(bundle.read(MODEL), manifest.quantize, preprocess)
     edgetpu_model = bundle.read(EDGETPU_MODEL) if EDGETPU_MODEL in bundle else None
-    return Origin(dict(manifest.backbone), preprocess, _only(artifact, path), edgetpu_model=edgetpu_model)
+    return Origin(dict(manifest.backbone), preprocess, _single_format(artifact, path), edgetpu_model=edgetpu_model)
 
 
 def _from_tflite(path: Path, edgetpu_path: Optional[Path]) -> Origin:
@@ -134,10 +140,10 @@ def _from_tflite(path: Path, edgetpu_path: Optional[Path]) -> Origin:
         )
     shapes = [tensor["shape"] for tensor in described["inputs"]]
     if len(shapes) != 1 or len(shapes[0]) != 4:
-        raise ConversionError(f"{path} takes {shapes}; a backbone takes one image: [1, height, width, 3]")
+        raise ConversionError(f"{path} has inputs of shape {shapes}, expected one image: [1, height, width, 3]")
     preprocess = Preprocess(height=shapes[0][1], width=shapes[0][2])
-    whole = all(tensor["dtype"] in ("int8", "uint8") for tensor in described["outputs"])
-    artifact = Artifact.from_model(model, "int8" if whole else "float32", preprocess)
+    quantized = all(tensor["dtype"] in ("int8", "uint8") for tensor in described["outputs"])
+    artifact = Artifact.from_model(model, "int8" if quantized else "float32", preprocess)
     description = {
         "name": path.stem,
         **{name: described[name] for name in ("macs", "depthwise_macs", "parameters")},
@@ -147,7 +153,7 @@ def _from_tflite(path: Path, edgetpu_path: Optional[Path]) -> Origin:
         "weights_sha256": hashlib.sha256(content).hexdigest(),
     }
     edgetpu_model = None if edgetpu_path is None else take_raw_pixels(_read(edgetpu_path))
-    return Origin(description, preprocess, _only(artifact, path), edgetpu_model=edgetpu_model)
+    return Origin(description, preprocess, _single_format(artifact, path), edgetpu_model=edgetpu_model)
 
 
 def _read(path: Path) -> bytes:
@@ -157,13 +163,13 @@ def _read(path: Path) -> bytes:
         raise StorageError(f"cannot read the backbone {path}: {error.strerror}; give a .tflite file") from error
 
 
-def _only(artifact: Artifact, path: Path) -> Callable[[str], Artifact]:
-    """A compiled file exists in one number format and no other."""
+def _single_format(artifact: Artifact, path: Path) -> Callable[[str], Artifact]:
+    """The `compile` of a file that exists in one number format only."""
 
-    def give(quantize: str) -> Artifact:
+    def compile(quantize: str) -> Artifact:
         if quantize != artifact.quantize:
-            kept = artifact.quantize
-            raise OptionError(f"{path} holds a backbone in {kept}, not in {quantize}; build with --quantize {kept}")
+            available = artifact.quantize
+            raise OptionError(f"{path} is a backbone in {available}, not in {quantize}; use --quantize {available}")
         return artifact
 
-    return give
+    return compile

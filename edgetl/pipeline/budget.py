@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Optional
 
-from edgetl.conversion import Artifact
-from edgetl.conversion.backbone_source import Origin
-from edgetl.conversion.memory_estimate import estimate_ram
+from edgetl.conversion import Artifact, Origin, estimate_ram
 from edgetl.errors import OptionError
 from edgetl.evaluation import wording
 from edgetl.targets import LatencyEstimate, Target

@@ -10,8 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Optional, Union
 
-from edgetl.conversion import Artifact, check
-from edgetl.conversion.backbone_source import Origin, find_origin
+from edgetl.conversion import Artifact, Origin, check, find_origin
 from edgetl.data import Dataset, ReadingOptions, load_folder, load_related, load_unlabelled
 from edgetl.durable import replace_file, sync_folder
 from edgetl.errors import DataError

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from edgetl.conversion import Artifact, ConversionOptions, check, convert
-from edgetl.conversion.backbone_source import Origin
+from edgetl.conversion import Artifact, ConversionOptions, Origin, check, convert
 from edgetl.data import Dataset
 from edgetl.learners import Selection
 from edgetl.pipeline.candidate import Candidate, known_photos, solve_cross_validated, solve_held_out

@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional, Union
 
-from edgetl.conversion import ConversionOptions, PruningOptions, SparsityOptions
-from edgetl.conversion.backbone_source import COMPILED_SUFFIXES
+from edgetl.conversion import COMPILED_SUFFIXES, ConversionOptions, PruningOptions, SparsityOptions
 from edgetl.data import DataOptions
 from edgetl.errors import OptionError
 from edgetl.evaluation import Report

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from edgetl.bundle import is_label
-from edgetl.conversion.backbone_source import Origin, find_origin
+from edgetl.conversion import Origin, find_origin
 from edgetl.data import list_photos, list_pictures
 from edgetl.errors import OptionError, StorageError
 from edgetl.pipeline.options import BuildOptions

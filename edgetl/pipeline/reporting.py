@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Optional
 
 from edgetl import __version__
-from edgetl.conversion.backbone_source import Origin
+from edgetl.conversion import Origin
 from edgetl.data import Dataset, suspect_labels
 from edgetl.evaluation import Comparison, Data, Epoch, Figure, Report, Summary, Training, compare
 from edgetl.pipeline.bundle_packer import BundlePacker, Measurement

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from edgetl import __version__
-from edgetl.conversion.backbone_source import Origin
+from edgetl.conversion import Origin
 from edgetl.data import Dataset, FrameStore, JoinedFrames, open_cache_folder
 from edgetl.errors import OptionError
 from edgetl.pipeline.job import Job

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import tf_keras
 
-from edgetl.conversion.quantization.equalization import ScaleGroup, rescale, scale_groups
+from edgetl.conversion.quantization import ScaleGroup, rescale, scale_groups
 from tests.conversion.conftest import NORMALIZATION, SIZE
 
 layers = tf_keras.layers

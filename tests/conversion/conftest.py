@@ -8,8 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from edgetl.conversion import Artifact, ConversionOptions, convert
-from edgetl.conversion.keras.representative_frames import recipe_frames
+from edgetl.conversion import Artifact, ConversionOptions, convert, recipe_frames
 from edgetl.runtime.inference.preprocess import Preprocess
 
 SIZE = 32

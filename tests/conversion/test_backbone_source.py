@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from edgetl.conversion.backbone_source import find_origin
+from edgetl.conversion import find_origin
 from edgetl.errors import ConversionError, EdgetlError, OptionError, StorageError
 from tests.conversion.edgetpu.graphs import GraphBuilder, options
 from tests.conversion.edgetpu.nonsense import nonsense

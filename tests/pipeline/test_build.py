@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from edgetl.bundle import open_bundle
-from edgetl.conversion.bundle_export import export
+from edgetl.conversion import export
 from edgetl.errors import DataError, OptionError, StorageError
 from edgetl.evaluation import Report
 from edgetl.learners import Statistics

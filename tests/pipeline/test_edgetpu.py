@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edgetl.conversion.backbone_source import Origin, find_origin
+from edgetl.conversion import Origin, find_origin
 from edgetl.conversion.edgetpu import analyse
 from edgetl.errors import ConversionError
 from edgetl.pipeline import BuildOptions, build

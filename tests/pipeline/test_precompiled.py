@@ -12,8 +12,7 @@ import pytest
 from PIL import Image
 
 from edgetl.bundle import EDGETPU_MODEL, MODEL, Bundle, open_bundle
-from edgetl.conversion import describe
-from edgetl.conversion.bundle_export import export
+from edgetl.conversion import describe, export
 from edgetl.conversion.edgetpu import verify
 from edgetl.conversion.tflite import schema
 from edgetl.errors import ConversionError, OptionError
@@ -158,7 +157,7 @@ def test_two_files_of_different_models_are_refused(built, shared, tmp_path):
         ("compiled", "compiled", "coral", OptionError, "give it as --edgetpu-backbone"),
         ("model", "model", "coral", ConversionError, "was not compiled for the Edge TPU"),
         ("model", "compiled", "rpi4", OptionError, "rpi4 has no Edge TPU"),
-        (None, "compiled", "coral", OptionError, "goes with --backbone FILE.tflite"),
+        (None, "compiled", "coral", OptionError, "needs --backbone FILE.tflite"),
     ],
 )
 def test_swapped_or_missing_files_are_refused(built, tmp_path, backbone, twin, board, error, line):

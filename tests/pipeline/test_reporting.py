@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from edgetl.conversion.backbone_source import Origin
+from edgetl.conversion import Origin
 from edgetl.pipeline.reporting import latency_figure
 from edgetl.runtime import Preprocess
 from edgetl.targets import ReferenceLatency, load_target

@@ -1,4 +1,4 @@
-"""Hides which channels of a backbone can be removed together; `pruning` calls it."""
+"""Finds the channels of a backbone that can only be removed together."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ _CHANNELWISE = frozenset(
         "GlobalAveragePooling2D", "GlobalMaxPooling2D", "MaxPooling2D", "Multiply", "ReLU", "ZeroPadding2D",
     )
 )  # fmt: skip
-_MIXING = frozenset(("Conv2D", "Dense"))
+_DENSE = frozenset(("Conv2D", "Dense"))
 
 
 @dataclass(frozen=True)
 class ChannelGroup:
-    """Channels that exist in several layers at once, so that the i-th goes from all of them or from none.
+    """Channels that several layers share, so that channel i must be removed from all of them or from none.
 
-    `producers` make them, `members` handle each by itself and have weights of their own (BatchNorm, depthwise
-    convolutions), `consumers` mix them into other ones; all by name. `name` is that of the first producer.
+    `producers` are the names of the layers that compute the channels, `members` of those that process each channel
+    separately with weights of their own (BatchNorm, depthwise convolutions), `consumers` of those that combine them
+    into other channels. `name` is the name of the first producer, `width` the number of channels.
     """
 
     name: str
@@ -33,20 +34,20 @@ class ChannelGroup:
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """All layers whose weights change with the channels."""
+        """All layers whose weights depend on the channels."""
         return (*self.producers, *self.members, *self.consumers)
 
 
 def find_groups(model: Model) -> tuple[ChannelGroup, ...]:
-    """The groups that can lose channels while the model's input and output stay as they are, from the input on.
+    """The groups that can lose channels without a change of the model's input or output, in order of execution.
 
-    Channels that reach a shortcut, a concatenation, the output or a layer of an unknown kind stay: in an inverted
-    bottleneck the expanded ones can go, those between the blocks cannot.
+    Channels that reach a shortcut, a concatenation, the output or an unknown kind of layer cannot be removed. In an
+    inverted bottleneck the expanded channels can be removed, those between the blocks cannot.
     """
     streams: dict[int, _Stream] = {}
     for layer in model.layers:
         sources = [streams[id(tensor)] for tensor in layer.inbound_nodes[0].keras_inputs]
-        stream = _after(layer, sources)
+        stream = _output_stream(layer, sources)
         if stream in sources:
             streams |= {tensor: stream for tensor, known in streams.items() if known in sources}
         streams[id(layer.inbound_nodes[0].outputs)] = stream
@@ -57,7 +58,7 @@ def find_groups(model: Model) -> tuple[ChannelGroup, ...]:
 
 @dataclass(eq=False)
 class _Stream:
-    """The tensors that share their channels, while the model is walked."""
+    """Tensors that share their channels, collected while the layers are visited."""
 
     width: int
     fixed: bool = False
@@ -74,16 +75,16 @@ class _Stream:
         return ChannelGroup(producers[0], self.width, producers, members, consumers)
 
 
-def _after(layer: Any, sources: list[_Stream]) -> _Stream:
-    """The stream that the layer's output belongs to; notes in `sources` what the layer does with them."""
+def _output_stream(layer: Any, sources: list[_Stream]) -> _Stream:
+    """The stream of the layer's output; records in `sources` what the layer does with them."""
     kind = type(layer).__name__
     output = layer.inbound_nodes[0].outputs
     width = getattr(output, "shape", (0,))[-1] or 0
-    usual = len(layer.inbound_nodes) == 1 and _activation(layer) != "softmax"
-    if usual and kind in _MIXING and getattr(layer, "groups", 1) == 1:
+    supported = len(layer.inbound_nodes) == 1 and _activation(layer) != "softmax"
+    if supported and kind in _DENSE and getattr(layer, "groups", 1) == 1:
         sources[0].consumers.append(layer.name)
         return _Stream(width, producers=[layer.name])
-    if usual and kind in _CHANNELWISE and _keeps_channels(layer, sources, width):
+    if supported and kind in _CHANNELWISE and _keeps_channels(layer, sources, width):
         stream = _merged(sources)
         stream.members += [layer.name] if layer.weights else []
         return stream
@@ -93,7 +94,7 @@ def _after(layer: Any, sources: list[_Stream]) -> _Stream:
 
 
 def _keeps_channels(layer: Any, sources: list[_Stream], width: int) -> bool:
-    """Whether output channel i depends on input channel i alone, of every input."""
+    """Whether output channel i depends only on channel i of each input."""
     axis = getattr(layer, "axis", None)  # of BatchNormalization
     last = len(layer.inbound_nodes[0].outputs.shape) - 1
     return all(source.width == width for source in sources) and (axis is None or list(axis) == [last])

@@ -1,8 +1,8 @@
-"""Makes a backbone's weights easier to compress, with tensorflow-model-optimization; `pipeline` calls it.
+"""Makes a backbone's weights easier to compress, with tensorflow-model-optimization.
 
-Most weights become zero, or share a few values, or both: the download gets smaller. The model keeps its shape, and
-XNNPACK's int8 kernels take as long as before. Post-training quantization keeps zeros and shared values as they are,
-and so does the quantization-aware training of `training`.
+Most weights become zero, or share a few values, or both, so that the download gets smaller. The model keeps its shape,
+and XNNPACK's int8 kernels are no faster. Post-training quantization preserves zeros and shared values, and so does the
+quantization-aware training of `training`.
 """
 
 from __future__ import annotations
@@ -21,24 +21,27 @@ if TYPE_CHECKING:
     from tf_keras import Model
 
 Train = Callable[[Any, Sequence[Any]], None]
-"""Trains the model in place with these Keras callbacks, for as many steps as it was promised."""
+"""Trains the model in place with the given Keras callbacks, for the number of steps that was agreed on."""
 
 TWO_OF_FOUR = "2:4"
-FEWEST_CLUSTERS, MOST_CLUSTERS = 3, 128
-"""Minus one, zero and one at least; int8 has twice as many values as the most."""
+MIN_CLUSTERS, MAX_CLUSTERS = 3, 128
+"""The least is minus one, zero and one; the most is half of the values of int8."""
 
 _INT8_STEPS = 127
 _UPDATES, _RISING = 20, 12
-"""How often the zeros are chosen anew if they were until the end, and in how many of these sparsity rises: what is
-left of the steps mends, with the zeros fixed."""
+"""Training is divided into `_UPDATES` intervals. Sparsity rises in the first `_RISING` of them, each with a new choice
+of zeros; in the rest the weights recover with fixed zeros."""
 
 
 @dataclass(frozen=True)
 class SparsityOptions:
-    """How weights are made easier to compress; one of the two at least, and clusters keep the zeros where both are.
+    """How weights are made easier to compress. With both options, clustering keeps the zeros.
 
-    `sparsity` is the share of each layer's weights that becomes zero, or "2:4": two of any four neighbours;
-    `clusters` how many values at most the weights of a convolution take in int8, zero among them.
+    `sparsity` is the share of each layer's weights that becomes zero (0..1), or "2:4" for two of every four neighbours.
+    `clusters` is the largest number of distinct int8 values in the weights of a convolution, including zero.
+
+    Raises:
+        OptionError: both are None, or one is out of range.
     """
 
     sparsity: Union[float, str, None] = None
@@ -49,17 +52,20 @@ class SparsityOptions:
             raise OptionError("give sparsity, clusters, or both")
         known = self.sparsity in (None, TWO_OF_FOUR)
         if not known and not (isinstance(self.sparsity, float) and 0 < self.sparsity < 1):
-            raise OptionError(f"sparsity is {self.sparsity}; choose more than 0 and less than 1, or {TWO_OF_FOUR}")
-        if self.clusters is not None and not FEWEST_CLUSTERS <= self.clusters <= MOST_CLUSTERS:
-            raise OptionError(f"clusters is {self.clusters}; choose {FEWEST_CLUSTERS} to {MOST_CLUSTERS}")
+            raise OptionError(f"sparsity must be above 0 and below 1, or {TWO_OF_FOUR}, received {self.sparsity}")
+        if self.clusters is not None and not MIN_CLUSTERS <= self.clusters <= MAX_CLUSTERS:
+            raise OptionError(f"clusters must be {MIN_CLUSTERS} to {MAX_CLUSTERS}, received {self.clusters}")
 
 
 def sparsify(model: Model, sparsity: Union[float, str], steps: int, train: Train) -> Model:
-    """A copy in which that share of the weights of every convolution and dense layer is zero.
+    """A copy in which the share `sparsity` of the weights of every convolution and dense layer is zero.
 
-    Which ones: the smallest beside the others of their output channel, for a folded BatchNorm makes whole channels
-    large or small. Depthwise kernels stay dense: they are few, and each counts. Sparsity rises along a cubic
-    polynomial (Zhu and Gupta 2017, arXiv 1710.01878) while `train` trains for `steps` steps. Raises MissingExtraError.
+    The weights that are smallest relative to their output channel become zero; relative, because a folded BatchNorm
+    makes whole channels large or small. Depthwise kernels stay dense: they are few, and each weight matters. Sparsity
+    rises along a cubic polynomial (Zhu and Gupta 2017, arXiv 1710.01878) while `train` trains for `steps` steps.
+
+    Raises:
+        MissingExtraError: tensorflow-model-optimization is not installed.
     """
     keras = _tfmot().sparsity.keras
     every = max(1, steps // _UPDATES)
@@ -83,9 +89,12 @@ def sparsify(model: Model, sparsity: Union[float, str], steps: int, train: Train
 def cluster(model: Model, clusters: int, train: Train, keep_zeros: bool = False) -> Model:
     """A copy in which the weights of a convolution have at most `clusters` values, times a scale for each channel.
 
-    The scale is the largest weight of the channel, and the values are multiples of a 127th of it. Int8 has just this
-    scale and these steps, so that it has as many values, the same ones in every channel. A dense layer has one scale
-    in all. Depthwise kernels stay as they are, and with `keep_zeros` the zeros do. Raises MissingExtraError.
+    The scale is the largest magnitude in the channel, and the values are multiples of scale/127. int8 quantization
+    uses the same scale and steps, so the compiled weights have as few values, the same ones in every channel. A dense
+    layer has a single scale. Depthwise kernels stay unchanged, and with `keep_zeros` zeros do too.
+
+    Raises:
+        MissingExtraError: tensorflow-model-optimization is not installed.
     """
     keras = _tfmot().clustering.keras
     scales = _scales_of(model, _largest)
@@ -93,17 +102,17 @@ def cluster(model: Model, clusters: int, train: Train, keep_zeros: bool = False)
         _relative(model, scales),
         lambda layer: keras.cluster_weights(
             layer,
-            number_of_clusters=clusters if keep_zeros else clusters - 1,  # zero is one: int8 has it for dead channels
+            number_of_clusters=clusters if keep_zeros else clusters - 1,  # zero counts as one: dead channels need it
             cluster_centroids_init=keras.CentroidInitialization.LINEAR,
             preserve_sparsity=keep_zeros,
         ),
     )
-    train(wrapped, [_bounding(wrapped)])
+    train(wrapped, [_bound_centroids(wrapped)])
     clustered = _unwrapped(model, keras.strip_clustering(wrapped))
-    for layer in filter(_is_large, clustered.layers):
+    for layer in filter(_is_compressible, clustered.layers):
         kernel, *bias = layer.get_weights()
         if layer.name in scales:
-            scale, relative = scales[layer.name], _reaching_one(kernel, model.get_layer(layer.name).kernel.numpy())
+            scale, relative = scales[layer.name], _restore_peaks(kernel, model.get_layer(layer.name).kernel.numpy())
         else:
             scale = np.abs(kernel).max()
             relative = kernel / scale
@@ -112,8 +121,8 @@ def cluster(model: Model, clusters: int, train: Train, keep_zeros: bool = False)
 
 
 def zero_share(model: Model) -> float:
-    """How many of the weights that can be made sparse are zero, 0..1."""
-    kernels = [layer.kernel.numpy() for layer in model.layers if _is_large(layer)]
+    """The share of zeros in the weights of convolutions and dense layers, 0..1."""
+    kernels = [layer.kernel.numpy() for layer in model.layers if _is_compressible(layer)]
     return float(sum(np.sum(kernel == 0) for kernel in kernels) / sum(kernel.size for kernel in kernels))
 
 
@@ -127,15 +136,17 @@ def _tfmot() -> Any:
 
 
 def _wrapped(model: Model, wrap: Callable[[Any], Any]) -> Model:
-    """A copy with its own weights and wrapped large layers: wrapping shares layers with the model that it is given."""
+    """A copy of the model, without shared weights, in which convolutions and dense layers are wrapped."""
     keras = tf_keras()
     copy = keras.models.clone_model(model)
     copy.set_weights(model.get_weights())
-    return keras.models.clone_model(copy, clone_function=lambda layer: wrap(layer) if _is_large(layer) else layer)
+    return keras.models.clone_model(
+        copy, clone_function=lambda layer: wrap(layer) if _is_compressible(layer) else layer
+    )
 
 
 def _relative(model: Model, scales: Mapping[str, np.ndarray]) -> Model:
-    """The same function with kernels that are divided by the scales, which stand beside them."""
+    """The same function with kernels divided by scales, which the new layers multiply by again."""
 
     def rebuild(layer: Any) -> Any:
         if layer.name not in scales:
@@ -153,8 +164,7 @@ def _relative(model: Model, scales: Mapping[str, np.ndarray]) -> Model:
 
 @functools.cache
 def _scaled_convolution() -> type:
-    """A Conv2D whose kernel is multiplied by a scale for each output channel."""
-
+    """The class of a Conv2D whose kernel is multiplied by a scale for each output channel."""
     keras = _tfmot()
     bases = (keras.sparsity.keras.PrunableLayer, keras.clustering.keras.ClusterableLayer)
 
@@ -178,10 +188,10 @@ def _scaled_convolution() -> type:
     return Scaled
 
 
-def _bounding(wrapped: Model) -> Any:
-    """A callback that keeps a convolution's outermost centroids at -1 and 1, and all others between.
+def _bound_centroids(wrapped: Model) -> Any:
+    """A callback that keeps the outermost centroids of a convolution at -1 and 1, and all others in between.
 
-    So the largest weight of a channel remains its scale, whichever sign it has.
+    So the largest magnitude of a channel remains its scale, for either sign.
     """
     layers = [layer for layer in wrapped.layers if isinstance(getattr(layer, "layer", None), _scaled_convolution())]
 
@@ -190,12 +200,12 @@ def _bounding(wrapped: Model) -> Any:
             centroids = layer.cluster_centroids["kernel"]
             centroids.assign([-1.0, *np.clip(centroids.numpy()[1:-1], -1.0, 1.0), 1.0])
 
-    after_each = tf_keras().callbacks.LambdaCallback
-    return after_each(on_train_begin=lambda logs: bound(), on_batch_end=lambda batch, logs: bound())
+    callback = tf_keras().callbacks.LambdaCallback
+    return callback(on_train_begin=lambda logs: bound(), on_batch_end=lambda batch, logs: bound())
 
 
-def _reaching_one(kernel: np.ndarray, original: np.ndarray) -> np.ndarray:
-    """Relative weights that reach 1 in every channel also where training took the largest one off its centroid."""
+def _restore_peaks(kernel: np.ndarray, original: np.ndarray) -> np.ndarray:
+    """Relative weights whose magnitude reaches 1 in each channel, even if training moved the largest weight."""
     flat, peaks = kernel.reshape(-1, kernel.shape[-1]).copy(), original.reshape(-1, kernel.shape[-1])
     for channel, at in enumerate(np.abs(peaks).argmax(axis=0)):
         if peaks[at, channel] and np.abs(flat[:, channel]).max() < 1:
@@ -203,32 +213,34 @@ def _reaching_one(kernel: np.ndarray, original: np.ndarray) -> np.ndarray:
     return flat.reshape(kernel.shape)
 
 
-def _scales_of(model: Model, size: Callable[[np.ndarray], np.ndarray]) -> dict[str, np.ndarray]:
-    """How large each convolution's output channels are, (channels,); 1 for a channel of zeros."""
-    sizes = {layer.name: size(layer.kernel.numpy()) for layer in model.layers if _is_convolution(layer)}
-    return {name: np.where(found > 0, found, 1.0) for name, found in sizes.items()}
+def _scales_of(model: Model, magnitude: Callable[[np.ndarray], np.ndarray]) -> dict[str, np.ndarray]:
+    """The magnitude of each convolution's output channels, (channels,); 1 for a channel of zeros."""
+    magnitudes = {layer.name: magnitude(layer.kernel.numpy()) for layer in model.layers if _is_convolution(layer)}
+    return {name: np.where(found > 0, found, 1.0) for name, found in magnitudes.items()}
 
 
 def _largest(kernel: np.ndarray) -> np.ndarray:
-    return np.abs(kernel).max(axis=tuple(range(kernel.ndim - 1)))
+    largest: np.ndarray = np.abs(kernel).max(axis=tuple(range(kernel.ndim - 1)))
+    return largest
 
 
 def _root_mean_square(kernel: np.ndarray) -> np.ndarray:
-    return np.sqrt(np.mean(np.square(kernel), axis=tuple(range(kernel.ndim - 1))))
+    root: np.ndarray = np.sqrt(np.mean(np.square(kernel), axis=tuple(range(kernel.ndim - 1))))
+    return root
 
 
 def _unwrapped(model: Model, stripped: Model) -> Model:
-    """The weights of `stripped` in a copy of `model`."""
+    """A copy of `model` with the weights of `stripped`."""
     copy = tf_keras().models.clone_model(model)
     copy.set_weights(stripped.get_weights())
     return copy
 
 
-def _is_large(layer: Any) -> bool:
+def _is_compressible(layer: Any) -> bool:
     return _is_convolution(layer) or isinstance(layer, tf_keras().layers.Dense)
 
 
 def _is_convolution(layer: Any) -> bool:
-    """Dense over channels: a depthwise convolution is none of this kind."""
+    """Whether the layer is a convolution that combines all channels, which a depthwise one does not."""
     layers = tf_keras().layers
     return isinstance(layer, layers.Conv2D) and not isinstance(layer, layers.Conv2DTranspose)

@@ -1,8 +1,9 @@
-"""The Edge TPU: foretell what its compiler does with a model, run the compiler, and prove what came out.
+"""Predicts what the Edge TPU compiler does with a model, runs the compiler, and verifies its output.
 
-`analyse` says which operators run where, and why; `compile` runs the compiler, on PATH or in a container;
-`read_package` opens a compiled file; `verify` says whether two files belong together. Only `compile` needs
-the compiler.
+- `analyse` predicts which operators run where, and why.
+- `compile` runs the compiler, from PATH or in a container. Only this function needs the compiler.
+- `read_package` reads a compiled file.
+- `verify` checks that a compiled file was made from a given model.
 """
 
 from __future__ import annotations

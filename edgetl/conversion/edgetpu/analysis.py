@@ -1,4 +1,4 @@
-"""Hides the foretelling of what the Edge TPU compiler will do with a .tflite; `edgetl check` and build call it."""
+"""Predicts what the Edge TPU compiler will do with a .tflite file."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any, Optional
 from edgetl.conversion.edgetpu.memory import Parameters, estimate_parameters, peak_activation_bytes
 from edgetl.conversion.edgetpu.package import CUSTOM_OPERATOR
 from edgetl.conversion.edgetpu.partition import first_subset
-from edgetl.conversion.edgetpu.rules import Rules, Verdict, load_rules
+from edgetl.conversion.edgetpu.rules import Obstacle, Rules, load_rules
 from edgetl.conversion.tflite.graph import Graph, read_graph
 from edgetl.targets import Target
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a board's Edge TPU holds and knows; the defaults are those of the one chip there is."""
+    """The limits of a board's Edge TPU: the newest runtime that it has."""
 
     runtime_version: int = 14
 
@@ -28,7 +28,10 @@ class Limits:
 
 @dataclass(frozen=True)
 class Placement:
-    """Where one operator runs: "tpu" or "cpu", why in the compiler's words and ours, and what would mend it."""
+    """Where one operator runs, "tpu" or "cpu", why, and what to change if it is the CPU.
+
+    `reason` is the compiler's wording followed by ours. `rule` is the id of the condition in rules.toml.
+    """
 
     index: int
     op: str
@@ -40,11 +43,17 @@ class Placement:
 
 @dataclass(frozen=True)
 class Analysis:
-    """What the compiler is expected to do; nothing of it was measured.
+    """A prediction of what the compiler will do; nothing in it is measured.
 
-    `refused` is why the compiler would refuse the whole model, or None. `activation_bytes` is the most that
-    is live at once. `min_runtime_version` is the oldest Edge TPU runtime that could run the mapped operators
-    (the compiler's own default is the newest, 14). `notes` are warnings that place no operator.
+    Attributes:
+        ops: where each operator runs.
+        refused: why the compiler would refuse the whole model, or None.
+        refused_fix: what to change in that case.
+        parameter_bytes: parameters on the chip, and parameters sent for every inference.
+        activation_bytes: the largest number of activation bytes live at once.
+        min_runtime_version: the oldest Edge TPU runtime that can run the mapped operators. The compiler itself targets
+            the newest, 14, by default.
+        notes: warnings that do not affect where an operator runs.
     """
 
     ops: tuple[Placement, ...]
@@ -62,7 +71,7 @@ class Analysis:
 
     @property
     def activation_limit_bytes(self) -> int:
-        """What the chip holds of activations at once; layers beyond that are cut into strips."""
+        """The chip's memory for activations; larger layers are cut into strips."""
         return int(load_rules().chip["activation_bytes"])
 
     def to_json(self) -> dict[str, Any]:
@@ -79,7 +88,7 @@ class Analysis:
 
 
 def analyse(model: bytes, limits: Optional[Limits] = None) -> Analysis:
-    """What the Edge TPU compiler will do with a .tflite file.
+    """Predict what the Edge TPU compiler will do with a .tflite file.
 
     Raises:
         ConversionError: the bytes are not an intact .tflite file.
@@ -88,7 +97,7 @@ def analyse(model: bytes, limits: Optional[Limits] = None) -> Analysis:
 
 
 def analyse_graph(graph: Graph, limits: Limits) -> Analysis:
-    """The same for a graph that was read already."""
+    """As `analyse`, for a graph that is already read."""
     rules = load_rules()
     obstacles = [rules.obstacle(graph, operator) for operator in graph.operators]
     mapped = first_subset(graph, [obstacle is None for obstacle in obstacles])
@@ -114,16 +123,16 @@ def analyse_graph(graph: Graph, limits: Limits) -> Analysis:
 
 
 def _placement(
-    index: int, name: str, obstacle: Optional[Verdict], mapped: bool, refusal: Optional[Verdict], rules: Rules
+    index: int, name: str, obstacle: Optional[Obstacle], mapped: bool, refusal: Optional[Obstacle], rules: Rules
 ) -> Placement:
     if mapped:
         return Placement(index, name, "tpu", rules.statuses["mapped"])
-    verdict = obstacle or refusal or rules.status_of("later_subgraph")
-    return Placement(index, name, "cpu", verdict.reason, verdict.fix, verdict.rule)
+    cause = obstacle or refusal or rules.status_of("later_subgraph")
+    return Placement(index, name, "cpu", cause.reason, cause.fix, cause.rule)
 
 
 def _runtime(graph: Graph, mapped: Collection[int], rules: Rules) -> int:
-    needed = rules.chip["oldest_runtime_version"]
+    needed: int = rules.chip["oldest_runtime_version"]
     for operator in graph.operators:
         if operator.index in mapped:
             needed = max(needed, rules.runtime(operator.name))
@@ -135,18 +144,22 @@ def _runtime(graph: Graph, mapped: Collection[int], rules: Rules) -> int:
 def _notes(graph: Graph, parameters: Parameters, peak: int, runtime: int, rules: Rules, limits: Limits) -> list[str]:
     notes = []
     if any(operator.name == CUSTOM_OPERATOR for operator in graph.operators):
-        notes.append("this file was compiled already; check the one that it was compiled from, or see it: edgetl show")
-    if graph.subgraphs > 1:
-        notes.append(f"the file has {graph.subgraphs} subgraphs; only the first is compiled")
-    if any(-1 in graph.tensors[index].signature for index in graph.inputs):
-        notes.append("an input may have any batch size; it is compiled for the one that its shape says")
-    if parameters.streamed:
-        notes.append(f"{parameters.streamed} bytes of parameters do not stay on the chip: every run is slower")
-    if peak > rules.chip["activation_bytes"]:
-        held = rules.chip["activation_bytes"]
         notes.append(
-            f"{peak} bytes of activations at once, the chip holds {held}: the compiler has to cut layers into "
-            f"strips, and may refuse with '{rules.statuses['activations']}'"
+            "this file is already compiled; check the file that it was compiled from, or inspect it: edgetl show"
+        )
+    if graph.subgraphs > 1:
+        notes.append(f"the file has {graph.subgraphs} subgraphs; only the first will be compiled")
+    if any(-1 in graph.tensors[index].signature for index in graph.inputs):
+        notes.append("an input accepts any batch size; the model will be compiled for the batch size of its shape")
+    if parameters.streamed:
+        notes.append(
+            f"{parameters.streamed} bytes of parameters do not stay on the chip: every inference sends them again"
+        )
+    if peak > rules.chip["activation_bytes"]:
+        capacity = rules.chip["activation_bytes"]
+        notes.append(
+            f"{peak} bytes of activations at once, the chip has {capacity}: the compiler must cut layers into "
+            f"strips, and may fail with '{rules.statuses['activations']}'"
         )
     if runtime > limits.runtime_version:
         notes.append(f"needs Edge TPU runtime {runtime}, the board has {limits.runtime_version}")

@@ -1,6 +1,7 @@
-"""Hides where the Edge TPU compiler is and how it is run; build and `edgetl compile` call it.
+"""Finds and runs the Edge TPU compiler, and verifies its output.
 
-It is a program of Google's for x86-64 Linux: on PATH, or in a container whose recipe edgetl carries.
+The compiler is Google's program for x86-64 Linux. It is used from PATH, or in a container that is built from the recipe
+included in edgetl.
 """
 
 from __future__ import annotations
@@ -30,14 +31,20 @@ PROGRAM = "edgetpu_compiler"
 IMAGE = "edgetl/edgetpu-compiler"
 
 _ENGINES = ("docker", "podman")
-_ASK_ENGINE_S = 20
-_BUILD_IMAGE_S = 900
-_MOST_LOG_BYTES = 1 << 20
+_ENGINE_TIMEOUT_S = 20
+_BUILD_TIMEOUT_S = 900
+_MAX_LOG_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
 class CompileOptions:
-    """How to compile. `min_runtime_version` (10 to 14) None leaves it to the compiler, which takes 14."""
+    """How to compile.
+
+    `min_runtime_version` is the oldest Edge TPU runtime to support, 10 to 14; None means the compiler's default, 14.
+
+    Raises:
+        OptionError: a number is out of range.
+    """
 
     timeout_s: float = 600.0
     min_runtime_version: Optional[int] = None
@@ -45,20 +52,20 @@ class CompileOptions:
     def __post_init__(self) -> None:
         version = self.min_runtime_version
         if version is not None and not 10 <= version <= 14:
-            raise OptionError(f"min_runtime_version is {version}; Edge TPU runtimes go from 10 to 14")
+            raise OptionError(f"min_runtime_version must be 10 to 14, received {version}")
         if self.timeout_s < 1:
-            raise OptionError(f"timeout_s is {self.timeout_s}; give the compiler at least 1 second")
+            raise OptionError(f"timeout_s must be at least 1, received {self.timeout_s}")
 
 
 @dataclass(frozen=True)
 class Compiler:
-    """A compiler that was found: the program's path, or a container engine's where `container` is set."""
+    """An available compiler: `path` is the program, or the container engine if `container` is set."""
 
     path: str
     container: bool
 
     def command(self, folder: Path, options: CompileOptions, name: str) -> list[str]:
-        """The command that compiles model.tflite of the folder into the folder."""
+        """The command that compiles the folder's model.tflite, with the output in the same folder."""
         inside = "/model" if self.container else str(folder)
         flags = ["--show_operations", "--out_dir", inside, "--timeout_sec", str(int(options.timeout_s))]
         if options.min_runtime_version is not None:
@@ -67,7 +74,7 @@ class Compiler:
         if not self.container:
             return [self.path, *arguments]
         limits = ["--rm", "--name", name, "--network", "none", "--user", f"{os.getuid()}:{os.getgid()}"]
-        if Path(self.path).name == "podman":  # otherwise the user inside is not the one who owns the folder
+        if Path(self.path).name == "podman":  # otherwise the user inside does not own the folder
             limits += ["--userns", "keep-id"]
         volume = ["--platform", "linux/amd64", "--volume", f"{folder}:{inside}"]
         return [self.path, "run", *limits, *volume, IMAGE, *arguments]
@@ -75,9 +82,9 @@ class Compiler:
 
 @dataclass(frozen=True)
 class CompileResult:
-    """A compiled model that was proved to come from its source, beside what had been foretold.
+    """A compiled model, verified against its source, and the prediction for it.
 
-    `differences` tells where the compiler did not do what `analysis` said; empty where it did.
+    `differences` are the operators for which the compiler did not do what `analysis` predicted.
     """
 
     model: bytes
@@ -88,7 +95,7 @@ class CompileResult:
 
 
 def find_compiler() -> Optional[Compiler]:
-    """The compiler on PATH, or a container engine that runs here and has its image; None without either."""
+    """The compiler on PATH, or a working container engine that has its image; None without either."""
     program = shutil.which(PROGRAM)
     if program is not None:
         return Compiler(program, container=False)
@@ -100,17 +107,17 @@ def find_compiler() -> Optional[Compiler]:
 
 
 def make_compiler() -> Compiler:
-    """A container engine, with the compiler's image, which is made here: it takes a minute, once.
+    """Build the compiler's container image, which takes about a minute, once.
 
-    That downloads the compiler from Google, under Google's terms.
+    This downloads the compiler from Google, under Google's terms.
 
     Raises:
-        ConversionError: there is no container engine, or it cannot make the image.
+        ConversionError: no container engine is installed, or it cannot build the image.
     """
     engine = next((path for path in map(shutil.which, _ENGINES) if path is not None), None)
     if engine is None:
         raise ConversionError(
-            f"there is no {PROGRAM} on PATH, and neither Docker nor Podman to run it in; "
+            f"{PROGRAM} is not on PATH, and neither Docker nor Podman is installed to run it in; "
             "on x86-64 Linux, install one of the two, then run the same command again"
         )
     command = [engine, "build", "--platform", "linux/amd64", "--tag", IMAGE, str(image_folder())]
@@ -120,21 +127,21 @@ def make_compiler() -> Compiler:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            timeout=_BUILD_IMAGE_S,
+            timeout=_BUILD_TIMEOUT_S,
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise ConversionError(f"{engine} took longer than {_BUILD_IMAGE_S} s to make the image {IMAGE}") from error
+        raise ConversionError(f"{engine} took longer than {_BUILD_TIMEOUT_S} s to build the image {IMAGE}") from error
     except OSError as error:
-        raise ConversionError(f"{engine} does not start: {error.strerror}") from error
+        raise ConversionError(f"cannot start {engine}: {error.strerror}") from error
     if done.returncode:
-        said = _last_line(done.stdout.decode("utf-8", "replace"))
-        raise ConversionError(f"{engine} cannot make the image {IMAGE}: {said}; try it by hand: {' '.join(command)}")
+        output = _last_line(done.stdout.decode("utf-8", "replace"))
+        raise ConversionError(f"{engine} cannot build the image {IMAGE}: {output}; try: {' '.join(command)}")
     return Compiler(engine, container=True)
 
 
 def image_folder() -> Path:
-    """The folder with the image's Dockerfile."""
+    """The folder with the Dockerfile of the image."""
     return data_folder("docker_data/edgetpu-compiler")
 
 
@@ -144,20 +151,21 @@ def compile(
     limits: Optional[Limits] = None,
     compiler: Optional[Compiler] = None,
 ) -> CompileResult:
-    """The model as the Edge TPU compiler writes it, and how that compares with what was foretold.
+    """Compile a model, verify the output, and compare it with the prediction.
 
-    `limits` are those of the board that is to run it; `compiler` is looked for where it is not given, and its
-    container image is made where a container engine is all there is.
+    `limits` are those of the board that will run it. If `compiler` is None, one is searched for; if there is only a
+    container engine, the compiler's image is built first.
 
     Raises:
-        ConversionError: there is no compiler, it refuses the model, fails or takes too long, or what it
-            wrote is not a compiled form of the model.
+        ConversionError: no compiler is available, it refuses the model, fails or times out, or its output is not a
+            compiled form of the model.
     """
     options = options or CompileOptions()
     analysis = analyse(model, limits)
     if analysis.refused:
-        refused = f"{analysis.refused}. What mends it: {analysis.refused_fix}"
-        raise ConversionError(f"the Edge TPU compiler would refuse the model: {refused}")
+        raise ConversionError(
+            f"the Edge TPU compiler would refuse the model: {analysis.refused}; {analysis.refused_fix}"
+        )
     compiler = compiler or find_compiler() or make_compiler()
     with tempfile.TemporaryDirectory(prefix="edgetl-compile-") as name:
         folder = Path(name)
@@ -169,7 +177,7 @@ def compile(
         content = (folder / EDGETPU_MODEL).read_bytes()
     verification = verify(model, content, limits)
     if not verification.match:
-        raise ConversionError(f"what the Edge TPU compiler wrote is not this model: {verification.reasons[0]}")
+        raise ConversionError(f"the output of the Edge TPU compiler is not this model: {verification.reasons[0]}")
     compiled = read_package(content)
     differences = tuple(_differences(analysis, left_to_cpu(model, content), log))
     return CompileResult(content, compiled, log, analysis, differences)
@@ -178,14 +186,14 @@ def compile(
 def _has_image(engine: str) -> bool:
     command = [engine, "image", "inspect", IMAGE]
     try:
-        answer = subprocess.run(command, capture_output=True, timeout=_ASK_ENGINE_S, check=False)
+        result = subprocess.run(command, capture_output=True, timeout=_ENGINE_TIMEOUT_S, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return False
-    return answer.returncode == 0
+    return result.returncode == 0
 
 
 def _run(compiler: Compiler, folder: Path, options: CompileOptions) -> str:
-    """Run to the end and return what was printed; nothing is left running when this returns or raises."""
+    """Run the compiler and return its output. No process is left running, also after an error."""
     name = f"edgetl-{uuid.uuid4().hex}"
     with tempfile.TemporaryFile() as output:
         try:
@@ -198,26 +206,26 @@ def _run(compiler: Compiler, folder: Path, options: CompileOptions) -> str:
                 start_new_session=True,
             )
         except OSError as error:
-            raise ConversionError(f"{compiler.path} does not start: {error.strerror}") from error
+            raise ConversionError(f"cannot start {compiler.path}: {error.strerror}") from error
         try:
             process.wait(options.timeout_s)
         except subprocess.TimeoutExpired as error:
             raise ConversionError(
-                f"the Edge TPU compiler took longer than {options.timeout_s:g} s; give it more time, or a smaller model"
+                f"the Edge TPU compiler needs more than {options.timeout_s:g} s; allow more time or use a smaller model"
             ) from error
         finally:
             _stop(process, compiler, name)
         output.seek(0)
-        return output.read(_MOST_LOG_BYTES).decode("utf-8", "replace")
+        return output.read(_MAX_LOG_BYTES).decode("utf-8", "replace")
 
 
 def _stop(process: subprocess.Popen[bytes], compiler: Compiler, name: str) -> None:
-    """End the whole process group, and the container, which lives outside of it."""
+    """Kill the process group, and the container, which is not part of it."""
     if process.poll() is not None:
         return
     if compiler.container:
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-            subprocess.run([compiler.path, "kill", name], capture_output=True, timeout=_ASK_ENGINE_S, check=False)
+            subprocess.run([compiler.path, "kill", name], capture_output=True, timeout=_ENGINE_TIMEOUT_S, check=False)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -233,12 +241,12 @@ def _last_line(text: str) -> str:
 
 
 def _differences(analysis: Analysis, on_cpu: frozenset[int], log: CompilerLog) -> Iterator[str]:
-    """Prediction against outcome, operator by operator; the log, which counts only, gives the reasons."""
+    """Prediction against result for each operator; the reasons come from the log, which only counts by name."""
     statuses = Counter({(row.op, row.status): row.count for row in log.rows if not row.mapped})
     for op in analysis.ops:
-        outcome = "cpu" if op.index in on_cpu else "tpu"
-        if outcome == op.placed:
+        actual = "cpu" if op.index in on_cpu else "tpu"
+        if actual == op.placed:
             continue
-        said = sorted({status for name, status in statuses if name == op.op})
-        reason = f" ({'; '.join(said)})" if outcome == "cpu" and said else ""
-        yield f"operator {op.index} {op.op}: foretold on the {op.placed}, compiled to the {outcome}{reason}"
+        reasons = sorted({status for name, status in statuses if name == op.op})
+        reason = f" ({'; '.join(reasons)})" if actual == "cpu" and reasons else ""
+        yield f"operator {op.index} {op.op}: predicted on the {op.placed}, compiled for the {actual}{reason}"

@@ -1,4 +1,4 @@
-"""Hides the format of what edgetpu_compiler prints; the compile step calls it."""
+"""Parses what edgetpu_compiler prints."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _FAILURES = (
 
 @dataclass(frozen=True)
 class LogRow:
-    """One line of the compiler's table: so many operators of one name met one fate."""
+    """One line of the compiler's table: `count` operators named `op` ended with `status`."""
 
     op: str
     count: int
@@ -39,9 +39,7 @@ class LogRow:
 
 @dataclass(frozen=True)
 class CompilerLog:
-    """What the compiler said: its version, its table, the memory it planned (bytes, rounded by the compiler)
-    and the lines that tell why it failed.
-    """
+    """The compiler's version, its table, its memory plan (bytes, rounded by the compiler) and its error lines."""
 
     version: str
     rows: tuple[LogRow, ...]
@@ -52,7 +50,7 @@ class CompilerLog:
 
 
 def parse_log(text: str) -> CompilerLog:
-    """The log as a value; lines that mean nothing to it are passed over."""
+    """Parse a log; unknown lines are ignored."""
     lines = [line.strip() for line in text.splitlines()]
     version = next((found.group(1) for found in map(_VERSION.match, lines) if found), "unknown")
     memory = {found.group("what"): _bytes(found) for found in map(_SIZE.match, lines) if found}

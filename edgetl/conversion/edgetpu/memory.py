@@ -1,9 +1,9 @@
-"""Hides what the mapped operators take of the chip's two memories; the analysis and the verification call it.
+"""Estimates how much of the Edge TPU's memory the mapped operators take.
 
-Parameters: the layout was read off compiled packages beside their sources (google-coral/test_data); on the
-convolutions and dense layers there it is exact. Rows of output channels stand in groups of up to 64, each
-padded, four input channels a word; a word (two for per-channel scales) of numbers per row comes before.
-Activations: the bytes that are live at once, which is what the chip would need if nothing were cut.
+Parameters: the layout was inferred from compiled packages and their sources (google-coral/test_data); it is exact for
+the convolutions and dense layers there. Rows of output channels are in groups of up to 64, each padded, with four input
+channels per word; each row is preceded by a word (two with per-channel scales) of numbers.
+Activations: the bytes that are live at once, which is what the chip would need if no layer were cut.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from edgetl.conversion.tflite.graph import Graph, Operator, Tensor
 GROUP_ROWS = 64
 _ROWS_MULTIPLE = 16
 _WORD = 4
-_SOFTMAX_BYTES_PER_ELEMENT = 48  # tables of the newer compilers: 48,256 bytes for 1,001 classes
-_SELECTION_BYTES = 64  # a kernel that moves channels within a word; seen on one model only
+_SOFTMAX_BYTES_PER_ELEMENT = 48  # tables of newer compilers: 48,256 bytes for 1,001 classes
+_SELECTION_BYTES = 64  # a kernel that moves channels within a word; seen in one model only
 
 
 @dataclass(frozen=True)
 class Parameters:
-    """Bytes of parameters that stay on the chip, and that are sent again for every inference."""
+    """Bytes of parameters that stay on the chip, and bytes that are sent again for every inference."""
 
     cached: int
     streamed: int
 
 
 def estimate_parameters(graph: Graph, mapped: Collection[int], chip: Mapping[str, Any]) -> Parameters:
-    """What the mapped operators' parameters take, cached in order for as long as they fit.
+    """Parameters of the mapped operators, cached in order for as long as they fit.
 
-    An estimate: within 2 percent on the convolutional models it was read off; recurrent layers and moved
-    channels rest on one model each.
+    An estimate: within 2 percent on the convolutional models that it was inferred from. For recurrent layers and moved
+    channels it was inferred from one model each.
     """
     cached = streamed = 0
     for operator in graph.operators:
@@ -49,7 +49,7 @@ def estimate_parameters(graph: Graph, mapped: Collection[int], chip: Mapping[str
 
 
 def parameter_bytes(graph: Graph, operator: Operator) -> int:
-    """What one operator's parameters take on the chip, with their padding."""
+    """Bytes of one operator's parameters on the chip, with padding."""
     if operator.name in ("CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV"):
         return _dense_bytes(graph.input(operator, 1))
     if operator.name == "DEPTHWISE_CONV_2D":
@@ -65,17 +65,17 @@ def parameter_bytes(graph: Graph, operator: Operator) -> int:
 
 
 def padded_rows(rows: int) -> int:
-    """Output channels with their padding: to 16, or to 64 where there are more than 64."""
-    return _up(rows, GROUP_ROWS if rows > GROUP_ROWS else _ROWS_MULTIPLE)
+    """Output channels padded to a multiple of 16, or of 64 if there are more than 64."""
+    return _round_up(rows, GROUP_ROWS if rows > GROUP_ROWS else _ROWS_MULTIPLE)
 
 
 def row_prefix_bytes(weights: Tensor) -> int:
-    """Bytes of scales and biases that come before each row of a group."""
+    """Bytes of scales and biases before each row of a group."""
     return 2 * _WORD if _per_channel(weights) else _WORD
 
 
 def peak_activation_bytes(graph: Graph, mapped: Collection[int]) -> int:
-    """The most bytes of activations that are live at once among the mapped operators, run in their order."""
+    """The largest number of activation bytes live at once among the mapped operators, run in order."""
     begins: dict[int, int] = {}
     ends: dict[int, int] = {}
     for operator in graph.operators:
@@ -88,8 +88,8 @@ def peak_activation_bytes(graph: Graph, mapped: Collection[int]) -> int:
         change[begin] += graph.tensors[index].size_bytes
         change[ends[index] + 1] -= graph.tensors[index].size_bytes
     live = peak = 0
-    for step in change:
-        live += step
+    for delta in change:
+        live += delta
         peak = max(peak, live)
     return peak
 
@@ -100,7 +100,7 @@ def _dense_bytes(weights: Optional[Tensor]) -> int:
         return 0
     rows, *kernel, inputs = weights.shape
     positions = kernel[0] * kernel[1] if kernel else 1
-    return padded_rows(rows) * (positions * _up(inputs, _WORD) + row_prefix_bytes(weights))
+    return padded_rows(rows) * (positions * _round_up(inputs, _WORD) + row_prefix_bytes(weights))
 
 
 def _depthwise_bytes(weights: Optional[Tensor]) -> int:
@@ -112,22 +112,22 @@ def _depthwise_bytes(weights: Optional[Tensor]) -> int:
 
 
 def _lstm_bytes(graph: Graph, operator: Operator) -> int:
-    """Four gates, and for every unrolled step a kernel that selects it."""
+    """Four gates, and for each unrolled time step a kernel that selects it."""
     sequence, weights = graph.input(operator, 0), graph.input(operator, 1)
     if sequence is None or weights is None or len(sequence.shape) != 3 or len(weights.shape) != 2:
         return 0
     units, inputs = weights.shape
-    steps = max(sequence.shape[:2])
-    rows = _up(units, _ROWS_MULTIPLE)
-    gates = 4 * rows * (_up(inputs, _WORD) + _up(units, _WORD) + _WORD)
-    return gates + steps * rows * _up(inputs, _ROWS_MULTIPLE)
+    time_steps = max(sequence.shape[:2])
+    rows = _round_up(units, _ROWS_MULTIPLE)
+    gates = 4 * rows * (_round_up(inputs, _WORD) + _round_up(units, _WORD) + _WORD)
+    return gates + time_steps * rows * _round_up(inputs, _ROWS_MULTIPLE)
 
 
 def _moves_channels(graph: Graph, operator: Operator) -> bool:
-    """Whether a piece begins within a word of four channels."""
-    pieces = operator.inputs if operator.name == "CONCATENATION" else operator.outputs
+    """Whether a concatenated or split part begins within a word of four channels."""
+    parts = operator.inputs if operator.name == "CONCATENATION" else operator.outputs
     begin = 0
-    for index in pieces[:-1]:
+    for index in parts[:-1]:
         shape = graph.tensors[index].shape if index >= 0 else ()
         begin += shape[-1] if shape else 0
         if begin % _WORD:
@@ -144,5 +144,5 @@ def _inputs_of_dense(graph: Graph, operator: Operator) -> int:
     return weights.shape[-1] if weights is not None and weights.shape else 0
 
 
-def _up(size: int, multiple: int) -> int:
+def _round_up(size: int, multiple: int) -> int:
     return -(-size // multiple) * multiple

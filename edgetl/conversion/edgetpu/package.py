@@ -1,7 +1,7 @@
-"""Hides what the Edge TPU compiler put into a .tflite; `edgetl show` and the verification call it.
+"""Reads what the Edge TPU compiler wrote into a .tflite file.
 
-A compiled model is a .tflite whose custom operator holds a flexbuffer, which holds a DarwiNN package, which
-holds executables (libedgetpu: tflite/custom_op_data.cc, executable/executable.fbs).
+A compiled model is a .tflite file whose custom operator contains a flexbuffer, which contains a DarwiNN package, which
+contains executables (libedgetpu: tflite/custom_op_data.cc, executable/executable.fbs).
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from typing import Any
 
 from edgetl.conversion.edgetpu.flexbuffer import read_map
 from edgetl.conversion.tflite.flatbuffer import FLOAT32, INT16, INT32, Buffer, Table
-from edgetl.conversion.tflite.graph import Graph, Operator, read_graph
+from edgetl.conversion.tflite.graph import CUSTOM_PREFIX, Graph, Operator, read_graph
+from edgetl.conversion.tflite.operators import EDGETPU_OPERATOR
 from edgetl.errors import ConversionError
 
-CUSTOM_OPERATOR = "CUSTOM:edgetpu-custom-op"
+CUSTOM_OPERATOR = f"{CUSTOM_PREFIX}{EDGETPU_OPERATOR}"
 
 _KINDS = {0: "stand-alone", 1: "parameter-caching", 2: "execution-only"}
 _FIRST_PACKAGE, _FURTHER_PACKAGES = "4", "7"
@@ -23,8 +24,11 @@ _SUBJECT = "the Edge TPU package"
 
 
 @dataclass(frozen=True)
-class Layer:
-    """An input or output of an executable: real = (integer - zero_point) * scale, integers counted from 0."""
+class BoundaryTensor:
+    """An input or output of an executable: real = (integer - zero_point) * scale, with unsigned integers.
+
+    The DarwiNN schema calls it a layer.
+    """
 
     name: str
     shape: tuple[int, int, int]
@@ -34,19 +38,19 @@ class Layer:
 
 @dataclass(frozen=True)
 class Executable:
-    """One program of a package; `memory_bytes` is what it uses of each of the 16 tiles."""
+    """One program of a package; `memory_bytes` is its memory on each of the 16 tiles."""
 
     kind: str
     chip: str
     parameters: memoryview
     memory_bytes: int
-    inputs: tuple[Layer, ...]
-    outputs: tuple[Layer, ...]
+    inputs: tuple[BoundaryTensor, ...]
+    outputs: tuple[BoundaryTensor, ...]
 
 
 @dataclass(frozen=True)
 class Package:
-    """What one custom operator runs, and the oldest Edge TPU runtime that loads it."""
+    """The executables of one custom operator, and the oldest Edge TPU runtime that loads them."""
 
     min_runtime_version: int
     executables: tuple[Executable, ...]
@@ -58,7 +62,7 @@ class Package:
 
 @dataclass(frozen=True)
 class CompiledModel:
-    """A model as the Edge TPU compiler wrote it: its graph, and the package of each custom operator by index."""
+    """The output of the Edge TPU compiler: a graph, and the package of each custom operator by operator index."""
 
     graph: Graph
     packages: dict[int, Package]
@@ -70,12 +74,12 @@ class CompiledModel:
 
     @property
     def cached_bytes(self) -> int:
-        """Parameters that stay on the chip."""
+        """Bytes of parameters that stay on the chip."""
         return self._bytes("parameter-caching")
 
     @property
     def streamed_bytes(self) -> int:
-        """Parameters that are sent again for every inference."""
+        """Bytes of parameters that are sent again for every inference."""
         return self._bytes("execution-only", "stand-alone")
 
     @property
@@ -89,7 +93,7 @@ class CompiledModel:
         return dict(Counter(operator.name for operator in self.cpu_operators))
 
     def to_json(self) -> dict[str, Any]:
-        """The part of `edgetl show --json` that is about the Edge TPU."""
+        """The Edge TPU part of `edgetl show --json`."""
         return {
             "edgetpu": {
                 "min_runtime_version": self.min_runtime_version,
@@ -104,10 +108,10 @@ class CompiledModel:
 
 
 def read_package(model: bytes) -> CompiledModel:
-    """The compiled model in a .tflite file.
+    """Read a compiled model.
 
     Raises:
-        ConversionError: the bytes are not an intact .tflite file, or the compiler did not write it.
+        ConversionError: the bytes are not an intact .tflite file, or not the compiler's output.
     """
     graph = read_graph(model)
     file = Buffer(model, _SUBJECT)
@@ -118,8 +122,8 @@ def read_package(model: bytes) -> CompiledModel:
     }
     if not packages:
         raise ConversionError(
-            "the model was not compiled for the Edge TPU (it has no edgetpu-custom-op); "
-            "give the file that the compiler wrote, which ends in _edgetpu.tflite"
+            "the model is not compiled for the Edge TPU (it has no edgetpu-custom-op); "
+            "give the compiler's output, NAME_edgetpu.tflite"
         )
     return CompiledModel(graph, packages)
 
@@ -137,7 +141,7 @@ def _read_custom_options(options: Buffer) -> Package:
     values = read_map(options)
     contents = [*values.get(_FIRST_PACKAGE, ()), *values.get(_FURTHER_PACKAGES, ())]
     if not contents:
-        raise options.fault("its custom operator holds no package")
+        raise options.fault("its custom operator contains no package")
     packages = [_package(options.nested(content, _SUBJECT)) for content in contents]
     return Package(
         max(package.min_runtime_version for package in packages),
@@ -147,30 +151,30 @@ def _read_custom_options(options: Buffer) -> Package:
 
 def _package(buffer: Buffer) -> Package:
     root = buffer.root(b"DWN1")
-    several = buffer.nested(root.octets(1), _SUBJECT)
-    executables = [_executable(several.nested(content, _SUBJECT).root()) for content in several.root().octet_vectors(0)]
+    multi = buffer.nested(root.octets(1), _SUBJECT)
+    executables = [_executable(multi.nested(content, _SUBJECT).root()) for content in multi.root().octet_vectors(0)]
     if not executables:
-        raise buffer.fault("it holds no executable")
+        raise buffer.fault("it contains no executable")
     return Package(root.number(0, INT32), tuple(executables))
 
 
 def _executable(table: Table) -> Executable:
     kind = table.number(13, INT16)
     if kind not in _KINDS:
-        raise table.buffer.fault(f"it holds an executable of unknown kind {kind}")
+        raise table.buffer.fault(f"it contains an executable of unknown kind {kind}")
     return Executable(
         kind=_KINDS[kind],
         chip=table.text(10),
         parameters=table.octets(6),
         memory_bytes=table.number(12, INT32),
-        inputs=tuple(_layer(layer) for layer in table.tables(8)),
-        outputs=tuple(_layer(layer) for layer in table.tables(9)),
+        inputs=tuple(_boundary_tensor(tensor) for tensor in table.tables(8)),
+        outputs=tuple(_boundary_tensor(tensor) for tensor in table.tables(9)),
     )
 
 
-def _layer(table: Table) -> Layer:
+def _boundary_tensor(table: Table) -> BoundaryTensor:
     numerics = table.table(5)
-    return Layer(
+    return BoundaryTensor(
         name=table.text(0),
         shape=(table.number(2, INT32), table.number(3, INT32), table.number(4, INT32)),
         zero_point=0 if numerics is None else numerics.number(0, INT32),

@@ -1,8 +1,8 @@
-"""Hides which operators end up on the Edge TPU together; the analysis calls it.
+"""Predicts which operators end up on the Edge TPU together.
 
-The compiler cuts the graph as TensorFlow Lite does for a delegate: not by the order of the list but by
-what depends on what. Operators fall into subsets of one kind each, every subset as large as the data
-allows; the compiler takes the first subset of the Edge TPU's kind and leaves the others to the CPU.
+The compiler partitions the graph as TensorFlow Lite does for a delegate: by data dependency, not by list order.
+Operators fall into subsets of one kind each, every subset as large as the dependencies allow. The compiler takes the
+first subset of operators that the Edge TPU supports and leaves all others to the CPU.
 """
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ from edgetl.conversion.tflite.graph import Graph
 
 
 def first_subset(graph: Graph, mappable: Sequence[bool]) -> frozenset[int]:
-    """Indices of the operators that the Edge TPU takes, given which ones it could (one for each operator).
+    """Indices of the operators that run on the Edge TPU.
 
-    The kind of a subset is that of its first ready operator; then every operator of that kind joins whose
-    inputs come from this subset or an earlier one. Empty where nothing can be mapped. Linear in the size
-    of the graph.
+    `mappable` says for each operator whether the Edge TPU supports it. The kind of a subset, mappable or not, is that
+    of its first ready operator; every operator of that kind joins whose inputs come from this subset or an earlier
+    one. The result is empty if nothing can be mapped. Time is linear in the size of the graph.
     """
-    waiting_for, readers = _dependences(graph)
+    pending_inputs, readers = _dependencies(graph)
     ready: dict[bool, deque[int]] = {True: deque(), False: deque()}
-    for index, count in enumerate(waiting_for):
+    for index, count in enumerate(pending_inputs):
         if not count:
             ready[mappable[index]].append(index)
     while ready[True] or ready[False]:
         kind = _kind_of_next(ready)
-        subset = _exhaust(kind, ready, mappable, waiting_for, readers)
+        subset = _exhaust(kind, ready, mappable, pending_inputs, readers)
         if kind:
             return frozenset(subset)
     return frozenset()
 
 
 def _kind_of_next(ready: dict[bool, deque[int]]) -> bool:
-    """The kind of the ready operator that comes first in the list."""
+    """The kind of the first ready operator in list order."""
     if not (ready[True] and ready[False]):
         return bool(ready[True])
     return min(ready[True]) < min(ready[False])
@@ -44,29 +44,32 @@ def _exhaust(
     kind: bool,
     ready: dict[bool, deque[int]],
     mappable: Sequence[bool],
-    waiting_for: list[int],
+    pending_inputs: list[int],
     readers: list[list[int]],
 ) -> list[int]:
-    """Take every operator of the kind that is ready or becomes so; those of the other kind stay ready."""
+    """Take every operator of the kind that is ready or becomes ready; leave those of the other kind."""
     subset = []
     while ready[kind]:
         index = ready[kind].popleft()
         subset.append(index)
         for reader in readers[index]:
-            waiting_for[reader] -= 1
-            if not waiting_for[reader]:
+            pending_inputs[reader] -= 1
+            if not pending_inputs[reader]:
                 ready[mappable[reader]].append(reader)
     return subset
 
 
-def _dependences(graph: Graph) -> tuple[list[int], list[list[int]]]:
-    """For each operator: how many inputs others write, and who reads its outputs (once for each input)."""
+def _dependencies(graph: Graph) -> tuple[list[int], list[list[int]]]:
+    """For each operator: how many of its inputs other operators write, and the readers of its outputs.
+
+    A reader is listed once for each input that it reads.
+    """
     writer = {index: operator.index for operator in graph.operators for index in operator.outputs}
-    waiting_for = [0] * len(graph.operators)
+    pending_inputs = [0] * len(graph.operators)
     readers: list[list[int]] = [[] for _ in graph.operators]
     for operator in graph.operators:
         for index in operator.inputs:
             if index in writer:
-                waiting_for[operator.index] += 1
+                pending_inputs[operator.index] += 1
                 readers[writer[index]].append(operator.index)
-    return waiting_for, readers
+    return pending_inputs, readers

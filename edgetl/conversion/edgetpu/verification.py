@@ -1,4 +1,4 @@
-"""Hides the proof that a compiled .tflite came from its source; `edgetl check --compiled` and bundling call it."""
+"""Verifies that a compiled .tflite file was made from a given model."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from edgetl.conversion.edgetpu.package import CompiledModel, Package, read_packa
 from edgetl.conversion.edgetpu.package_weights import ParameterIndex
 from edgetl.conversion.tflite.graph import Graph, Operator, Tensor, read_graph
 
-# The chip's integers count from 0, so signed ones are moved up by half their range.
+# The chip's integers are unsigned, so signed ones are shifted up by half their range.
 _ZERO_POINT_SHIFT = {"UINT8": 0, "INT8": 128, "INT16": 32768}
 _PARAMETERS_FACTOR, _PARAMETERS_SLACK = 3, 1 << 18
-_MOST_REASONS, _LONGEST_REASON = 10, 300
-_MOST_NAMESAKES = 16
+_MAX_REASONS, _MAX_REASON_LENGTH = 10, 300
+_MAX_NAMESAKES = 16
 
 
 @dataclass(frozen=True)
 class Verification:
-    """Whether a compiled model belongs to a source, and if not, everything that tells them apart."""
+    """Whether a compiled model was made from a source, and if not, the differences."""
 
     match: bool
     reasons: tuple[str, ...]
@@ -34,15 +34,15 @@ class Verification:
 
 
 def verify(source: bytes, compiled: bytes, limits: Optional[Limits] = None) -> Verification:
-    """Whether `compiled` is what the Edge TPU compiler made of `source`, and runs within the limits.
+    """Check that `compiled` is the Edge TPU compiler's output for `source`, and runs within the limits.
 
-    Compared are the graph's inputs and outputs, the operators left to the CPU with their constants, what
-    enters and leaves the Edge TPU, the size of the parameters, and the weights themselves of dense and
-    depthwise layers and of 1x1 and first convolutions. Weights that are streamed, and those of other layers,
-    are not compared: a change in those alone goes unseen.
+    It compares the inputs and outputs of the graph, the operators left to the CPU with their constants, the tensors
+    that enter and leave the Edge TPU, the size of the parameters, and the weights of dense and depthwise layers and of
+    1x1 and first convolutions. It does not compare streamed weights and those of other layers: a change in those alone
+    is not detected.
 
     Raises:
-        ConversionError: one of the two is not an intact .tflite file, or the second was not compiled.
+        ConversionError: a file is not an intact .tflite file, or the second is not compiled.
     """
     pair = _Pair(read_graph(source), read_package(compiled))
     reasons = list(_runtime(pair.compiled, limits or Limits()))
@@ -54,23 +54,23 @@ def verify(source: bytes, compiled: bytes, limits: Optional[Limits] = None) -> V
         reasons += _layers(pair)
         reasons += _parameters(pair)
         reasons += _weights(pair)
-    if len(reasons) > _MOST_REASONS:
-        reasons = [*reasons[:_MOST_REASONS], f"and {len(reasons) - _MOST_REASONS} more differences"]
-    return Verification(not reasons, tuple(reason[:_LONGEST_REASON] for reason in reasons))
+    if len(reasons) > _MAX_REASONS:
+        reasons = [*reasons[:_MAX_REASONS], f"and {len(reasons) - _MAX_REASONS} more differences"]
+    return Verification(not reasons, tuple(reason[:_MAX_REASON_LENGTH] for reason in reasons))
 
 
 def left_to_cpu(source: bytes, compiled: bytes) -> frozenset[int]:
     """Indices of the source's operators that the compiler left to the CPU.
 
     Raises:
-        ConversionError: one of the two is not an intact .tflite file, or the second was not compiled.
+        ConversionError: a file is not an intact .tflite file, or the second is not compiled.
     """
     pair = _Pair(read_graph(source), read_package(compiled))
     return frozenset(operator.index for operator in pair.source.operators) - pair.replaced()
 
 
 class _Pair:
-    """A source graph and a compiled model, and which tensor and operator of one is which of the other."""
+    """A source graph and a compiled model, with their corresponding tensors and operators."""
 
     def __init__(self, source: Graph, compiled: CompiledModel) -> None:
         self.source = source
@@ -78,41 +78,41 @@ class _Pair:
         self.graph = compiled.graph
         self._tensors: dict[str, list[Tensor]] = defaultdict(list)
         for tensor in source.tensors:
-            if len(self._tensors[tensor.name]) < _MOST_NAMESAKES:
+            if len(self._tensors[tensor.name]) < _MAX_NAMESAKES:
                 self._tensors[tensor.name].append(tensor)
         self._writers = {index: operator for operator in source.operators for index in operator.outputs}
         self.custom = [operator for operator in self.graph.operators if operator.index in compiled.packages]
 
-    def origin(self, tensor: Tensor) -> Optional[Tensor]:
-        """The source's tensor of the same name; of several, the first that is the same in all else."""
+    def source_tensor(self, tensor: Tensor) -> Optional[Tensor]:
+        """The source's tensor of the same name; of several, the first that is equal in everything else."""
         named = self._tensors.get(tensor.name, [])
         return next((one for one in named if not list(_tensor_differences(one, tensor))), named[0] if named else None)
 
-    def origin_of(self, operator: Operator) -> Optional[Operator]:
-        """The source's operator that writes the same tensors."""
-        written = [self.origin(self.graph.tensors[index]) for index in operator.outputs]
+    def source_operator(self, operator: Operator) -> Optional[Operator]:
+        """The source's operator that writes the same tensors; None if there is none."""
+        written = [self.source_tensor(self.graph.tensors[index]) for index in operator.outputs]
         writers = {self._writers[tensor.index].index for tensor in written if tensor and tensor.index in self._writers}
         return self.source.operators[writers.pop()] if len(writers) == 1 and all(written) else None
 
     def replaced(self) -> set[int]:
-        """Indices of the source's operators that the custom operators must have taken in."""
-        begins = {t.index for t in map(self.origin, self._crossing("inputs")) if t is not None}
-        ends = [t.index for t in map(self.origin, self._crossing("outputs")) if t is not None]
+        """Indices of the source's operators that the custom operators must replace."""
+        begins = {t.index for t in map(self.source_tensor, self._crossing("inputs")) if t is not None}
+        ends = [t.index for t in map(self.source_tensor, self._crossing("outputs")) if t is not None]
         return self._leading_to(ends, begins)
 
     def needed(self) -> set[int]:
         """Indices of the source's operators that its outputs depend on."""
         return self._leading_to(list(self.source.outputs), set())
 
-    def _leading_to(self, open_tensors: list[int], begins: set[int]) -> set[int]:
-        """Indices of the source's operators between the tensors, walked backwards."""
+    def _leading_to(self, from_tensors: list[int], begins: set[int]) -> set[int]:
+        """Indices of the source's operators between `begins` and `from_tensors`, walking backwards."""
         found: set[int] = set()
-        while open_tensors:
-            index = open_tensors.pop()
+        while from_tensors:
+            index = from_tensors.pop()
             writer = self._writers.get(index)
             if index not in begins and writer is not None and writer.index not in found:
                 found.add(writer.index)
-                open_tensors += [read for read in writer.inputs if read >= 0]
+                from_tensors += [read for read in writer.inputs if read >= 0]
         return found
 
     def _crossing(self, side: str) -> Iterator[Tensor]:
@@ -150,8 +150,8 @@ def _tensor_differences(one: Tensor, other: Tensor) -> Iterator[str]:
             yield f"tensor '{one.name}' has {what} {before} in the source, {after} in the compiled model"
 
 
-def _scales(tensor: Tensor) -> tuple:
-    """What decides a tensor's real values; many scales are told apart by all of them."""
+def _scales(tensor: Tensor) -> tuple[tuple[float, ...], ...]:
+    """Scales and zero points of a tensor, with a zero point for each scale."""
     quantization = tensor.quantization
     if quantization is None:
         return ()
@@ -161,23 +161,23 @@ def _scales(tensor: Tensor) -> tuple:
 
 def _cpu_operators(pair: _Pair) -> Iterator[str]:
     for operator in pair.compiled.cpu_operators:
-        origin = pair.origin_of(operator)
-        if origin is None:
+        expected = pair.source_operator(operator)
+        if expected is None:
             yield f"operator {operator.index} {operator.name} of the compiled model is not in the source"
-        elif (origin.name, origin.version, origin.options) != (operator.name, operator.version, operator.options):
-            yield f"operator {origin.index} {origin.name} is {operator.name} with other options when compiled"
-        elif bytes(origin.custom_options) != bytes(operator.custom_options):
-            yield f"operator {origin.index} {origin.name} has other options when compiled"
+        elif (expected.name, expected.version, expected.options) != (operator.name, operator.version, operator.options):
+            yield f"operator {expected.index} {expected.name} is another {operator.name} in the compiled model"
+        elif bytes(expected.custom_options) != bytes(operator.custom_options):
+            yield f"operator {expected.index} {expected.name} has other options in the compiled model"
         else:
-            yield from _constant_differences(pair, origin, operator)
+            yield from _constant_differences(pair, expected, operator)
 
 
-def _constant_differences(pair: _Pair, origin: Operator, operator: Operator) -> Iterator[str]:
-    if len(origin.inputs) != len(operator.inputs):
-        yield f"operator {origin.index} {origin.name} has another number of inputs when compiled"
+def _constant_differences(pair: _Pair, expected: Operator, operator: Operator) -> Iterator[str]:
+    if len(expected.inputs) != len(operator.inputs):
+        yield f"operator {expected.index} {expected.name} has another number of inputs in the compiled model"
         return
-    for position in range(len(origin.inputs)):
-        before, after = pair.source.input(origin, position), pair.graph.input(operator, position)
+    for position in range(len(expected.inputs)):
+        before, after = pair.source.input(expected, position), pair.graph.input(operator, position)
         if before is None or after is None:
             same = before is after
         elif before.data is None or after.data is None:
@@ -185,7 +185,7 @@ def _constant_differences(pair: _Pair, origin: Operator, operator: Operator) -> 
         else:
             same = before.type == after.type and before.shape == after.shape and bytes(before.data) == bytes(after.data)
         if not same:
-            yield f"input {position} of operator {origin.index} {origin.name} is another when compiled"
+            yield f"input {position} of operator {expected.index} {expected.name} differs in the compiled model"
 
 
 def _boundary(pair: _Pair) -> Iterator[str]:
@@ -194,23 +194,25 @@ def _boundary(pair: _Pair) -> Iterator[str]:
             if index < 0:
                 continue
             tensor = pair.graph.tensors[index]
-            origin = pair.origin(tensor)
-            if origin is None:
+            expected = pair.source_tensor(tensor)
+            if expected is None:
                 yield f"tensor '{tensor.name}' at the Edge TPU is not in the source"
             else:
-                yield from _tensor_differences(origin, tensor)
+                yield from _tensor_differences(expected, tensor)
 
 
 def _coverage(pair: _Pair) -> Iterator[str]:
-    """Every operator of the source is on one side or the other."""
-    on_cpu = {origin.index for origin in map(pair.origin_of, pair.compiled.cpu_operators) if origin is not None}
+    """Operators of the source that are on neither side."""
+    on_cpu = {
+        expected.index for expected in map(pair.source_operator, pair.compiled.cpu_operators) if expected is not None
+    }
     missing = pair.needed() - on_cpu - pair.replaced()
     for index in sorted(missing):
         yield f"operator {index} {pair.source.operators[index].name} of the source is not in the compiled model"
 
 
 def _layers(pair: _Pair) -> Iterator[str]:
-    """What the package itself says of the tensors that enter and leave it."""
+    """Differences in what the package itself states about the tensors that enter and leave it."""
     for operator in pair.custom:
         layers = {layer.name: layer for layer in _package_layers(pair.compiled.packages[operator.index])}
         for index in (*operator.inputs, *operator.outputs):
@@ -237,9 +239,9 @@ def _parameters(pair: _Pair) -> Iterator[str]:
     least = sum({bytes(w.data): len(w.data) for w in _mapped_weights(pair, replaced) if w.data}.values())
     estimate = sum(parameter_bytes(pair.source, operator) for operator in replaced)
     if stored < least:
-        yield f"the package holds {stored} bytes of parameters, the source's layers have {least}"
+        yield f"the package has {stored} bytes of parameters, the source's layers need at least {least}"
     elif stored > _PARAMETERS_FACTOR * estimate + _PARAMETERS_SLACK:
-        yield f"the package holds {stored} bytes of parameters, the source's layers take about {estimate}"
+        yield f"the package has {stored} bytes of parameters, the source's layers need about {estimate}"
 
 
 def _mapped_weights(pair: _Pair, operators: list[Operator]) -> Iterator[Tensor]:
@@ -254,8 +256,8 @@ def _weights(pair: _Pair) -> Iterator[str]:
     packages = pair.compiled.packages.values()
     index = ParameterIndex(part for package in packages for part in package.parameters(*kinds))
     replaced = [pair.source.operators[number] for number in sorted(pair.replaced())]
-    lacking = [operator for operator in replaced if index.lacks(pair.source, operator)]
-    # Streamed parameters may lie in another order: layers that fit among them prove nothing.
-    if sum(parameter_bytes(pair.source, operator) for operator in lacking) > pair.compiled.streamed_bytes:
-        for operator in lacking:
-            yield f"the weights of operator {operator.index} {operator.name} are not those in the package"
+    missing = [operator for operator in replaced if index.is_missing(pair.source, operator)]
+    # Streamed parameters may be stored in another order, so layers small enough to be among them prove nothing.
+    if sum(parameter_bytes(pair.source, operator) for operator in missing) > pair.compiled.streamed_bytes:
+        for operator in missing:
+            yield f"the weights of operator {operator.index} {operator.name} are not in the package"

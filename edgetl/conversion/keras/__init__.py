@@ -1,1 +1,1 @@
-"""Converts Keras backbones to TFLite, and keeps those that were compiled before."""
+"""Converts Keras backbones to TFLite, in one of several number formats, and caches the results."""

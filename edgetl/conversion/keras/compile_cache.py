@@ -1,4 +1,4 @@
-"""Hides that pretrained backbones are compiled once and kept; `pipeline` asks, and mostly waits milliseconds."""
+"""Compiles pretrained backbones and caches the results: a backbone compiled before is read in milliseconds."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from typing import Optional
 
 from edgetl import backbones
 from edgetl.backbones import Spec
+from edgetl.conversion.keras.number_formats import NUMBER_FORMATS
+from edgetl.conversion.keras.options import ConversionOptions
 from edgetl.conversion.keras.representative_frames import RECIPE_IMAGES, RECIPE_VERSION, recipe_frames
-from edgetl.conversion.tflite.artifact import Artifact, ConversionOptions
+from edgetl.conversion.tflite.artifact import Artifact
 from edgetl.durable import make_folder, replace_file
 from edgetl.errors import IntegrityError, StorageError
 from edgetl.runtime.system import cache_folder
 
 CONVERSION_VERSION = 1
-"""Part of the cache key: raise it with any change to this room that changes the compiled bytes."""
+"""Part of the cache key. Increase it with any change to `conversion` that changes the compiled bytes."""
 
 
 def compile_backbone(
@@ -27,39 +29,48 @@ def compile_backbone(
     quantize: str = "int8",
     cache: Optional[Path] = None,
 ) -> Artifact:
-    """The pretrained backbone as a TFLite file, from the folder `cache` where it was compiled before.
+    """The pretrained backbone as a TFLite file, from the folder `cache` if it was compiled before.
 
-    int8 is calibrated on frames made by recipe, so no photo is needed. The float32 variant is compiled
-    along with any other: TensorFlow is loaded by then, and evaluation compares against it.
-    A damaged entry is compiled anew. Raises WeightsError, ConversionError, MissingExtraError, StorageError.
+    Formats that need calibration use generated frames, so no photo is needed. float32 is compiled along with any other
+    format: TensorFlow is loaded already, and evaluation compares against float32. A damaged entry is compiled again.
+
+    Raises:
+        WeightsError: the weights are missing or wrong.
+        ConversionError: the backbone cannot be converted.
+        MissingExtraError: TensorFlow or another package is not installed.
+        StorageError: the cache cannot be read or written.
     """
     ConversionOptions(quantize)
     cache = cache or cache_folder() / "compiled"
     size = spec.input_size(input_size)
     digest = backbones.weights_digest(spec, weights, size)
     path = _entry(cache, spec, size, digest, quantize)
-    kept = _load(path)
-    if kept is not None:
-        return kept
-    wanted = {quantize: path}
-    beside = _entry(cache, spec, size, digest, "float32")
-    if _load(beside) is None:
-        wanted["float32"] = beside
-    artifacts = _compile(spec, size, weights, list(wanted))
-    for kind, artifact in artifacts.items():
-        _store(wanted[kind], artifact.to_bytes())
+    cached = _load(path)
+    if cached is not None:
+        return cached
+    missing = {quantize: path}
+    float_path = _entry(cache, spec, size, digest, "float32")
+    if _load(float_path) is None:
+        missing["float32"] = float_path
+    artifacts = _compile(spec, size, weights, list(missing))
+    for number_format, artifact in artifacts.items():
+        _store(missing[number_format], artifact.to_bytes())
     return artifacts[quantize]
 
 
-def _compile(spec: Spec, size: int, weights: Optional[Path], kinds: list[str]) -> dict[str, Artifact]:
+def _compile(spec: Spec, size: int, weights: Optional[Path], number_formats: list[str]) -> dict[str, Artifact]:
     from edgetl.conversion.keras.converter import convert
     from edgetl.conversion.keras.quiet import quiet_tensorflow
 
     with quiet_tensorflow():
         model = backbones.build(spec, size, weights)
-    frames = recipe_frames(size, size) if {"int8", "int16x8"} & set(kinds) else []
-    options = {kind: ConversionOptions(kind, RECIPE_IMAGES) for kind in kinds}
-    return {kind: convert(model, spec.normalization, spec.preprocess(size), options[kind], frames) for kind in kinds}
+    calibrated = any(NUMBER_FORMATS[name].calibrated for name in number_formats)
+    frames = recipe_frames(size, size) if calibrated else []
+    preprocess = spec.preprocess(size)
+    return {
+        name: convert(model, spec.normalization, preprocess, ConversionOptions(name, RECIPE_IMAGES), frames)
+        for name in number_formats
+    }
 
 
 def _entry(cache: Path, spec: Spec, size: int, weights_digest: str, quantize: str) -> Path:
@@ -78,7 +89,7 @@ def _entry(cache: Path, spec: Spec, size: int, weights_digest: str, quantize: st
 
 
 def tensorflow_version() -> str:
-    """Of the package's record, which is read without importing it; empty where TensorFlow is not installed."""
+    """The version of TensorFlow, read without importing it; "" if it is not installed."""
     for package in ("tensorflow", "tensorflow-cpu"):
         try:
             return metadata.version(package)

@@ -1,4 +1,4 @@
-"""Keeps TensorFlow's chatter off the terminal, the part that C++ writes straight to descriptor 2 included."""
+"""Keeps TensorFlow's messages off the terminal, including those that C++ writes directly to descriptor 2."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _LOGGERS = ("tensorflow", "absl")
 
 @contextmanager
 def quiet_tensorflow() -> Iterator[None]:
-    """Silences TensorFlow in the block; what Python itself writes to stderr, such as progress, still appears.
+    """Silence TensorFlow within the block; Python's own output to stderr, e.g. progress, still appears.
 
-    Process-wide while it lasts. Exceptions pass through: they carry what went wrong.
+    It affects the whole process. Exceptions pass through, with TensorFlow's message.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     levels = {name: logging.getLogger(name).level for name in _LOGGERS}

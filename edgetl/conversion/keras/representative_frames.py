@@ -1,4 +1,4 @@
-"""Frames made by recipe, to calibrate a pretrained backbone on when no photo is at hand; for `compiled`."""
+"""Generates frames to calibrate a pretrained backbone on when there are no photos yet."""
 
 from __future__ import annotations
 
@@ -8,28 +8,31 @@ from PIL import Image
 from edgetl.errors import MissingExtraError
 
 RECIPE_VERSION = 1
-"""Part of the compiled backbones' cache key: raise it with any change that changes the frames."""
+"""Part of the cache key of compiled backbones. Increase it with any change that changes the frames."""
 
 RECIPE_IMAGES = 32
 
 
 def recipe_frames(height: int, width: int, count: int = RECIPE_IMAGES, seed: int = 0) -> list[np.ndarray]:
-    """`count` frames, uint8 (height, width, 3) RGB, the same ones for the same arguments.
+    """`count` frames, uint8 (height, width, 3) RGB, the same for the same arguments.
 
-    Most are crops of two real photos under many lights, because activations follow natural textures; every
-    fourth is drawn (gradients, noise), for what photos on plain backgrounds have and these two have not.
+    Most are crops of two real photos with varied lighting, because activations depend on natural textures. Every
+    fourth is synthetic (a gradient with noise), to cover the plain backgrounds that the two photos do not have.
+
+    Raises:
+        MissingExtraError: scikit-learn, which includes the two photos, is not installed.
     """
     photos = _sample_photos()
     frames = []
     for index in range(count):
         rng = np.random.default_rng((seed, index))
-        image = _drawn(rng, height, width) if index % 4 == 3 else _crop(rng, photos[index % 2], height, width)
-        frames.append(_relit(rng, image))
+        image = _synthetic(rng, height, width) if index % 4 == 3 else _crop(rng, photos[index % 2], height, width)
+        frames.append(_vary_lighting(rng, image))
     return frames
 
 
 def _sample_photos() -> list[np.ndarray]:
-    """scikit-learn's china.jpg and flower.jpg, uint8 (427, 640, 3), both CC BY."""
+    """china.jpg and flower.jpg of scikit-learn, uint8 (427, 640, 3), both CC BY."""
     try:
         from sklearn.datasets import load_sample_images
     except ImportError as error:
@@ -38,7 +41,7 @@ def _sample_photos() -> list[np.ndarray]:
 
 
 def _crop(rng: np.random.Generator, photo: np.ndarray, height: int, width: int) -> np.ndarray:
-    """A random part of 15 to 100 percent of the photo's shorter side, mirrored half of the time."""
+    """A random square of 15 to 100 percent of the photo's shorter side, mirrored with probability one half."""
     rows, columns, _ = photo.shape
     side = int(min(rows, columns) * rng.uniform(0.15, 1.0))
     top, left = rng.integers(0, rows - side + 1), rng.integers(0, columns - side + 1)
@@ -48,8 +51,8 @@ def _crop(rng: np.random.Generator, photo: np.ndarray, height: int, width: int) 
     return _resize(part, height, width)
 
 
-def _drawn(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """A coloured gradient with smooth noise of a random grain over it."""
+def _synthetic(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """A colour gradient blended with smooth noise of random grain."""
     corners = rng.integers(0, 256, (2, 2, 3), dtype=np.uint8)
     grain = int(rng.integers(2, 65))
     noise = rng.integers(0, 256, (grain, grain, 3), dtype=np.uint8)
@@ -58,16 +61,17 @@ def _drawn(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     return _to_pixels((1 - share) * gradient + share * _resize(noise, height, width))
 
 
-def _relit(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
-    """Other contrast, brightness and white balance, as other cameras and lamps give them."""
+def _vary_lighting(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
+    """Random contrast, brightness and white balance, as from different cameras and lamps."""
     contrast, brightness = rng.uniform(0.5, 1.5), rng.uniform(-50, 50)
     balance = rng.uniform(0.8, 1.2, 3)
     return _to_pixels(((image.astype(np.float32) - 127.5) * contrast + 127.5 + brightness) * balance)
 
 
 def _resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+    return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
 
 
 def _to_pixels(image: np.ndarray) -> np.ndarray:
-    return np.clip(np.rint(image), 0, 255).astype(np.uint8)
+    pixels: np.ndarray = np.clip(np.rint(image), 0, 255).astype(np.uint8)
+    return pixels

@@ -1,9 +1,9 @@
-"""Bias correction: takes out of each layer's bias what quantization shifts its mean by; `pipeline` repairs with it.
+"""Corrects each layer's bias for the shift of its mean that int8 quantization causes.
 
-Rounding weights and clipping activations move the mean of a channel, and every later layer adds its own share (Nagel
-et al. 2019, arXiv 1906.04721, section 4.2). The means are measured on frames, as in its appendix D, so nothing is
-assumed about how activations are distributed. One layer after the other, in order of execution: corrected at once, each
-would take out again what the layers in front of it have handed on.
+Rounding weights and clipping activations shift the mean of a channel, and every later layer adds its own shift (Nagel
+et al. 2019, arXiv 1906.04721, section 4.2). The means are measured on frames, as in appendix D of the paper, so no
+distribution of the activations is assumed. Layers are corrected one after the other in order of execution: corrected
+all at once, each would also remove the shift that it received from the layers before it.
 """
 
 from __future__ import annotations
@@ -23,21 +23,23 @@ _INT32 = np.iinfo(np.int32)
 
 
 def correct_bias(artifact: Artifact, reference: Artifact, frames: Sequence[np.ndarray]) -> Artifact:
-    """An int8 artifact with the mean of each channel where `reference`, its float32 twin, has it.
+    """An int8 artifact whose channels have the same means as in `reference`, its float32 twin.
 
-    `frames` are uint8 (h, w, 3). Only biases change: the same operators, sizes and scales. Raises ConversionError
-    where the artifact is not int8, or the two do not come from the same network.
+    `frames` are uint8 (h, w, 3). Only biases change: operators, sizes and scales stay.
+
+    Raises:
+        ConversionError: the artifact is not int8, or the two do not come from the same network.
     """
     if artifact.quantize != "int8":
-        raise ConversionError(f"bias correction is for int8 models, received {artifact.quantize}")
-    corrected = _Corrected(artifact.model, reference.model)
-    for layer, wanted in corrected.expected_means(frames):
-        corrected.correct(layer, wanted, frames)
+        raise ConversionError(f"bias correction needs an int8 model, received {artifact.quantize}")
+    corrected = _BiasCorrection(artifact.model, reference.model)
+    for layer, expected in corrected.expected_means(frames):
+        corrected.correct(layer, expected, frames)
     return replace(artifact, model=corrected.model)
 
 
-class _Corrected:
-    """A model under correction, and the float one to follow."""
+class _BiasCorrection:
+    """An int8 model whose biases are corrected step by step, and its float twin."""
 
     def __init__(self, model: bytes, reference: bytes) -> None:
         pairs = common_layers(model, reference)
@@ -47,29 +49,29 @@ class _Corrected:
 
     @property
     def model(self) -> bytes:
-        """The .tflite file as corrected so far."""
+        """The .tflite file with the corrections so far."""
         return schema.write_model(self._parsed)
 
     def expected_means(self, frames: Sequence[np.ndarray]) -> list[tuple[Layer, np.ndarray]]:
-        """The layers that have a bias, in order of execution, each with its means (channels,) in float."""
+        """The layers with a bias, in order of execution, each with its channel means (channels,) in the float model."""
         means = _means(Probe(self._reference), [layer.output for _, layer in self._pairs], frames)
         return [(layer, mean) for (layer, _), mean in zip(self._pairs, means)]
 
-    def correct(self, layer: Layer, wanted: np.ndarray, frames: Sequence[np.ndarray]) -> None:
-        """Shift one layer's bias by what its means are off, now that the layers in front of it are corrected."""
+    def correct(self, layer: Layer, expected: np.ndarray, frames: Sequence[np.ndarray]) -> None:
+        """Shift one layer's bias by the error of its means; the layers before it must be corrected already."""
         [found] = _means(Probe(self.model), [layer.output], frames)
-        self._shift(layer.inputs[2], wanted - found)
+        self._shift(layer.inputs[2], expected - found)
 
     def _shift(self, bias: int, amounts: np.ndarray) -> None:
         tensor = self._parsed.subgraphs[0].tensors[bias]
         if tensor.quantization is None or tensor.quantization.scale is None:
-            return  # of a layer that was kept in float
+            return  # a layer that was kept in float
         buffer = self._parsed.buffers[tensor.buffer]
         values = np.frombuffer(bytes(bytearray(buffer.data)), "<i4") + np.rint(amounts / tensor.quantization.scale)
         buffer.data = np.frombuffer(np.clip(values, _INT32.min, _INT32.max).astype("<i4").tobytes(), np.uint8)
 
 
 def _means(probe: Probe, tensors: Sequence[int], frames: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """The means of some tensors, channel by channel, over all positions of all frames."""
+    """The channel means of the given tensors over all positions of all frames."""
     values = [[value.mean(axis=0) for value in probe.run(frame, tensors)] for frame in frames]
     return [np.mean(one, axis=0) for one in zip(*values)]

@@ -1,12 +1,11 @@
-"""Cross-layer equalisation: makes the channels of a tensor equally large, so that one int8 scale suits all of them.
+"""Cross-layer equalization: makes the channels of a tensor similar in range, so that one int8 scale suits all of them.
 
-`pipeline` repairs a model with it that int8 spoils; the function that the model computes stays the same.
-
-A channel times f, in every layer that writes it, and divided by f in every layer that reads it, changes nothing in
-between but the size of that channel (Nagel et al. 2019, arXiv 1906.04721, section 4.1). TFLite gives a weight tensor
-a scale for each channel that it writes, so what the paper balances on the writing side does not matter here;
-activations have one scale for all channels, so their ranges take that side, as in Xiao et al. 2022 (arXiv 2211.10438,
-equation 4 with alpha 1/2): f = sqrt(range of the reading weights / range of the activation).
+The function that the model computes stays the same. Multiplying a channel by f in every layer that writes it, and
+dividing by f in every layer that reads it, changes only the range of that channel in between (Nagel et al. 2019, arXiv
+1906.04721, section 4.1). The paper balances the weights on both sides. Here the writing weights do not matter, because
+TFLite gives a weight tensor a scale for each channel that it writes. Activations, which have one scale for all
+channels, take their place, as in Xiao et al. 2022 (arXiv 2211.10438, equation 4 with alpha 1/2):
+f = sqrt(range of the reading weights / range of the activation).
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ import numpy as np
 import tf_keras
 
 _layers = tf_keras.layers
-_WEIGHING = (_layers.Conv2D, _layers.DepthwiseConv2D, _layers.Dense)
+_WEIGHTED = (_layers.Conv2D, _layers.DepthwiseConv2D, _layers.Dense)
 _CHANNELWISE = (
     _layers.Add,
     _layers.AveragePooling2D,
@@ -30,20 +29,20 @@ _CHANNELWISE = (
 _ACTIVATIONS = (_layers.ReLU, _layers.Activation)
 
 HEADROOM = 0.5
-"""A channel under a ceiling, such as that of ReLU6, may grow until its largest value seen is this share of it."""
+"""A channel with a ceiling, e.g. that of ReLU6, may grow until its largest observed value is this share of it."""
 
 _SMALLEST = 1e-4
-"""Of the largest channel: what is smaller is taken as so large, or noise would be blown up."""
+"""Lower bound of a channel's range, as a share of the largest; otherwise noise would be amplified."""
 
 _BATCH = 16
 
 
 @dataclass(eq=False)
 class ScaleGroup:
-    """Tensors that must share the factor of each channel, because layers without weights join them.
+    """Tensors that must share the factor of each channel, because layers without weights connect them.
 
-    `writers` and `readers` are the layers whose weights take the factors, `tensors` the layers whose outputs belong
-    to the group. `ceiling` is the lowest that an activation has; a `pinned` group must stay as it is.
+    `writers` and `readers` are the layers whose weights absorb the factors, `tensors` the layers whose outputs belong
+    to the group. `ceiling` is the lowest upper bound of its activations, e.g. 6. A `pinned` group must not be scaled.
     """
 
     tensors: list[str] = field(default_factory=list)
@@ -54,11 +53,11 @@ class ScaleGroup:
 
 
 def equalize(model: tf_keras.Model, frames: Sequence[np.ndarray], normalization: tuple[float, float]) -> tf_keras.Model:
-    """A new model, the same function of the image, whose channels are as equal as its layers allow.
+    """A new model that computes the same function, with channels as equal in range as its layers allow.
 
-    `frames` are uint8 (h, w, 3), which the model sees as (pixel - offset) / scale: they show how large each channel
-    becomes. BatchNorm must be folded into the convolutions, or what lies before and behind it stays as it is. Under
-    a ceiling (ReLU6) a channel that reaches it keeps its size, and another one stays below it on all these frames.
+    `frames` are uint8 (h, w, 3), which the model sees as (pixel - offset) / scale; the range of each channel is
+    measured on them. BatchNorm must be folded into the convolutions, otherwise the layers around it are not equalized.
+    A channel that reaches a ceiling (ReLU6) keeps its range; the others stay below the ceiling on all these frames.
     """
     groups = [group for group in scale_groups(model) if not group.pinned]
     names = [name for group in groups for name in group.tensors]
@@ -68,7 +67,7 @@ def equalize(model: tf_keras.Model, frames: Sequence[np.ndarray], normalization:
 
 
 def scale_groups(model: tf_keras.Model) -> list[ScaleGroup]:
-    """The groups of a flat model, in order of execution; the input and the output are in pinned ones."""
+    """The groups of a flat model, in order of execution; those of the input and the output are pinned."""
     group_of: dict[str, ScaleGroup] = {}
     for layer in model.layers:
         sources = [group_of[name] for name in _sources(layer)]
@@ -76,7 +75,7 @@ def scale_groups(model: tf_keras.Model) -> list[ScaleGroup]:
         group = _merged(sources, group_of) if joined else ScaleGroup()
         group.tensors.append(layer.name)
         group_of[layer.name] = group
-        if _is_weighing(layer):
+        if _is_weighted(layer):
             group.writers.append(layer.name)
             sources[0].readers.append(layer.name)
         elif not joined:
@@ -91,7 +90,7 @@ def scale_groups(model: tf_keras.Model) -> list[ScaleGroup]:
 
 
 def rescale(model: tf_keras.Model, factors: Iterable[tuple[ScaleGroup, np.ndarray]]) -> tf_keras.Model:
-    """A new model in which the tensors of each group are larger by its factors (channels,), channel by channel."""
+    """A new model in which the tensors of each group are multiplied by its factors (channels,)."""
     written = {name: factor for group, factor in factors for name in group.writers}
     read = {name: factor for group, factor in factors for name in group.readers}
     rescaled = tf_keras.models.clone_model(model)
@@ -104,7 +103,7 @@ def rescale(model: tf_keras.Model, factors: Iterable[tuple[ScaleGroup, np.ndarra
 
 
 def _merged(groups: list[ScaleGroup], group_of: dict[str, ScaleGroup]) -> ScaleGroup:
-    """One group of several; who looks a tensor of theirs up finds it."""
+    """Merge groups into the first, and update `group_of` for their tensors."""
     first, *others = dict.fromkeys(groups)
     for other in others:
         first.tensors += other.tensors
@@ -123,10 +122,10 @@ def _sources(layer: Any) -> list[str]:
     return [source.name for source in (inbound if isinstance(inbound, list) else [inbound])]
 
 
-def _is_weighing(layer: Any) -> bool:
-    """A layer whose weights can take factors: scaling its output is scaling the sum that it computes."""
+def _is_weighted(layer: Any) -> bool:
+    """Whether the layer's weights can absorb factors: scaling its output is scaling the sum that it computes."""
     return (
-        isinstance(layer, _WEIGHING)
+        isinstance(layer, _WEIGHTED)
         and getattr(layer, "groups", 1) == 1
         and layer.activation in (tf_keras.activations.linear, tf_keras.activations.relu)
         and len(layer.inbound_nodes) == 1
@@ -134,7 +133,7 @@ def _is_weighing(layer: Any) -> bool:
 
 
 def _keeps_channels(layer: Any) -> bool:
-    """A layer that only passes channels on, and scaled ones scaled, up to a ceiling."""
+    """Whether the layer passes channels through and commutes with scaling, up to a ceiling."""
     if len(layer.inbound_nodes) != 1:
         return False
     if isinstance(layer, _layers.ReLU):
@@ -145,7 +144,7 @@ def _keeps_channels(layer: Any) -> bool:
 
 
 def _is_compiled_away(layer: Any) -> bool:
-    """Whether the output only feeds an activation, which the converter fuses with the layer: it is never quantized."""
+    """Whether the output feeds only activations, which the converter fuses with the layer: it is never quantized."""
     readers = [node.layer for node in layer.outbound_nodes]
     return bool(readers) and all(isinstance(reader, _ACTIVATIONS) for reader in readers)
 
@@ -153,29 +152,29 @@ def _is_compiled_away(layer: Any) -> bool:
 def _activation_ranges(
     model: tf_keras.Model, names: list[str], frames: Sequence[np.ndarray], normalization: tuple[float, float]
 ) -> dict[str, np.ndarray]:
-    """The largest magnitude of each channel of the named outputs; zeros where int8 never sees the output."""
-    seen = [name for name in names if not _is_compiled_away(model.get_layer(name))]
+    """The largest magnitude of each channel of the named outputs; zeros for outputs that are never quantized."""
+    quantized = [name for name in names if not _is_compiled_away(model.get_layer(name))]
     ranges = {name: np.zeros(model.get_layer(name).output_shape[-1]) for name in names}
-    if not seen:
+    if not quantized:
         return ranges
-    probe = tf_keras.Model(model.inputs, [model.get_layer(name).output for name in seen])
+    probe = tf_keras.Model(model.inputs, [model.get_layer(name).output for name in quantized])
     offset, scale = normalization
     for first in range(0, len(frames), _BATCH):
         pixels = np.stack(frames[first : first + _BATCH]).astype(np.float32)
         outputs = probe((pixels - np.float32(offset)) / np.float32(scale), training=False)
-        for name, output in zip(seen, outputs if isinstance(outputs, list) else [outputs]):
+        for name, output in zip(quantized, outputs if isinstance(outputs, list) else [outputs]):
             values = np.abs(output.numpy()).reshape(-1, output.shape[-1])
             ranges[name] = np.maximum(ranges[name], values.max(axis=0))
     return ranges
 
 
 def _factors(model: tf_keras.Model, group: ScaleGroup, activation: np.ndarray) -> np.ndarray:
-    """What each channel of the group is multiplied by, (channels,)."""
+    """The factor of each channel of the group, (channels,)."""
     if not group.readers or not activation.max() > 0:
         return np.ones_like(activation)
     reading = np.max([_reading_range(model.get_layer(name), activation) for name in group.readers], axis=0)
-    has_own_scales = reading.max() == 0  # only depthwise kernels read it
-    factors = 1.0 / _floored(activation) if has_own_scales else np.sqrt(_floored(reading) / _floored(activation))
+    only_depthwise = reading.max() == 0  # depthwise kernels have a scale per channel
+    factors = 1.0 / _floored(activation) if only_depthwise else np.sqrt(_floored(reading) / _floored(activation))
     factors *= activation.max() / (activation * factors).max()
     if np.isfinite(group.ceiling):
         largest = HEADROOM * group.ceiling / np.maximum(activation, 1e-12)
@@ -184,20 +183,22 @@ def _factors(model: tf_keras.Model, group: ScaleGroup, activation: np.ndarray) -
 
 
 def _floored(ranges: np.ndarray) -> np.ndarray:
-    return np.maximum(ranges, _SMALLEST * ranges.max())
+    floored: np.ndarray = np.maximum(ranges, _SMALLEST * ranges.max())
+    return floored
 
 
 def _reading_range(layer: Any, activation: np.ndarray) -> np.ndarray:
-    """Per channel read, its largest weight, relative to the largest contribution to the same sum.
+    """For each channel read, its largest weight relative to the largest contribution to the same sum.
 
-    So a channel's range falls by just as much as its activation has grown, whatever the others are.
+    So a channel's range shrinks by the factor by which its activation grows, independent of the other channels.
     """
     kernel = np.abs(layer.get_weights()[0])
     if isinstance(layer, _layers.DepthwiseConv2D):
         return np.zeros(kernel.shape[2])
     kernel = kernel.reshape(-1, *kernel.shape[-2:]).max(axis=0)
     contribution = (kernel * activation[:, np.newaxis]).max(axis=0)
-    return (kernel / np.maximum(contribution, 1e-30)).max(axis=1)
+    reading: np.ndarray = (kernel / np.maximum(contribution, 1e-30)).max(axis=1)
+    return reading
 
 
 def _rescaled(

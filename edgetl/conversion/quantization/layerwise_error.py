@@ -1,6 +1,6 @@
-"""Compares a quantized model with its float twin layer by layer, and names the layers that lose the signal.
+"""Compares a quantized model with its float twin layer by layer, and finds the layers that lose the signal.
 
-`pipeline` asks it which layers to keep in float; the interpreter runs both files on the same frames.
+The interpreter runs both files on the same frames.
 """
 
 from __future__ import annotations
@@ -16,31 +16,31 @@ from edgetl.conversion.tflite.graph import read_single_graph
 from edgetl.errors import ConversionError, MissingExtraError
 
 FRAMES = 8
-"""So many frames rank the layers as hundreds do: a layer sees thousands of positions in each."""
+"""Enough frames to rank the layers as hundreds would: each frame has thousands of positions."""
 
 _SILENT = 1e-10
-"""A channel with less than this share of the power of the strongest one carries nothing that could be lost."""
+"""A channel with less than this share of the strongest channel's power carries no signal to lose."""
 
 _CONVERSIONS = frozenset(("CAST", "DEQUANTIZE", "QUANTIZE"))
 """Operators that only change the number format."""
 
-_WEIGHING = frozenset(("Conv2D", "depthwise", "MatMul"))
-"""What TensorFlow calls the operations that have weights."""
+_WEIGHTED = frozenset(("Conv2D", "depthwise", "MatMul"))
+"""TensorFlow's names of the operations that have weights."""
 
 _ENDINGS = ("_bn", "_relu6", "_relu", "_hard_swish")
-"""What the backbones' layers end in that the converter makes one with the layer in front."""
+"""Name endings of layers that the converter fuses with the layer before."""
 
 _OUTPUT = "embedding"
-"""What the layer is called that gives the model's output; the converter forgets its name."""
+"""The name of the layer with the model's output, whose own name the converter drops."""
 
 
 @dataclass(frozen=True)
 class LayerError:
-    """What a layer's output lost to quantization.
+    """The error of a layer's output caused by quantization.
 
-    `layer` is its name in the network, `tensor` that of its output in the .tflite file. `noise` is the power of the
-    error as a share of the power of the signal, channel by channel and then averaged; no channel counts more than 1,
-    where nothing of it is left. `added` is how much of that the layer did not receive already (it may be negative).
+    `layer` is its name in the network, `tensor` the name of its output in the .tflite file. `noise` is the power of the
+    error as a share of the power of the signal, averaged over channels; a channel counts at most 1, when nothing of its
+    signal is left. `added` is `noise` minus that of the layer's noisiest input; it may be negative.
     """
 
     layer: str
@@ -51,34 +51,40 @@ class LayerError:
 
     @property
     def sqnr_db(self) -> float:
-        """Signal to quantization noise in decibels; int8 gives 20 to 40 where all is well."""
+        """Signal-to-quantization-noise ratio in decibels; 20 to 40 is normal for int8."""
         return -10.0 * math.log10(max(self.noise, 1e-12))
 
 
 def compare_layers(quantized: bytes, reference: bytes, frames: Sequence[np.ndarray]) -> tuple[LayerError, ...]:
-    """Every layer that the two .tflite files have in common, in order of execution.
+    """The errors of all layers that the two .tflite files have in common, in order of execution.
 
-    Both take raw pixels and come from the same network; `frames` are uint8 (h, w, 3). Raises ConversionError where
-    they have no layer in common, MissingExtraError without ai-edge-litert.
+    Both take raw pixels and come from the same network. `frames` are uint8 (h, w, 3).
+
+    Raises:
+        ConversionError: they have no layer in common.
+        MissingExtraError: ai-edge-litert is not installed.
     """
     pairs = common_layers(quantized, reference)
     probes = Probe(quantized), Probe(reference)
     powers = [_Powers() for _ in pairs]
     for frame in frames:
         found, expected = (probe.run(frame, [pair[side].output for pair in pairs]) for side, probe in enumerate(probes))
-        for power, values, wanted in zip(powers, found, expected):
-            power.add(values, wanted)
+        for power, values, reference_values in zip(powers, found, expected):
+            power.add(values, reference_values)
     return tuple(_errors([layer for layer, _ in pairs], [power.noise() for power in powers]))
 
 
 def guilty_layers(errors: Sequence[LayerError], count: int) -> tuple[LayerError, ...]:
-    """At most `count` layers that add the most noise themselves, the worst first."""
+    """The layers that add the most noise, at most `count`, worst first."""
     ranked = sorted(errors, key=lambda error: -error.added)
     return tuple(error for error in ranked[:count] if error.added > 0)
 
 
 def tensors_around(model: bytes, errors: Sequence[LayerError]) -> tuple[str, ...]:
-    """The outputs of some layers and of those that read them, by name: in float, nothing between them is rounded."""
+    """Names of the outputs of the given layers and of the layers that read them.
+
+    With all of them in float, nothing in between is rounded.
+    """
     layers = list(_layers(model))
     guilty = {layer.output for layer in layers if layer.tensor in {error.tensor for error in errors}}
     return tuple(layer.tensor for layer in layers if layer.output in guilty or guilty & set(layer.inputs))
@@ -86,7 +92,11 @@ def tensors_around(model: bytes, errors: Sequence[LayerError]) -> tuple[str, ...
 
 @dataclass(frozen=True)
 class Layer:
-    """One operator of a .tflite file: its layer in the network, and its tensors by index and by name."""
+    """One operator of a .tflite file.
+
+    `name` is its layer in the network; `inputs` and `output` are tensor indices; `tensor` and `shape` are those of the
+    output.
+    """
 
     name: str
     operator: str
@@ -99,7 +109,8 @@ class Layer:
 def common_layers(model: bytes, reference: bytes) -> list[tuple[Layer, Layer]]:
     """The layers of `model` that `reference` has too, each with its counterpart, in order of execution.
 
-    Raises ConversionError where there are none.
+    Raises:
+        ConversionError: there are none.
     """
     known = {(layer.name, layer.operator, layer.shape): layer for layer in _layers(reference)}
     found = ((layer, known.get((layer.name, layer.operator, layer.shape))) for layer in _layers(model))
@@ -110,13 +121,13 @@ def common_layers(model: bytes, reference: bytes) -> list[tuple[Layer, Layer]]:
 
 
 class Probe:
-    """A .tflite model whose inner tensors can be read; slower than on any device, as no fast kernels are used."""
+    """A .tflite model whose inner tensors can be read. It is slow: the fast kernels are disabled."""
 
     def __init__(self, model: bytes) -> None:
         try:
             from ai_edge_litert import interpreter as litert
         except ImportError as error:
-            raise MissingExtraError("ai-edge-litert", "tflite", "looking into a model") from error
+            raise MissingExtraError("ai-edge-litert", "tflite", "comparing models layer by layer") from error
         self._interpreter = litert.Interpreter(
             model_content=model,
             experimental_preserve_all_tensors=True,
@@ -126,7 +137,10 @@ class Probe:
         self._tensors = {entry["index"]: entry for entry in self._interpreter.get_tensor_details()}
 
     def run(self, image: np.ndarray, tensors: Sequence[int]) -> list[np.ndarray]:
-        """Some tensors, by index, for one input (h, w, 3) of the model's own type: float64 (positions, channels)."""
+        """Run the model on one input (h, w, 3) of its own type.
+
+        Returns the tensors with the given indices, each float64 (positions, channels).
+        """
         self._interpreter.set_tensor(self._interpreter.get_input_details()[0]["index"], image[np.newaxis])
         self._interpreter.invoke()
         return [self._read(self._tensors[index]) for index in tensors]
@@ -136,14 +150,15 @@ class Probe:
         scale, zero_point = tensor["quantization"]
         if scale:
             values = (values - zero_point) * scale
-        return values.reshape(-1, values.shape[-1])
+        flat: np.ndarray = values.reshape(-1, values.shape[-1])
+        return flat
 
 
 class _Powers:
-    """Power of signal and error, channel by channel, over all positions of all frames."""
+    """Accumulates the power of signal and error for each channel over all positions of all frames."""
 
     def __init__(self) -> None:
-        self._signal: Any = 0.0
+        self._signal: Any = 0.0  # (channels,) float64 after the first frame
         self._error: Any = 0.0
 
     def add(self, values: np.ndarray, expected: np.ndarray) -> None:
@@ -151,10 +166,10 @@ class _Powers:
         self._error = self._error + np.square(values - expected).sum(axis=0)
 
     def noise(self) -> float:
-        heard = self._signal > _SILENT * max(float(np.max(self._signal)), 1e-30)
-        if not heard.any():
+        active = self._signal > _SILENT * max(float(np.max(self._signal)), 1e-30)
+        if not active.any():
             return 0.0
-        return float(np.minimum(self._error[heard] / self._signal[heard], 1.0).mean())
+        return float(np.minimum(self._error[active] / self._signal[active], 1.0).mean())
 
 
 def _layers(model: bytes) -> Iterator[Layer]:
@@ -167,13 +182,13 @@ def _layers(model: bytes) -> Iterator[Layer]:
 
 
 def _layer_name(tensor: str) -> str:
-    """The layer with the weights among those that the converter made into one operator.
+    """The layer with weights among those that the converter fused into one operator.
 
-    A tensor is called after all of them, "net/stem_relu6/Relu6;net/stem/BiasAdd;net/stem/Conv2D;..."
+    The tensor has the names of all of them: "net/stem_relu6/Relu6;net/stem/BiasAdd;net/stem/Conv2D;..."
     """
     paths = [path.split("/") for path in tensor.split(";")]
-    weighing = [path for path in paths if path[-1] in _WEIGHING]
-    path = (weighing or paths)[0]
+    weighted = [path for path in paths if path[-1] in _WEIGHTED]
+    path = (weighted or paths)[0]
     name = path[-2] if len(path) > 1 else path[0]
     return next((name.removesuffix(ending) for ending in _ENDINGS if name.endswith(ending)), name)
 

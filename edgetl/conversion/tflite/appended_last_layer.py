@@ -1,4 +1,4 @@
-"""Makes a classifier that needs no edgetl: the last layer and the labels inside the .tflite file; `edgetl export`."""
+"""Appends the last layer and the labels to a compiled backbone: a .tflite classifier that needs no edgetl."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edgetl.errors import ConversionError
 from edgetl.learners import GRID
 
 
-def export(
+def append_last_layer(
     model: bytes,
     weights: np.ndarray,
     bias: np.ndarray,
@@ -26,10 +26,13 @@ def export(
 ) -> bytes:
     """A compiled backbone as a classifier: uint8 RGB (1, h, w, 3) in, probabilities (1, K) float32 out.
 
-    Behind the embedding (int8, uint8 or float32; also one that an Edge TPU gives) come DEQUANTIZE, RESHAPE where
-    it is (1, 1, 1, d), then L2_NORMALIZATION, MUL and ROUND, which put it on the learners' grid, then
-    FULLY_CONNECTED and SOFTMAX: the last layer just as `learners.LastLayer` computes it. `weights` are float
-    (d, K), `bias` (K,). Labels and normalisation are inside in the TFLite metadata form. Raises ConversionError.
+    The embedding (int8, uint8 or float32, also from an Edge TPU) goes through DEQUANTIZE; RESHAPE if it is
+    (1, 1, 1, d); L2_NORMALIZATION, MUL and ROUND, which make it a fixed-point embedding; FULLY_CONNECTED and SOFTMAX.
+    This computes what `learners.LastLayer` computes. `weights` are float (d, K), `bias` (K,). Labels and
+    normalisation are included as TFLite metadata.
+
+    Raises:
+        ConversionError: the model is damaged, or the last layer does not fit its embedding.
     """
     parsed = schema.read_model(model)
     graph = parsed.subgraphs[0]
@@ -53,12 +56,15 @@ def export(
     vector = tail.add("SOFTMAX", 1, [vector], classes, "probabilities", "SoftmaxOptions", beta=1.0)
     graph.outputs = [vector]
     parsed.signatureDefs = []
-    tail.describe(metadata.ModelMetadata(name, description, version, licence, _normalization(graph.tensors[frame])))
+    tail.set_metadata(metadata.ModelMetadata(name, description, version, licence, _normalization(graph.tensors[frame])))
     return metadata.append_labels(schema.write_model(parsed), labels)
 
 
 class _Tail:
-    """Adds tensors, float32 but for an int32 shape, and operators to the only graph of a parsed model."""
+    """Appends operators and their tensors to the graph of an unpacked model.
+
+    All tensors are float32, except for int32 shapes.
+    """
 
     def __init__(self, model: Any) -> None:
         self._classes = schema.classes()
@@ -66,7 +72,7 @@ class _Tail:
         self._graph = model.subgraphs[0]
 
     def constant(self, name: str, values: np.ndarray) -> int:
-        """The index of a new tensor that holds `values`."""
+        """Add a constant tensor; returns its index."""
         integers = values.dtype == np.int32
         content = np.ascontiguousarray(values, dtype="<i4" if integers else "<f4")
         kind = self._classes.TensorType.INT32 if integers else self._classes.TensorType.FLOAT32
@@ -82,7 +88,7 @@ class _Tail:
         options: str = "",
         **values: Any,
     ) -> int:
-        """The index of the float32 tensor of `shape` that a new operator gives."""
+        """Add an operator with one float32 output of `shape`; returns the index of the output."""
         classes = self._classes
         operator = classes.OperatorT()
         operator.opcodeIndex = self._code(getattr(classes.BuiltinOperator, name), version)
@@ -96,12 +102,12 @@ class _Tail:
         self._graph.operators.append(operator)
         return int(operator.outputs[0])
 
-    def describe(self, described: metadata.ModelMetadata) -> None:
-        """Puts TFLite metadata in, in the place of what was there."""
+    def set_metadata(self, content: metadata.ModelMetadata) -> None:
+        """Add TFLite metadata, replacing any that the model has."""
         entry = self._classes.MetadataT()
         entry.name = metadata.ENTRY_NAME
-        entry.buffer = self._buffer(np.frombuffer(metadata.encode(described), np.uint8))
-        others = [kept for kept in self._model.metadata if schema.text(kept.name) != entry.name]
+        entry.buffer = self._buffer(np.frombuffer(metadata.encode(content), np.uint8))
+        others = [other for other in self._model.metadata if schema.text(other.name) != entry.name]
         self._model.metadata = [*others, entry]
 
     def _tensor(self, name: str, shape: Sequence[int], buffer: int, kind: int) -> int:
@@ -134,16 +140,16 @@ def _check_last_layer(
     if weights.shape != expected or bias.shape != expected[1:]:
         raise ConversionError(
             f"the last layer must have weights {expected} and bias {expected[1:]}, "
-            f"received {weights.shape} and {bias.shape}; take both from one bundle"
+            f"received {weights.shape} and {bias.shape}; take both from the same bundle"
         )
     if not (temperature > 0 and np.isfinite(weights).all() and np.isfinite(bias).all()):
         raise ConversionError(
-            f"the last layer must be finite, with a temperature above 0, received temperature {temperature}"
+            f"the last layer must be finite and its temperature above 0, received temperature {temperature}"
         )
 
 
 def _normalization(frame: Any) -> tuple[float, float]:
-    """(mean, std) that, quantized as the input says, give the raw pixel back: the model normalises inside."""
+    """The (mean, std) with which a client, after quantizing, feeds raw pixels: the model normalises inside."""
     quantization = schema.tensor_scale(frame)
     if quantization is None:
         return 0.0, 1.0

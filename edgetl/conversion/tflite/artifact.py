@@ -1,4 +1,4 @@
-"""What a conversion gives: the model's bytes and what other rooms must know of it; `pipeline` hands it on."""
+"""The result of a conversion: the .tflite file and what other rooms need to know about it."""
 
 from __future__ import annotations
 
@@ -6,46 +6,20 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any
 
 from edgetl.conversion.tflite.graph import Graph, Tensor, read_single_graph
 from edgetl.conversion.tflite.operators import Operator, list_operators
-from edgetl.errors import ConversionError, IntegrityError, OptionError, UnknownNameError
+from edgetl.errors import ConversionError, IntegrityError, OptionError
 from edgetl.runtime import Preprocess
-
-QUANTIZATIONS = ("int8", "int16x8", "float32", "float16", "dynamic")
-"""int8: integers throughout, weights per channel. int16x8: the same with activations of 16 bits. float16, dynamic:
-weights so or as int8, the rest float32."""
-
-
-@dataclass(frozen=True)
-class ConversionOptions:
-    """How a model is quantized, and on how many frames at most int8 and int16x8 are calibrated.
-
-    For int8 alone: `range_quantile` cuts the range of each activation to its values from 1 - q to q, None takes
-    the extremes; `float_tensors` names tensors of the .tflite file whose layers stay in float32.
-    """
-
-    quantize: str = "int8"
-    calibration_images: int = 200
-    range_quantile: Optional[float] = None
-    float_tensors: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.quantize not in QUANTIZATIONS:
-            raise UnknownNameError("quantization", str(self.quantize), QUANTIZATIONS, "edgetl build --help")
-        if self.calibration_images < 1:
-            raise OptionError(f"calibration_images must be 1 or more, received {self.calibration_images}")
-        if self.range_quantile is not None and not 0.5 < self.range_quantile < 1:
-            raise OptionError(f"range_quantile must be between 0.5 and 1, received {self.range_quantile}")
 
 
 @dataclass(frozen=True)
 class Artifact:
     """A compiled backbone: uint8 RGB (1, h, w, 3) in, normalisation inside, embedding (1, d) out.
 
-    One that someone else compiled may give (1, 1, 1, d), and uint8. `embedding` has "size", "dtype" ("int8",
-    "uint8" or "float32"), "scale" and "zero_point" (1.0 and 0 for float32).
+    A backbone from elsewhere may have the embedding (1, 1, 1, d), and uint8. `quantize` is the number format.
+    `embedding` has "size", "dtype" ("int8", "uint8" or "float32"), "scale" and "zero_point" (1.0 and 0 for float32).
     `operators` are the distinct (name, version) in the file.
     """
 
@@ -80,7 +54,7 @@ class Artifact:
         )
 
     def to_bytes(self) -> bytes:
-        """One line of JSON, with the digest of the model, then the model."""
+        """One line of JSON, which contains the digest of the model, followed by the model."""
         header = {
             "sha256": hashlib.sha256(self.model).hexdigest(),
             "quantize": self.quantize,
@@ -92,12 +66,16 @@ class Artifact:
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Artifact:
-        """The inverse of `to_bytes`, without parsing the model; IntegrityError where a byte is not as written."""
+        """The inverse of `to_bytes`, without parsing the model.
+
+        Raises:
+            IntegrityError: a byte differs from what was written.
+        """
         line, _, model = content.partition(b"\n")
         try:
             header = json.loads(line)
             if header["sha256"] != hashlib.sha256(model).hexdigest():
-                raise IntegrityError("the compiled model is not what its digest says")
+                raise IntegrityError("the compiled model does not match its digest")
             return cls(
                 model=model,
                 quantize=header["quantize"],

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Optional
 
 from edgetl.backbones import Spec, file_digest, find_weights, get_backbone, list_backbones
-from edgetl.conversion import PruningOptions
-from edgetl.conversion.memory_estimate import least_ram
+from edgetl.conversion import PruningOptions, least_ram
 from edgetl.errors import EdgetlError, WeightsError
 from edgetl.pipeline.budget import Budget, Excess
 from edgetl.pipeline.edgetpu import require_suitable

@@ -12,9 +12,7 @@ from typing import Optional, Protocol
 
 import numpy as np
 
-from edgetl.conversion import check
-from edgetl.conversion.backbone_source import find_origin
-from edgetl.conversion.memory_estimate import estimate_ram
+from edgetl.conversion import check, estimate_ram, find_origin
 from edgetl.data import Dataset, load_folder
 from edgetl.errors import DataError, EdgetlError, ImageError, MissingExtraError, StorageError
 from edgetl.pipeline.candidate import Candidate, held_out_predictions

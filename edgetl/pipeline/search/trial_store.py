@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Optional
 
 from edgetl import __version__
-from edgetl.conversion.keras.compile_cache import tensorflow_version
+from edgetl.conversion import tensorflow_version
 from edgetl.data import Dataset
 from edgetl.errors import StorageError
 from edgetl.pipeline.options import BuildOptions

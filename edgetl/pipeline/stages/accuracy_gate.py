@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from edgetl.conversion.quantization.layerwise_error import FRAMES, compare_layers, guilty_layers
+from edgetl.conversion.quantization import FRAMES, compare_layers, guilty_layers
 from edgetl.data import Dataset
 from edgetl.errors import ConversionError, EngineError, TrainingError
 from edgetl.evaluation import Gate, GuiltyLayer, ImageResult, Judgement, Repair, allowed_drop, judge

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from edgetl.conversion import Artifact
-from edgetl.conversion.backbone_source import Origin
+from edgetl.conversion import Artifact, Origin
 from edgetl.data import Dataset
 from edgetl.pipeline.candidate import Candidate, held_out_predictions, solve_cross_validated
 from edgetl.pipeline.model import CROSS_VALIDATED, Model, stage_record

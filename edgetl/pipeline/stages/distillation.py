@@ -10,7 +10,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from edgetl.bundle import MODEL, open_bundle
-from edgetl.conversion.backbone_source import find_origin
+from edgetl.conversion import find_origin
 from edgetl.data import JoinedFrames
 from edgetl.errors import OptionError
 from edgetl.learners import LastLayer, Selection, choose, to_grid

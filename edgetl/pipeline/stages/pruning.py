@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING, Any, Optional
 import numpy as np
 
 from edgetl.backbones import count_macs, count_workload
-from edgetl.conversion import PruningOptions
-from edgetl.conversion.backbone_source import Origin
-from edgetl.conversion.compression.channel_groups import find_groups
-from edgetl.conversion.compression.structured_pruning import prune
+from edgetl.conversion import Origin, PruningOptions
+from edgetl.conversion.compression import find_groups, prune
 from edgetl.errors import OptionError
 from edgetl.evaluation import PrunedLayer, Pruning
 from edgetl.pipeline.candidate import Candidate, held_out_predictions, solved_from_training_photos

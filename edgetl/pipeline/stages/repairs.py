@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from edgetl.conversion import ConversionOptions
-from edgetl.conversion.quantization.layerwise_error import FRAMES, compare_layers, guilty_layers, tensors_around
+from edgetl.conversion.quantization import FRAMES, compare_layers, guilty_layers, tensors_around
 from edgetl.pipeline.candidate import Candidate
 from edgetl.pipeline.job import Job
 from edgetl.pipeline.stages.requantizer import BIAS_FRAMES, Requantizer
@@ -82,7 +82,7 @@ def _clip_ranges(requantizer: Requantizer, best: Candidate) -> Repaired:
 
 
 def _equalize(requantizer: Requantizer, best: Candidate) -> Repaired:
-    from edgetl.conversion.quantization.equalization import equalize
+    from edgetl.conversion.quantization import equalize
 
     before = requantizer.quantization_of(best)
     model = equalize(before.model, requantizer.frames(RANGE_FRAMES), requantizer.normalization)

@@ -84,6 +84,6 @@ class Requantizer:
 
     def _correct_bias(self, artifact: Artifact, quantization: Quantization) -> Artifact:
         """The int8 artifact with the mean of each channel shifted to that of the float model."""
-        from edgetl.conversion.quantization.bias_correction import correct_bias
+        from edgetl.conversion.quantization import correct_bias
 
         return correct_bias(artifact, self.float_twin(quantization), self.frames(BIAS_FRAMES))

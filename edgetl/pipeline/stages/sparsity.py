@@ -7,10 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from edgetl.conversion import SparsityOptions
-from edgetl.conversion.backbone_source import Origin
-from edgetl.conversion.compression.sparsity import cluster, sparsify
-from edgetl.conversion.tflite.weight_counts import count_weights
+from edgetl.conversion import Origin, SparsityOptions, count_weights
+from edgetl.conversion.compression import cluster, sparsify
 from edgetl.errors import OptionError
 from edgetl.evaluation import compressed_size
 from edgetl.pipeline.candidate import Candidate, held_out_predictions

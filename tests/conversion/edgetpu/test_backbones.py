@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 from edgetl.backbones import build, list_backbones
-from edgetl.conversion import ConversionOptions, convert
+from edgetl.conversion import ConversionOptions, convert, recipe_frames
 from edgetl.conversion.edgetpu import analyse
-from edgetl.conversion.keras.representative_frames import recipe_frames
 
 CORAL = [spec.name for spec in list_backbones() if spec.coral]
 
@@ -25,7 +24,7 @@ def converted(request) -> bytes:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("converted", CORAL, indirect=True)
-def test_a_coral_backbone_is_foretold_wholly_on_the_tpu(converted):
+def test_a_coral_backbone_is_predicted_to_run_on_the_tpu_alone(converted):
     analysis = analyse(converted)
     assert analysis.refused is None
     assert analysis.cpu_ops == ()

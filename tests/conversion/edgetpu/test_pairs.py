@@ -1,4 +1,4 @@
-"""What is foretold and what is read, held against what the compiler did."""
+"""Predictions and package contents, compared with the compiler's published output."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.conversion.edgetpu.conftest import PAIRS
 
 
 @pytest.mark.parametrize("name", PAIRS)
-def test_the_operators_left_to_the_cpu_are_foretold_one_by_one(pair, name):
+def test_the_operators_left_to_the_cpu_are_predicted_one_by_one(pair, name):
     one = pair(name)
     analysis = analyse(one.source)
     assert analysis.refused is None
@@ -21,11 +21,11 @@ def test_the_operators_left_to_the_cpu_are_foretold_one_by_one(pair, name):
 
 
 @pytest.mark.parametrize("name", PAIRS)
-def test_the_parameter_bytes_are_foretold_within_ten_percent(pair, name):
+def test_the_parameter_bytes_are_predicted_within_ten_percent(pair, name):
     one = pair(name)
-    foretold = analyse(one.source).parameter_bytes
+    predicted = analyse(one.source).parameter_bytes
     stored = one.facts["cached_parameter_bytes"] + one.facts["streamed_parameter_bytes"]
-    assert foretold.cached + foretold.streamed == pytest.approx(stored, rel=0.1)
+    assert predicted.cached + predicted.streamed == pytest.approx(stored, rel=0.1)
 
 
 @pytest.mark.parametrize("name", PAIRS)

@@ -1,4 +1,4 @@
-"""Each rule: a model that keeps it maps, one that breaks it and nothing else does not, for that reason."""
+"""For each rule: a model that satisfies it maps; a model that violates only that rule does not, for that reason."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from tests.conversion.edgetpu.graphs import GraphBuilder, one_operator, options
 RULES = load_rules().table
 
 
-def test_every_operator_of_the_rules_is_tried_here():
+def test_every_operator_of_the_rules_has_a_case_here():
     assert set(MAPPED) == set(RULES["operators"])
 
 
-def test_every_condition_of_the_rules_is_broken_here():
+def test_every_condition_of_the_rules_is_violated_here():
     written = {(name, rule["id"]) for name, entry in RULES["operators"].items() for rule in entry.get("conditions", ())}
     written |= {("ADD", rule["id"]) for rule in RULES["every"]}
     assert set(BROKEN) == written
 
 
-def test_every_rule_names_a_known_status_and_where_it_is_known_from():
+def test_every_rule_names_a_known_status_and_its_sources():
     conditions = [rule for entry in RULES["operators"].values() for rule in entry.get("conditions", ())]
     for rule in (*conditions, *RULES["every"]):
         assert rule["status"] in RULES["statuses"]
@@ -66,7 +66,7 @@ def test_a_version_beyond_the_compilers_refuses_the_whole_model(name):
     assert [op.placed for op in refused.ops] == ["cpu"]
 
 
-def test_an_operator_younger_than_the_compiler_refuses_the_whole_model():
+def test_an_operator_newer_than_the_compiler_refuses_the_whole_model():
     refused = analyse(one_operator("GELU", [image()], [image()])).refused
     assert refused.startswith("Op builtin_code out of range")
     assert "150" in refused
@@ -105,7 +105,7 @@ def test_activations_that_cannot_be_cut_to_fit_refuse_the_whole_model():
     assert analysis.activation_bytes == 2 * 2048 * 2048 * 8
 
 
-def test_activations_above_the_chips_memory_are_warned_of():
+def test_activations_above_the_chips_memory_give_a_warning():
     large = image(1, 512, 512, 8)
     analysis = analyse(one_operator("RELU", [large], [large]))
     assert analysis.refused is None
@@ -113,7 +113,7 @@ def test_activations_above_the_chips_memory_are_warned_of():
 
 
 @pytest.mark.parametrize("name", sorted(set(RULES["unsupported"]) - {"GELU"}))
-def test_an_operator_that_the_tpu_lacks_stays_on_the_cpu_with_advice(name):
+def test_an_unsupported_operator_stays_on_the_cpu_with_advice(name):
     (op,) = analyse(one_operator(name, [image()], [image()])).ops
     assert op.placed == "cpu"
     assert op.reason.startswith(("Operation not supported", "Operation is working on an unsupported data type"))
@@ -150,7 +150,7 @@ def test_a_reshape_to_a_scalar_has_a_constant_shape_without_elements():
     assert analyse(builder.build([read], [written])).ops[0].placed == "tpu"
 
 
-def test_a_batch_size_left_open_is_only_warned_of():
+def test_an_open_batch_size_only_gives_a_warning():
     tensor = image(signature=(-1, 8, 8, 4))
     analysis = analyse(one_operator("RELU", [tensor], [tensor]))
     assert analysis.ops[0].placed == "tpu"
@@ -163,12 +163,12 @@ def test_the_option_fields_are_those_of_the_schema():
     assert schema.ActivationFunctionType.NONE == 0
 
 
-def test_an_older_board_is_warned_that_its_runtime_is_too_old():
+def test_a_board_with_too_old_a_runtime_gets_a_warning():
     notes = analyse(mapped_model("TRANSPOSE"), Limits(runtime_version=13)).notes
     assert any("runtime 14" in note for note in notes)
 
 
-def test_a_second_subgraph_is_warned_of():
+def test_a_second_subgraph_gives_a_warning():
     builder = GraphBuilder()
     read, written = builder.tensor((1, 4)), builder.tensor((1, 4))
     builder.operator("RELU", [read], [written])
@@ -176,6 +176,6 @@ def test_a_second_subgraph_is_warned_of():
     assert any("subgraphs" in note for note in analyse(builder.build([read], [written])).notes)
 
 
-def test_a_file_that_was_compiled_already_is_said_to_be():
+def test_an_already_compiled_file_is_reported():
     notes = analyse(one_operator("CUSTOM", [image()], [image()], custom="edgetpu-custom-op")).notes
-    assert any("compiled already" in note for note in notes)
+    assert any("already compiled" in note for note in notes)

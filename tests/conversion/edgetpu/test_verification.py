@@ -138,6 +138,6 @@ def test_a_package_for_a_newer_runtime_than_the_boards_is_refused(pair):
     assert verification.reasons == ("the package needs Edge TPU runtime 13, the board has 12",)
 
 
-def test_many_differences_are_told_in_few_lines(pair):
+def test_many_differences_are_summarised(pair):
     one, other = pair("mobilenet_v2_1.0_224_quant"), pair(EXTRACTOR)
     assert len(verify(one.source, other.compiled).reasons) <= 11

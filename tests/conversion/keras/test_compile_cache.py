@@ -14,8 +14,7 @@ import numpy as np
 import pytest
 
 from edgetl.backbones import get_backbone
-from edgetl.conversion import Artifact, check, compile_backbone
-from edgetl.conversion.keras.representative_frames import recipe_frames
+from edgetl.conversion import Artifact, check, compile_backbone, recipe_frames
 from edgetl.errors import IntegrityError, StorageError, UnknownNameError
 from edgetl.learners import to_grid
 from edgetl.runtime.inference.embedder import Embedder

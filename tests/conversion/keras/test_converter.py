@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 
 from edgetl.backbones import Spec, build, list_backbones
-from edgetl.conversion import QUANTIZATIONS, ConversionOptions, check, convert
+from edgetl.conversion import QUANTIZATIONS, ConversionOptions, check, convert, recipe_frames
 from edgetl.conversion.keras.quiet import quiet_tensorflow
-from edgetl.conversion.keras.representative_frames import recipe_frames
 from edgetl.errors import ConversionError, OptionError, UnknownNameError
 from edgetl.runtime.inference.embedder import Embedder
 from edgetl.runtime.inference.preprocess import Preprocess

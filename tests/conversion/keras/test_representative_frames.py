@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgetl.conversion.keras.representative_frames import recipe_frames
+from edgetl.conversion import recipe_frames
 
 
 def test_the_same_arguments_give_the_same_frames():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgetl.conversion import ConversionOptions, check, convert
-from edgetl.conversion.quantization.layerwise_error import compare_layers, guilty_layers, tensors_around
+from edgetl.conversion.quantization import compare_layers, guilty_layers, tensors_around
 from edgetl.conversion.tflite import schema
 from edgetl.errors import OptionError
 from edgetl.runtime.inference.embedder import Embedder

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from edgetl.backbones import build, get_backbone
-from edgetl.conversion import ConversionOptions, convert
-from edgetl.conversion.keras.representative_frames import recipe_frames
-from edgetl.conversion.quantization.bias_correction import correct_bias
+from edgetl.conversion import ConversionOptions, convert, recipe_frames
+from edgetl.conversion.quantization import correct_bias
 from edgetl.conversion.tflite import schema
 from edgetl.errors import ConversionError
 from edgetl.runtime.inference.embedder import Embedder

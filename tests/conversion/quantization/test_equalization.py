@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tf_keras
 
-from edgetl.conversion.quantization.equalization import equalize, rescale, scale_groups
+from edgetl.conversion.quantization import equalize, rescale, scale_groups
 from tests.conversion.bottlenecks import between, build_bottlenecks, embed, plant
 from tests.conversion.conftest import NORMALIZATION, SIZE
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 import tf_keras
 
-from edgetl.conversion import ConversionOptions, convert
-from edgetl.conversion.keras.representative_frames import recipe_frames
-from edgetl.conversion.quantization.layerwise_error import compare_layers, guilty_layers
+from edgetl.conversion import ConversionOptions, convert, recipe_frames
+from edgetl.conversion.quantization import compare_layers, guilty_layers
 from edgetl.errors import ConversionError
 from edgetl.training import fold
 from tests.conversion.bottlenecks import build_bottlenecks, plant

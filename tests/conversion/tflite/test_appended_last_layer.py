@@ -8,9 +8,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from edgetl.conversion import QUANTIZATIONS, check, describe, export
+from edgetl.conversion import QUANTIZATIONS, append_last_layer, check, describe, recipe_frames
 from edgetl.conversion.edgetpu import verify
-from edgetl.conversion.keras.representative_frames import recipe_frames
 from edgetl.conversion.tflite import metadata, schema
 from edgetl.conversion.tflite.graph import read_graph
 from edgetl.errors import ConversionError
@@ -34,7 +33,8 @@ def last_layer(converted) -> LastLayer:
 
 
 def exported(artifact, layer, **options):
-    return export(artifact.model, layer.weights, layer.bias, layer.labels, temperature=layer.temperature, **options)
+    parts = (layer.weights, layer.bias, layer.labels)
+    return append_last_layer(artifact.model, *parts, temperature=layer.temperature, **options)
 
 
 def run(model: bytes, frames) -> np.ndarray:
@@ -162,7 +162,7 @@ def test_an_extractor_that_someone_else_compiled_gets_the_same_last_layer(kind, 
     embedder = Embedder(compiled, Preprocess(8, 8))
     on_grid = to_grid(np.stack([embedder.embed(photo) for photo in photos]), embedder.zero_point)
     layer = choose(on_grid, ["dark"] * 40 + ["bright"] * 40, np.arange(80) % 4).last_layer
-    model = export(compiled, layer.weights, layer.bias, layer.labels, temperature=layer.temperature)
+    model = append_last_layer(compiled, layer.weights, layer.bias, layer.labels, temperature=layer.temperature)
     np.testing.assert_allclose(run(model, photos), layer.probabilities(on_grid), atol=1e-5)
 
 
@@ -170,7 +170,8 @@ def test_behind_the_edge_tpu_come_the_same_operators_as_behind_its_twin(shared):
     name = "coral/pairs/mobilenet_v1_1.0_224_quant_embedding_extractor"
     rng = np.random.default_rng(0)
     parts = (rng.normal(size=(1024, 4)), rng.normal(size=4), LABELS)
-    twin, compiled = (export(shared(f"{name}{ending}.tflite").read_bytes(), *parts) for ending in ("", "_edgetpu"))
+    files = (shared(f"{name}{ending}.tflite").read_bytes() for ending in ("", "_edgetpu"))
+    twin, compiled = (append_last_layer(file, *parts) for file in files)
     assert tail_of(twin) == tail_of(compiled)
     assert verify(twin, compiled).match
 
@@ -196,7 +197,7 @@ def tail_of(model: bytes) -> list[tuple]:
 def test_a_model_compiled_for_the_edge_tpu_keeps_its_operator(shared, last_layer):
     compiled = shared("coral/pairs/mobilenet_v2_1.0_224_quant_edgetpu.tflite").read_bytes()
     rng = np.random.default_rng(0)
-    model = export(compiled, rng.normal(size=(1001, 4)), rng.normal(size=4), LABELS)
+    model = append_last_layer(compiled, rng.normal(size=(1001, 4)), rng.normal(size=4), LABELS)
     names = [operator["name"] for operator in describe(model)["operators"]]
     assert sorted(names) == sorted(
         ["edgetpu-custom-op", "DEQUANTIZE", "L2_NORMALIZATION", "MUL", "ROUND", "FULLY_CONNECTED", "SOFTMAX"]
@@ -227,7 +228,7 @@ def test_parts_that_do_not_fit_are_refused(converted, last_layer, change, messag
         **change,
     }
     with pytest.raises(ConversionError, match=message):
-        export(converted("int8").model, **parts)
+        append_last_layer(converted("int8").model, **parts)
 
 
 def test_damaged_metadata_are_an_error_and_no_crash():

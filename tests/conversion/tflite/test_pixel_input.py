@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
-from edgetl.conversion.backbone_source import find_origin
+from edgetl.conversion import find_origin
 from edgetl.conversion.edgetpu import analyse, verify
 from edgetl.conversion.tflite.pixel_input import take_raw_pixels
 from edgetl.errors import ConversionError

@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as generated
 
-from edgetl.conversion import describe, export, list_operators
-from edgetl.conversion.backbone_source import find_origin
+from edgetl.conversion import append_last_layer, describe, find_origin, list_operators
 from edgetl.conversion.edgetpu import analyse, is_compiled
 from edgetl.conversion.tflite import metadata, schema
 from edgetl.conversion.tflite.pixel_input import take_raw_pixels
@@ -85,7 +84,7 @@ FILES = (
 )
 CHANGERS = (
     take_raw_pixels,
-    lambda model: export(model, np.zeros((3, 2)), np.zeros(2), ["a", "b"]),
+    lambda model: append_last_layer(model, np.zeros((3, 2)), np.zeros(2), ["a", "b"]),
 )
 LOOKERS = (analyse, describe, is_compiled, list_operators)
 

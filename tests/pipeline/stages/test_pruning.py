@@ -7,8 +7,7 @@ from dataclasses import replace
 import pytest
 
 from edgetl.bundle import MODEL, open_bundle
-from edgetl.conversion import PruningOptions, SparsityOptions
-from edgetl.conversion.tflite.weight_counts import count_weights
+from edgetl.conversion import PruningOptions, SparsityOptions, count_weights
 from edgetl.errors import OptionError
 from edgetl.pipeline import build
 from edgetl.training import ImitationOptions, QuantizationAwareOptions
