@@ -1,4 +1,4 @@
-"""A tiny network of inverted bottlenecks, and the failure that is planted into it: channels of very unequal size."""
+"""A tiny network of inverted bottlenecks, and a fault to plant in it: channels of very unequal range."""
 
 from __future__ import annotations
 

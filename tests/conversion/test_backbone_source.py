@@ -1,4 +1,4 @@
-"""A .tflite file of someone else's as a backbone: taken where it is one, else refused in one line."""
+"""A .tflite file from elsewhere is accepted as a backbone if it is one, otherwise refused in one line."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def file(tmp_path):
 
 @pytest.mark.parametrize("kind", ["INT8", "UINT8"])
 @pytest.mark.parametrize("output", [(1, 3), (1, 1, 1, 3)])
-def test_what_gives_one_embedding_is_a_backbone(file, kind, output):
+def test_a_model_with_one_embedding_is_accepted(file, kind, output):
     origin = find_origin(file(backbone(kind, output=output)))
     assert origin.name == "mine"
     assert origin.preprocess.size == (8, 8)
@@ -41,7 +41,7 @@ def test_what_gives_one_embedding_is_a_backbone(file, kind, output):
     assert (origin.assemble, origin.edgetpu_model) == (None, None)
 
 
-def test_a_float_one_is_called_that(file):
+def test_a_float_model_is_reported_as_float32(file):
     with pytest.raises(OptionError, match="in float32, not in int8; build with --quantize float32"):
         find_origin(file(backbone("FLOAT32"))).compile("int8")
 
@@ -57,17 +57,17 @@ def test_a_float_one_is_called_that(file):
         (b"PK" * 9, "no 'TFL3' at byte 4"),
     ],
 )
-def test_what_is_none_is_refused_with_what_it_is(file, content, line):
+def test_any_other_file_is_refused_with_the_reason(file, content, line):
     with pytest.raises((ConversionError, OptionError), match=line):
         find_origin(file(content))
 
 
-def test_a_file_that_cannot_be_read_is_told(file, tmp_path):
+def test_an_unreadable_file_is_reported(file, tmp_path):
     with pytest.raises(StorageError, match="cannot read the backbone"):
         find_origin(file(backbone()), edgetpu_backbone=tmp_path / "missing_edgetpu.tflite")
 
 
-def test_whole_models_of_nonsense_are_refused_in_one_line(file):
+def test_random_valid_graphs_are_refused_in_one_line(file):
     chance = random.Random(5)
     for _ in range(300):
         with pytest.raises(EdgetlError, match=r"^[^\n]+$"):

@@ -45,7 +45,8 @@ def convert(
     frames = []
     if number_format.calibrated:
         frames = _calibration_frames(calibration, preprocess, options)
-    compiled = number_format.compile(Source(model, preprocess, normalization, frames), options)
+    source = Source(model, preprocess, normalization, frames, options.range_quantile, options.float_tensors)
+    compiled = number_format.compile(source)
     artifact = Artifact.from_model(compiled, options.quantize, preprocess)
     expected, received = number_format.embedding_dtype, artifact.embedding["dtype"]
     if received != expected:

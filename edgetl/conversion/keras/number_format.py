@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from edgetl.conversion.keras.options import ConversionOptions
     from edgetl.conversion.keras.source import Source
 
 
@@ -15,13 +14,13 @@ if TYPE_CHECKING:
 class NumberFormat:
     """A number format that a backbone can be compiled to.
 
-    `name` is its name in options, bundles and reports. `compile(source, options)` returns the .tflite file. The
-    embedding of that file has `embedding_dtype`. A `calibrated` format needs frames to measure activations on.
+    `name` is its name in options, bundles and reports. `compile(source)` returns the .tflite file, whose
+    embedding has `embedding_dtype`. A `calibrated` format needs frames to measure activations on.
     Quantization-aware training can simulate a `trainable` one.
     """
 
     name: str
-    compile: Callable[[Source, ConversionOptions], bytes]
+    compile: Callable[[Source], bytes]
     embedding_dtype: str = "float32"
     calibrated: bool = False
     trainable: bool = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
 
@@ -21,16 +21,19 @@ Configure = Callable[[Any, Any], None]
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A Keras backbone to convert, and the frames to calibrate it on.
+    """A Keras backbone to convert, and how.
 
     `model` maps normalised images, float32 (n, h, w, 3), to embeddings (n, d). `normalization` is (offset, scale): the
-    model sees (pixel - offset) / scale. `frames` are uint8 (h, w, 3); empty for a format without calibration.
+    model sees (pixel - offset) / scale. `frames` to calibrate on are uint8 (h, w, 3), and empty for a format without
+    calibration. `range_quantile` and `float_tensors` are those of `ConversionOptions`.
     """
 
     model: Model
     preprocess: Preprocess
     normalization: tuple[float, float]
     frames: Sequence[np.ndarray] = ()
+    range_quantile: Optional[float] = None
+    float_tensors: tuple[str, ...] = ()
 
     def normalized_frames(self) -> list[np.ndarray]:
         """What the model sees of each frame, float32 (1, h, w, 3)."""

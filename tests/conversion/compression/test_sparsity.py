@@ -1,4 +1,4 @@
-"""Weights become zero or share values, the shape and nearly the function stay, and the file compresses better."""
+"""Weights become zero or share values; the shape stays, the function nearly so, and the file compresses better."""
 
 from __future__ import annotations
 
@@ -78,17 +78,17 @@ def kernels(model):
     return {layer.name: layer.kernel.numpy() for layer in model.layers if type(layer).__name__ == "Conv2D"}
 
 
-def test_that_share_of_the_weights_is_exactly_zero(changed):
+def test_exactly_the_given_share_of_the_weights_is_zero(changed):
     assert zero_share(changed["sparse"]) == pytest.approx(0.8, abs=0.02)
 
 
-def test_of_four_neighbours_two_are_zero(changed):
+def test_two_of_four_neighbours_are_zero(changed):
     kernel = kernels(changed["2:4"])["project"]
     quads = kernel.reshape(-1, 4, kernel.shape[-1])
     assert ((quads != 0).sum(axis=1) <= 2).all()
 
 
-def test_the_weights_of_a_layer_take_so_many_values_beside_the_scale_of_each_channel(changed):
+def test_relative_to_their_channel_the_weights_of_a_layer_have_few_values(changed):
     for kernel in kernels(changed["clustered"]).values():
         relative = kernel / np.abs(kernel).max(axis=(0, 1, 2))
         assert 2 < len(np.unique(relative.round(5))) <= 8
@@ -100,12 +100,12 @@ def test_depthwise_kernels_stay_dense(changed):
         assert model.get_layer("depthwise").get_weights()[0].all()
 
 
-def test_the_given_model_stays_as_it_is(wide, changed):
+def test_the_given_model_is_not_changed(wide, changed):
     assert all(np.array_equal(a, b) for a, b in zip(with_a_dead_channel(wide), wide.get_weights()))
 
 
 @pytest.mark.slow
-def test_the_int8_file_has_the_zeros_and_the_values_that_were_asked_for(compiled):
+def test_the_int8_file_has_the_requested_zeros_and_values(compiled):
     counts = {name: count_weights(model) for name, model in compiled.items()}
     assert counts["whole"].values > 100
     assert counts["sparse"].zeros >= 0.78

@@ -1,4 +1,4 @@
-"""Whole channels go, those that the photos miss least, and what is left is the same function where they were dead."""
+"""Pruning removes the channels that the photos need least; removing dead channels does not change the function."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_removing_channels_that_are_constant_changes_nothing():
 
 
 @pytest.mark.slow
-def test_the_dead_channels_of_efficientnet_lite0_go_first_and_are_not_missed():
+def test_the_dead_channels_of_efficientnet_lite0_are_removed_first_without_a_loss():
     model = build(get_backbone("efficientnet-lite0"), 64)
     groups = find_groups(model)
     importance = measure_importance(model, groups, batches_of(model), mean_square)
@@ -120,7 +120,7 @@ def test_the_dead_channels_of_efficientnet_lite0_go_first_and_are_not_missed():
 
 
 @pytest.mark.parametrize("name", [*FAMILIES, "efficientnet-lite0"])
-def test_channels_that_a_shortcut_or_the_output_carries_stay(name):
+def test_channels_of_a_shortcut_or_the_output_are_kept(name):
     model = backbone(name)
     names = {group.name for group in find_groups(model)}
     assert len(names) >= 8
@@ -136,7 +136,7 @@ def test_expansion_depthwise_convolution_and_projection_shrink_together():
 
 
 @pytest.mark.parametrize(("share", "multiple"), [(0.3, 16), (0.5, 8)])
-def test_the_budget_is_met_with_widths_that_the_target_likes(share, multiple):
+def test_the_budget_is_met_with_widths_that_are_multiples(share, multiple):
     model = backbone("mobilenet-v2-0.35")
     budget = int(count_macs(model) * (1 - share))
     smaller = prune(model, budget, batches_of(model), mean_square, multiple)
@@ -148,7 +148,7 @@ def test_the_budget_is_met_with_widths_that_the_target_likes(share, multiple):
     assert all(width >= 0.1 * before[name] for name, width in after.items())
 
 
-def test_the_result_fits_where_the_backbone_was():
+def test_the_result_has_the_interface_of_the_backbone():
     model = small_backbone()
     smaller = prune(model, int(0.7 * count_macs(model)), batches_of(model), mean_square)
     assert (smaller.name, smaller.input_shape, smaller.output_shape) == (
@@ -159,7 +159,7 @@ def test_the_result_fits_where_the_backbone_was():
     assert [layer.name for layer in smaller.layers] == [layer.name for layer in model.layers]
 
 
-def test_the_given_model_stays_as_it_is():
+def test_the_given_model_is_not_changed():
     model = small_backbone()
     before = model.get_weights()
     prune(model, int(0.7 * count_macs(model)), batches_of(model), mean_square)
@@ -172,7 +172,7 @@ def test_the_same_photos_give_the_same_weights():
     assert all(np.array_equal(a, b) for a, b in zip(once.get_weights(), again.get_weights()))
 
 
-def test_channels_that_nobody_listens_to_go_first():
+def test_channels_that_nothing_uses_are_removed_first():
     model = small_backbone()
     kernel = model.get_layer("project").get_weights()[0]
     ignored = np.arange(1, 48, 2)
@@ -186,7 +186,7 @@ def test_channels_that_nobody_listens_to_go_first():
     assert set(np.flatnonzero(importance.scores["expand"])) <= set(kept)
 
 
-def test_importance_foretells_what_the_loss_changes():
+def test_importance_predicts_the_change_of_the_loss():
     """To first order: for channels whose weight in the consumer is small, the squared change of the loss."""
     model = small_backbone()
     kernel = model.get_layer("project").get_weights()[0]
@@ -201,7 +201,7 @@ def test_importance_foretells_what_the_loss_changes():
     assert importance.scores["expand"][3] == pytest.approx(measured, rel=0.1)
 
 
-def test_a_layer_that_reads_a_whole_neighbourhood_shrinks_too():
+def test_a_consumer_with_a_large_kernel_shrinks_too():
     import tf_keras
 
     layers = tf_keras.layers
@@ -216,7 +216,7 @@ def test_a_layer_that_reads_a_whole_neighbourhood_shrinks_too():
     assert smaller(images_of(model)).shape == (6, 8)
 
 
-def test_a_model_whose_channels_all_meet_a_shortcut_is_refused_in_a_line():
+def test_a_model_without_removable_channels_is_refused():
     import tf_keras
 
     layers = tf_keras.layers
@@ -228,7 +228,7 @@ def test_a_model_whose_channels_all_meet_a_shortcut_is_refused_in_a_line():
         prune(model, 1, batches_of(model), mean_square)
 
 
-def test_a_softmax_over_channels_ties_them():
+def test_channels_that_reach_a_softmax_are_kept():
     import tf_keras
 
     layers = tf_keras.layers
@@ -238,13 +238,13 @@ def test_a_softmax_over_channels_ties_them():
     assert find_groups(model) == ()
 
 
-def test_a_budget_that_cannot_be_met_is_refused_with_what_could_be():
+def test_a_budget_that_cannot_be_met_is_refused_with_the_least_possible():
     model = small_backbone()
     with pytest.raises(ConversionError, match=r"small keeps [\d,]+ multiply-accumulates .* more than the 10 asked for"):
         prune(model, 10, batches_of(model), mean_square)
 
 
-def test_rounds_share_the_work_in_equal_ratios():
+def test_rounds_remove_channels_in_equal_ratios():
     assert PruningOptions(0.75, rounds=2).budgets(1000) == (500, 250)
     assert PruningOptions(0.5, rounds=1).budgets(1000) == (500,)
 

@@ -1,4 +1,4 @@
-"""The pairs of models that the compiler's own results are known for."""
+"""Pairs of models with the compiler's published output."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Pair:
 
 @pytest.fixture(scope="session")
 def pair(shared):
-    """Look up a pair by name; skips where the models are not at hand."""
+    """Look up a pair by name; the test is skipped if the models are not available."""
     folder = shared("coral/pairs")
     listed = json.loads(shared("coral/pairs.json").read_text())["pairs"]
     facts = {entry["model"].removesuffix(".tflite"): entry for entry in listed}

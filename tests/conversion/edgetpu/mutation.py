@@ -1,4 +1,4 @@
-"""Damages files in the ways that find careless readers; the fuzz test and the fuzz benchmark share it."""
+"""Damages files in ways that expose careless readers, for the fuzz test and the fuzz benchmark."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ print({log!r})"""
     return program(folder, body)
 
 
-def test_the_log_is_read():
+def test_the_log_is_parsed():
     log = parse_log(LOG)
     assert log.version == "16.0.384591198"
     assert [(row.op, row.count, row.mapped) for row in log.rows] == [

@@ -1,4 +1,4 @@
-"""Damaged and malicious files end in one line, soon."""
+"""Damaged and malicious files are refused soon and in one line."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def survive(content: bytes, *readers) -> int:
     return taken
 
 
-def test_damaged_models_of_every_kind_are_survived():
+def test_damaged_models_raise_only_conversion_errors():
     sources = [mapped_model(name) for name in ("CONV_2D", "UNIDIRECTIONAL_SEQUENCE_LSTM", "SPLIT", "STRIDED_SLICE")]
     chance = random.Random(1)
     taken = sum(survive(mutate(chance.choice(sources), chance), analyse) for _ in range(RUNS))
     assert 0 < taken < RUNS
 
 
-def test_damaged_packages_are_survived(pair):
+def test_damaged_packages_raise_only_conversion_errors(pair):
     one = pair("split_concat")
     chance = random.Random(2)
     readers = (analyse, read_package, lambda content: verify(one.source, content))
@@ -53,7 +53,7 @@ def test_damaged_packages_are_survived(pair):
     assert 0 < taken < 3 * RUNS
 
 
-def test_whole_models_of_nonsense_are_survived(pair):
+def test_random_valid_graphs_raise_only_conversion_errors(pair):
     compiled = pair("split_concat").compiled
     chance = random.Random(3)
     readers = (analyse, describe, is_compiled, lambda content: verify(content, compiled))
@@ -76,12 +76,12 @@ def test_every_truncation_of_a_model_is_refused():
 
 
 @pytest.mark.parametrize("content", [b"", b"TFL3", b"\0" * 64, b"PK\3\4" + b"\0" * 60, b"\xff" * 4096])
-def test_what_is_no_model_is_refused_in_one_line(content):
+def test_a_file_that_is_not_a_model_is_refused_in_one_line(content):
     with pytest.raises(ConversionError, match="intact file"):
         analyse(content)
 
 
-def test_a_file_that_counts_one_vector_again_and_again_is_refused():
+def test_a_file_that_refers_to_one_vector_many_times_is_refused():
     """Ten thousand tensors that share one shape of ten thousand dimensions would be 10^8 reads."""
     count = 10_000
     builder = flatbuffers.Builder(1024)
@@ -135,12 +135,12 @@ def test_a_graph_that_contradicts_itself_is_refused(change, fault):
         analyse(changed(change))
 
 
-def test_a_name_cannot_steer_the_terminal():
+def test_a_name_cannot_control_the_terminal():
     model = one_operator("CUSTOM", [{"shape": (1, 4)}], [{"shape": (1, 4)}], custom="evil\n\x1b[2J")
     assert all(op.op.isprintable() and op.reason.isprintable() for op in analyse(model).ops)
 
 
-def test_operators_that_wait_for_one_another_are_refused():
+def test_operators_that_depend_on_each_other_are_refused():
     builder = GraphBuilder()
     first, second = builder.tensor((1, 4)), builder.tensor((1, 4))
     builder.operator("ADD", [second, second], [first])
@@ -157,7 +157,7 @@ def test_a_custom_operator_with_a_broken_flexbuffer_is_refused(options):
         read_package(pack(model))
 
 
-def test_a_package_with_another_mark_is_refused(pair):
+def test_a_package_with_another_identifier_is_refused(pair):
     content = pair("split_concat").compiled
     place = content.index(b"DWN1")
     with pytest.raises(ConversionError, match="no 'DWN1'"):

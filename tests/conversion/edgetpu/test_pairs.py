@@ -29,7 +29,7 @@ def test_the_parameter_bytes_are_predicted_within_ten_percent(pair, name):
 
 
 @pytest.mark.parametrize("name", PAIRS)
-def test_the_package_is_read_as_it_is(pair, name):
+def test_the_package_has_the_published_sizes(pair, name):
     one = pair(name)
     package = read_package(one.compiled)
     assert package.to_json() == {
@@ -45,19 +45,19 @@ def test_the_package_is_read_as_it_is(pair, name):
 
 
 @pytest.mark.parametrize("name", PAIRS)
-def test_a_true_pair_is_accepted(pair, name):
+def test_a_matching_pair_is_accepted(pair, name):
     one = pair(name)
     assert verify(one.source, one.compiled).to_json() == {"match": True, "reasons": []}
 
 
 @pytest.mark.parametrize(("name", "other"), list(itertools.permutations(PAIRS, 2)))
-def test_models_that_were_swapped_are_refused_with_reasons(pair, name, other):
+def test_a_mismatched_pair_is_refused_with_reasons(pair, name, other):
     verification = verify(pair(name).source, pair(other).compiled)
     assert not verification.match
     assert verification.reasons
 
 
-def test_the_analysis_prints_as_promised(pair):
+def test_the_analysis_has_the_documented_json_keys(pair):
     answer = json.loads(json.dumps(analyse(pair("deeplabv3_mnv2_dm05_pascal_quant").source).to_json()))
     assert set(answer) == {"ops", "refused", "parameter_bytes", "activation_bytes"}
     assert answer["ops"][0] == {"index": 0, "op": "CONV_2D", "placed": "tpu", "reason": "Mapped to Edge TPU"}
@@ -66,13 +66,13 @@ def test_the_analysis_prints_as_promised(pair):
     assert answer["activation_bytes"] > 0
 
 
-def test_the_activations_of_a_chain_are_close_to_what_the_compiler_took(pair):
+def test_the_activations_of_a_chain_are_close_to_the_compilers(pair):
     one = pair("mobilenet_v1_1.0_224_quant_embedding_extractor")
     (package,) = read_package(one.compiled).packages.values()
     used = 16 * max(executable.memory_bytes for executable in package.executables)
     assert analyse(one.source).activation_bytes == pytest.approx(used, rel=0.1)
 
 
-def test_a_source_is_no_compiled_model(pair):
+def test_a_source_is_not_a_compiled_model(pair):
     with pytest.raises(ConversionError, match=r"was not compiled.*_edgetpu\.tflite"):
         read_package(pair("split_concat").source)

@@ -48,7 +48,7 @@ def test_an_unsupported_operator_listed_first_lets_everything_after_it_join():
     assert placed(*graph, inputs=["x", "y"], outputs=["c"]) == "cTT"
 
 
-def test_an_operator_may_read_one_tensor_twice():
+def test_an_operator_may_read_the_same_tensor_twice():
     assert placed(("ADD", ["x", "x"], "a"), ("MUL", ["a", "a"], "b"), inputs=["x"], outputs=["b"]) == "TT"
 
 

@@ -45,7 +45,7 @@ def test_an_operator_within_its_limits_goes_to_the_tpu(name):
 
 
 @pytest.mark.parametrize(("name", "rule"), sorted(BROKEN))
-def test_breaking_one_condition_leaves_the_operator_on_the_cpu_for_that_reason(name, rule):
+def test_violating_one_condition_leaves_the_operator_on_the_cpu_for_that_reason(name, rule):
     (op,) = analyse(broken_model(name, rule)).ops
     conditions = (*RULES["every"], *RULES["operators"][name].get("conditions", ()))
     status = next(condition["status"] for condition in conditions if condition["id"] == rule)
@@ -56,7 +56,7 @@ def test_breaking_one_condition_leaves_the_operator_on_the_cpu_for_that_reason(n
 
 
 @pytest.mark.parametrize("name", sorted(RULES["versions"]))
-def test_a_version_beyond_the_compilers_refuses_the_whole_model(name):
+def test_a_version_newer_than_the_compilers_refuses_the_whole_model(name):
     ceiling = RULES["versions"][name]["max"]
     case = MAPPED.get(name, {"inputs": [image()], "outputs": [image()]})
     assert analyse(one_operator(name, **case, version=ceiling)).refused is None
@@ -120,7 +120,7 @@ def test_an_unsupported_operator_stays_on_the_cpu_with_advice(name):
     assert op.fix == RULES["unsupported"][name]["fix"]
 
 
-def test_a_custom_operator_is_called_by_its_own_name():
+def test_a_custom_operator_has_its_own_name():
     (op,) = analyse(one_operator("CUSTOM", [image()], [image()], custom="Decoder")).ops
     assert (op.op, op.placed) == ("CUSTOM:Decoder", "cpu")
 
@@ -138,7 +138,7 @@ def test_a_concatenation_may_pad_with_zeros():
     assert analyse(mapped_model("CONCATENATION", inputs=[image(), zeros])).ops[0].placed == "tpu"
 
 
-def test_a_mean_over_channels_in_fours_maps():
+def test_a_mean_over_a_multiple_of_four_channels_maps():
     case = {"inputs": [image(), numbers(-1)], "outputs": [image(1, 8, 8)]}
     assert analyse(mapped_model("MEAN", **case)).ops[0].placed == "tpu"
 

@@ -1,4 +1,4 @@
-"""Pretrained backbones are compiled once and kept."""
+"""Pretrained backbones are compiled once and cached."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def entry(cache: Path, quantize: str) -> Path:
     return path
 
 
-def test_a_pretrained_backbone_takes_pixels_and_gives_an_int8_embedding(filled):
+def test_a_pretrained_backbone_maps_pixels_to_an_int8_embedding(filled):
     artifact = filled[1]
     embedder = Embedder(artifact.model, artifact.preprocess)
     assert (embedder.dimension, str(embedder.dtype)) == (SPEC.embedding_size, "int8")
@@ -83,7 +83,7 @@ def test_another_size_is_another_entry(cache, filled):
     assert compile_backbone(SPEC, SIZE, cache=cache) == filled[1]
 
 
-def test_a_damaged_entry_is_compiled_anew_to_the_same_bytes(cache, filled):
+def test_a_damaged_entry_is_compiled_again_to_the_same_bytes(cache, filled):
     path = entry(cache, "int8")
     content = bytearray(path.read_bytes())
     content[-1000] ^= 1
@@ -97,13 +97,13 @@ def test_an_unknown_quantization_is_refused_before_anything_is_loaded(tmp_path):
         compile_backbone(SPEC, SIZE, quantize="int4", cache=tmp_path)
 
 
-def test_a_cache_that_cannot_be_read_is_one_clear_line(tmp_path):
+def test_an_unreadable_cache_is_reported_in_one_line(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StorageError, match="set EDGETL_CACHE to another folder"):
         compile_backbone(SPEC, SIZE, cache=tmp_path / "file")
 
 
-def test_a_full_disk_leaves_nothing_half_written(cache, monkeypatch):
+def test_a_full_disk_leaves_no_partial_entry(cache, monkeypatch):
     entry(cache, "int8").unlink()
     before = sorted(cache.iterdir())
 

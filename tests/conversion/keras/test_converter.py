@@ -1,4 +1,4 @@
-"""A Keras backbone becomes a TFLite file that takes raw pixels."""
+"""A Keras backbone is converted to a TFLite file that takes raw pixels."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def of_keras(backbone, frames, normalization=NORMALIZATION):
 @pytest.mark.parametrize(
     ("quantize", "tolerance"), [("float32", 1e-4), ("float16", 1e-2), ("dynamic", 5e-2), ("int8", 1e-1)]
 )
-def test_embeddings_of_raw_pixels_are_those_of_the_keras_model(backbone, frames, converted, quantize, tolerance):
+def test_embeddings_of_raw_pixels_match_those_of_the_keras_model(backbone, frames, converted, quantize, tolerance):
     np.testing.assert_allclose(embeddings(converted(quantize), frames), of_keras(backbone, frames), atol=tolerance)
 
 
 @pytest.mark.parametrize("quantize", QUANTIZATIONS)
-def test_artifact_says_what_the_model_gives(converted, quantize):
+def test_the_artifact_describes_the_embedding(converted, quantize):
     artifact = converted(quantize)
     embedder = Embedder(artifact.model, artifact.preprocess)
     assert artifact.embedding == {
@@ -85,7 +85,7 @@ def test_another_process_gives_the_same_bytes(converted):
     assert done.stdout.strip() == hashlib.sha256(converted("int8").model).hexdigest()
 
 
-def test_no_more_calibration_frames_are_taken_than_asked_for(backbone, frames):
+def test_calibration_stops_at_the_requested_number_of_frames(backbone, frames):
     taken = []
 
     def feed():
@@ -105,13 +105,13 @@ def test_every_quantization_runs_in_the_oldest_interpreter(frames, converted, ru
     np.testing.assert_allclose(there, embeddings(artifact, frames), atol=0.1)
 
 
-def test_tensorflow_does_not_chatter(backbone, frames, capfd):
+def test_tensorflow_prints_nothing(backbone, frames, capfd):
     convert(backbone, NORMALIZATION, PREPROCESS, ConversionOptions("int8"), frames)
     captured = capfd.readouterr()
     assert (captured.out, captured.err) == ("", "")
 
 
-def test_what_python_writes_meanwhile_still_appears_and_what_native_code_writes_does_not():
+def test_pythons_output_appears_and_native_output_does_not():
     code = (
         "import os, sys; from edgetl.conversion.keras.quiet import quiet_tensorflow\n"
         "with quiet_tensorflow(): print('progress', file=sys.stderr); os.write(2, b'chatter')\n"
@@ -142,12 +142,12 @@ def test_frames_that_cannot_calibrate_are_refused(backbone, calibration, message
 
 
 @pytest.mark.parametrize("normalization", [(-1.0, 1.0), (300.0, 128.0), (127.0, 0.0), (127.0, -1.0)])
-def test_a_normalisation_that_pixels_cannot_carry_is_refused(backbone, frames, normalization):
+def test_a_normalisation_that_pixels_cannot_represent_is_refused(backbone, frames, normalization):
     with pytest.raises(ConversionError, match="normalisation"):
         convert(backbone, normalization, PREPROCESS, ConversionOptions("int8"), frames)
 
 
-def test_a_model_that_takes_another_size_is_refused_in_one_line(backbone):
+def test_a_model_for_another_input_size_is_refused_in_one_line(backbone):
     with pytest.raises(ConversionError, match="cannot convert tiny") as caught:
         convert(backbone, NORMALIZATION, Preprocess(SIZE, SIZE // 2), ConversionOptions("float32"))
     assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Number formats are found by being in their folder, and everything else that lists them agrees."""
+"""Number formats are found by being in their folder, and all lists of them agree."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ranges are chosen, and layers left in float, between calibration and quantization."""
+"""Ranges are clipped, and layers left in float, between calibration and quantization."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def test_a_lower_quantile_gives_finer_steps_and_leaves_the_input_alone(frames):
     assert after[name] == pytest.approx(before[name])
 
 
-def test_a_quantile_that_cuts_nothing_changes_little(frames):
+def test_a_quantile_near_one_changes_little(frames):
     model = build_bottlenecks()
     wide = compiled(model, frames, range_quantile=1 - 1e-9)
     assert error(wide, frames) < 1.5 * error(compiled(model, frames), frames) + 1e-3
 
 
-def test_guilty_layers_in_float_bring_the_signal_back(frames):
+def test_guilty_layers_in_float_restore_the_signal(frames):
     model = plant(build_bottlenecks())
     int8, reference = compiled(model, frames), compiled(model, frames, quantize="float32")
     guilty = guilty_layers(compare_layers(int8.model, reference.model, frames), 4)
@@ -58,13 +58,13 @@ def test_guilty_layers_in_float_bring_the_signal_back(frames):
     check(repaired.model, load_target("rpi4"))
 
 
-def test_sixteen_bits_for_activations_stand_planted_channels(frames):
+def test_int16_activations_tolerate_planted_channels(frames):
     model = plant(build_bottlenecks())
     wide = compiled(model, frames, quantize="int16x8")
     assert error(wide, frames) < 0.3 * error(compiled(model, frames), frames)
     check(wide.model, load_target("rpi4"))
 
 
-def test_a_quantile_beyond_the_values_is_refused():
+def test_a_quantile_out_of_range_is_refused():
     with pytest.raises(OptionError, match="range_quantile"):
         ConversionOptions(range_quantile=1.0)

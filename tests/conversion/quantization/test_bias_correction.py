@@ -1,4 +1,4 @@
-"""Biases take up what quantization shifts the means by."""
+"""Bias correction removes the shift of means that quantization causes."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def mean_error(artifact, frames):
     return np.abs((values - embed(build_bottlenecks(), frames)).mean(axis=0)).mean()
 
 
-def test_the_means_come_closer_to_those_of_the_float_model(artifacts, frames):
+def test_the_means_move_towards_those_of_the_float_model(artifacts, frames):
     int8, reference = artifacts
     assert mean_error(correct_bias(int8, reference, frames), frames) < 0.5 * mean_error(int8, frames)
 
 
-def test_nothing_but_biases_changes(artifacts, frames):
+def test_only_biases_change(artifacts, frames):
     int8, reference = artifacts
     corrected = correct_bias(int8, reference, frames[:4])
     assert replace(corrected, model=int8.model) == int8
@@ -64,7 +64,7 @@ def test_only_int8_has_biases_to_correct(artifacts, frames):
 
 
 @pytest.mark.slow
-def test_the_embeddings_of_a_pretrained_backbone_come_closer_to_the_float_ones(shared):
+def test_the_embeddings_of_a_pretrained_backbone_move_towards_the_float_ones(shared):
     spec, size = get_backbone("mobilenet-v2-0.35"), 96
     weights = shared("weights/mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.35_224_no_top.h5")
     images, preprocess = recipe_frames(size, size, 32), spec.preprocess(size)

@@ -1,4 +1,4 @@
-"""Channels become equally large, and the network stays the function that it was."""
+"""Equalization makes channels similar in range and does not change the function."""
 
 from __future__ import annotations
 
@@ -23,36 +23,36 @@ def ranges(model, name, frames):
     return np.abs(embed(probe, frames)).max(axis=(0, 1, 2))
 
 
-def test_what_a_shortcut_joins_shares_its_factors(model):
+def test_tensors_joined_by_a_shortcut_share_their_factors(model):
     group = between(model)
     assert set(group.writers) == {"block1_project", "block2_project"}
     assert set(group.readers) == {"block2_expand", "head"}
     assert not group.pinned
 
 
-def test_the_image_and_the_embedding_keep_their_channels(model):
+def test_the_image_and_the_embedding_are_not_scaled(model):
     pinned = {name for group in scale_groups(model) if group.pinned for name in group.tensors}
     assert pinned == {"image", "head", "head_relu6", "embedding"}
 
 
-def test_a_planted_failure_leaves_the_function_alone(model, frames):
+def test_a_planted_imbalance_does_not_change_the_function(model, frames):
     np.testing.assert_allclose(embed(plant(model), frames), embed(model, frames), rtol=1e-3, atol=1e-4)
 
 
-def test_equalising_leaves_the_function_alone(model, frames):
+def test_equalization_does_not_change_the_function(model, frames):
     for before in (model, plant(model)):
         after = equalize(before, frames, NORMALIZATION)
         np.testing.assert_allclose(embed(after, frames), embed(before, frames), rtol=1e-3, atol=1e-4)
 
 
-def test_equalising_makes_planted_channels_as_large_as_the_others(model, frames):
+def test_equalization_restores_the_range_of_planted_channels(model, frames):
     planted = plant(model)
     before, after = (ranges(one, "block2_add", frames) for one in (planted, equalize(planted, frames, NORMALIZATION)))
     assert before.max() / np.median(before) > 50
     assert after.max() / np.median(after) < 5
 
 
-def test_equalising_gives_the_same_whether_a_failure_was_planted_or_not(model, frames):
+def test_equalization_gives_the_same_with_and_without_a_planted_imbalance(model, frames):
     plain, planted = (equalize(one, frames, NORMALIZATION) for one in (model, plant(model)))
     np.testing.assert_allclose(
         ranges(planted, "block2_add", frames) / ranges(planted, "block2_add", frames).max(),
@@ -61,7 +61,7 @@ def test_equalising_gives_the_same_whether_a_failure_was_planted_or_not(model, f
     )
 
 
-def test_a_channel_that_reaches_a_ceiling_keeps_its_size(model, frames):
+def test_a_channel_that_reaches_a_ceiling_keeps_its_range(model, frames):
     bright = tf_keras.models.clone_model(model)
     bright.set_weights(model.get_weights())
     bright.get_layer("block1_expand").set_weights([4 * w for w in model.get_layer("block1_expand").get_weights()])
@@ -73,14 +73,14 @@ def test_a_channel_that_reaches_a_ceiling_keeps_its_size(model, frames):
     np.testing.assert_allclose(after[at_ceiling], 6.0)
 
 
-def test_equalising_leaves_the_given_model_alone(model, frames):
+def test_equalization_does_not_change_the_given_model(model, frames):
     before = model.get_weights()
     equalize(model, frames, NORMALIZATION)
     for weights, now in zip(before, model.get_weights()):
         np.testing.assert_array_equal(weights, now)
 
 
-def test_layers_of_other_kinds_keep_what_lies_around_them():
+def test_tensors_around_unknown_layers_are_not_scaled():
     image = layers.Input((SIZE, SIZE, 3), name="image")
     x = layers.Conv2D(4, 1, name="before")(image)
     x = layers.Activation("tanh", name="squash")(x)
@@ -90,7 +90,7 @@ def test_layers_of_other_kinds_keep_what_lies_around_them():
     assert all(group.pinned for group in scale_groups(model))
 
 
-def test_depthwise_kernels_with_several_outputs_a_channel_take_factors_too(frames):
+def test_depthwise_kernels_with_several_outputs_per_channel_are_scaled_too(frames):
     image = layers.Input((SIZE, SIZE, 3), name="image")
     x = layers.Conv2D(4, 1, name="stem")(image)
     x = layers.DepthwiseConv2D(3, depth_multiplier=2, name="depthwise")(x)

@@ -1,4 +1,4 @@
-"""A quantized model is compared with its float twin, and the layers that lose the signal are named."""
+"""A quantized model is compared with its float twin, and the layers that lose the signal are found."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def compare(model, frames):
     return compare_layers(int8.model, reference.model, frames)
 
 
-def test_every_layer_of_the_network_is_there_in_order(compared):
+def test_every_layer_of_the_network_is_compared_in_order(compared):
     names = [error.layer for error in compared[0]]
     assert names == [
         "stem", "block1_expand", "block1_depthwise", "block1_project", "block2_expand", "block2_depthwise",
@@ -37,18 +37,18 @@ def test_every_layer_of_the_network_is_there_in_order(compared):
     ]  # fmt: skip
 
 
-def test_a_sound_model_has_little_noise_anywhere(compared):
+def test_a_healthy_model_has_little_noise_in_every_layer(compared):
     assert all(error.sqnr_db > 15 for error in compared[0])
 
 
-def test_the_layers_in_which_channels_collapse_are_named(compared):
+def test_layers_whose_channels_collapse_are_found(compared):
     guilty = guilty_layers(compared[1], 2)
     assert {error.layer for error in guilty} <= {"block1_project", "block2_project", "block2_add", "block2_expand"}
     assert guilty[0].layer == "block1_project"
     assert guilty[0].sqnr_db < 10
 
 
-def test_a_layer_that_only_hands_noise_on_is_not_guilty(compared):
+def test_a_layer_that_only_passes_noise_on_is_not_guilty(compared):
     by_name = {error.layer: error for error in compared[1]}
     assert by_name["head"].noise > 0.05
     assert by_name["head"].added < by_name["block1_project"].added
@@ -67,7 +67,7 @@ def test_models_of_different_networks_are_refused(converted, frames):
         compare_layers(converted("int8").model, other.model, frames[:1])
 
 
-def test_a_backbone_is_told_by_its_layers_whether_batch_normalization_is_folded_or_not():
+def test_layers_have_the_same_names_with_and_without_folded_batch_normalization():
     from edgetl.backbones import build, get_backbone
 
     spec = get_backbone("mobilenet-v2-0.35")

@@ -1,4 +1,4 @@
-"""A bundle's classifier as one .tflite file that any client runs."""
+"""A bundle's classifier as one .tflite file that any client can run."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def grid(artifact, frames) -> np.ndarray:
 
 
 @pytest.mark.parametrize("quantize", QUANTIZATIONS)
-def test_it_gives_the_probabilities_that_the_last_layer_gives(converted, last_layer, frames, quantize):
+def test_its_probabilities_match_those_of_the_last_layer(converted, last_layer, frames, quantize):
     artifact = converted(quantize)
     probabilities = run(exported(artifact, last_layer), frames)
     reference = expected(artifact, last_layer, frames)
@@ -69,7 +69,7 @@ def test_it_gives_the_probabilities_that_the_last_layer_gives(converted, last_la
     np.testing.assert_array_equal(probabilities.argmax(axis=1), reference.argmax(axis=1))
 
 
-def test_an_int8_one_agrees_to_float_precision(converted, last_layer, frames):
+def test_an_int8_model_matches_to_float_precision(converted, last_layer, frames):
     artifact = converted("int8")
     np.testing.assert_allclose(
         run(exported(artifact, last_layer), frames), expected(artifact, last_layer, frames), atol=1e-5
@@ -84,26 +84,26 @@ def test_it_runs_in_the_oldest_interpreter(converted, last_layer, frames, run_in
     np.testing.assert_allclose(probabilities, run(model, frames), atol=0.15)
 
 
-def test_it_keeps_to_the_operators_of_every_target(converted, last_layer):
+def test_it_uses_only_operators_that_every_target_supports(converted, last_layer):
     for target in list_targets():
         check(exported(converted("int8"), last_layer), target)
 
 
-def test_it_takes_one_image_and_gives_the_probabilities(converted, last_layer):
+def test_it_maps_one_image_to_the_probabilities(converted, last_layer):
     description = describe(exported(converted("int8"), last_layer))
     (image,), (output,) = description["inputs"], description["outputs"]
     assert (image["dtype"], image["shape"]) == ("uint8", [1, 32, 32, 3])
     assert (output["dtype"], output["shape"]) == ("float32", [1, len(LABELS)])
 
 
-def test_labels_are_a_file_inside_that_any_zip_reader_lists(converted, last_layer):
+def test_labels_are_a_file_inside_that_any_zip_reader_finds(converted, last_layer):
     with zipfile.ZipFile(io.BytesIO(exported(converted("int8"), last_layer))) as archive:
         assert archive.namelist() == ["labels.txt"]
         assert archive.getinfo("labels.txt").compress_type == zipfile.ZIP_STORED
         assert tuple(archive.read("labels.txt").decode().splitlines()) == last_layer.labels
 
 
-def test_a_uint8_input_that_is_normalised_as_the_metadata_say_is_the_raw_pixel(converted, last_layer):
+def test_normalising_as_the_metadata_say_feeds_the_raw_pixel(converted, last_layer):
     for quantize in ("int8", "float32"):
         model = exported(converted(quantize), last_layer, name="waste", licence="Apache-2.0")
         description = describe(model)
@@ -117,7 +117,7 @@ def test_a_uint8_input_that_is_normalised_as_the_metadata_say_is_the_raw_pixel(c
         assert description["metadata"]["licence"] == "Apache-2.0"
 
 
-def test_weights_lie_at_multiples_of_sixteen(converted, last_layer):
+def test_weights_are_aligned_to_sixteen_bytes(converted, last_layer):
     model = exported(converted("int8"), last_layer)
     base = np.frombuffer(model, np.uint8).__array_interface__["data"][0]
     parsed = schema.classes().Model.GetRootAs(model, 0)
@@ -151,7 +151,7 @@ def extractor(kind: str, output: tuple[int, ...]) -> bytes:
 
 @pytest.mark.parametrize("kind", ["INT8", "UINT8"])
 @pytest.mark.parametrize("output", [(1, 12), (1, 1, 1, 12)])
-def test_an_extractor_that_someone_else_compiled_gets_the_same_last_layer(kind, output):
+def test_an_extractor_from_elsewhere_gets_the_same_last_layer(kind, output):
     compiled = extractor(kind, output)
     rng = np.random.default_rng(3)
     photos = [
@@ -166,7 +166,7 @@ def test_an_extractor_that_someone_else_compiled_gets_the_same_last_layer(kind, 
     np.testing.assert_allclose(run(model, photos), layer.probabilities(on_grid), atol=1e-5)
 
 
-def test_behind_the_edge_tpu_come_the_same_operators_as_behind_its_twin(shared):
+def test_the_same_operators_are_appended_to_a_model_and_its_compiled_form(shared):
     name = "coral/pairs/mobilenet_v1_1.0_224_quant_embedding_extractor"
     rng = np.random.default_rng(0)
     parts = (rng.normal(size=(1024, 4)), rng.normal(size=4), LABELS)
@@ -219,7 +219,7 @@ def test_a_model_compiled_for_the_edge_tpu_keeps_its_operator(shared, last_layer
         ({"labels": ("one", "two", "three", "")}, "one label a line"),
     ],
 )
-def test_parts_that_do_not_fit_are_refused(converted, last_layer, change, message):
+def test_a_last_layer_that_does_not_fit_is_refused(converted, last_layer, change, message):
     parts = {
         "weights": last_layer.weights,
         "bias": last_layer.bias,
@@ -231,7 +231,7 @@ def test_parts_that_do_not_fit_are_refused(converted, last_layer, change, messag
         append_last_layer(converted("int8").model, **parts)
 
 
-def test_damaged_metadata_are_an_error_and_no_crash():
+def test_damaged_metadata_raise_an_error_and_do_not_crash():
     whole = metadata.encode(metadata.ModelMetadata("name", "text", "1", "", (127.0, 128.0)))
     assert metadata.decode(whole).normalization == (127.0, 128.0)
     for length in range(0, len(whole), 7):

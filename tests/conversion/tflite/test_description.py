@@ -1,4 +1,4 @@
-"""What a .tflite file is, read out of it."""
+"""The description of a .tflite file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_it_counts_operators_weights_and_work(converted):
     assert description["bytes"] == len(converted("int8").model)
 
 
-def test_it_tells_the_tensors_with_their_quantization(converted):
+def test_it_lists_the_tensors_with_their_quantization(converted):
     description = describe(converted("int8").model)
     (image,), (embedding,) = description["inputs"], description["outputs"]
     assert (image["dtype"], image["shape"], image["zero_point"]) == ("uint8", [1, 32, 32, 3], 127)
@@ -34,7 +34,7 @@ def test_it_tells_the_tensors_with_their_quantization(converted):
     assert (plain["dtype"], plain["scale"], plain["zero_point"]) == ("float32", None, None)
 
 
-def test_it_is_json(converted):
+def test_the_description_is_json(converted):
     for quantize in ("int8", "float16"):
         json.dumps(describe(converted(quantize).model))
 
@@ -52,7 +52,7 @@ def test_a_published_edge_tpu_model_is_read_with_labels_and_metadata(shared):
     assert description["metadata"]["normalization"] == [127.5, 127.5]
 
 
-def test_damaged_files_are_an_error_and_no_crash(converted):
+def test_damaged_files_raise_an_error_and_do_not_crash(converted):
     whole = converted("int8").model
     rng = np.random.default_rng(0)
     for _ in range(150):

@@ -1,4 +1,4 @@
-"""Operators are held against what a target's interpreter takes."""
+"""Operators are checked against those of a target's interpreter."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def altered(model: bytes, builtin: str, version: int, custom: str | None = None)
 
 @pytest.mark.parametrize("target", list_targets(), ids=lambda target: target.name)
 @pytest.mark.parametrize("quantize", QUANTIZATIONS)
-def test_what_edgetl_converts_runs_on_every_target(converted, quantize, target):
+def test_converted_models_run_on_every_target(converted, quantize, target):
     check(converted(quantize).model, target)
 
 
@@ -37,7 +37,7 @@ def test_operators_are_listed_with_their_versions(converted):
     assert Operator("DEPTHWISE_CONV_2D", 3) in artifact.operators
 
 
-def test_a_version_above_the_ceiling_is_named_with_the_ceiling_and_the_way_out(converted):
+def test_a_version_above_the_ceiling_is_refused_with_the_ceiling_and_a_fix(converted):
     model = altered(converted("int8").model, "FULLY_CONNECTED", 12)
     with pytest.raises(ConversionError) as caught:
         check(model, load_target("rpi4"))
@@ -45,14 +45,14 @@ def test_a_version_above_the_ceiling_is_named_with_the_ceiling_and_the_way_out(c
         assert part in str(caught.value)
 
 
-def test_an_unknown_operator_is_named(converted):
+def test_an_unknown_operator_is_refused_by_name(converted):
     with pytest.raises(ConversionError, match="does not support operator DILATE"):
         check(altered(converted("int8").model, "DILATE", 1), load_target("rpi4"))
     with pytest.raises(ConversionError, match="does not support operator FlexErf"):
         check(altered(converted("int8").model, "CUSTOM", 1, "FlexErf"), load_target("rpi4"))
 
 
-def test_an_edge_tpu_model_is_for_targets_with_an_edge_tpu(converted):
+def test_an_edge_tpu_model_needs_a_target_with_an_edge_tpu(converted):
     model = altered(converted("int8").model, "CUSTOM", 1, EDGETPU_OPERATOR)
     assert Operator(EDGETPU_OPERATOR, 1) in list_operators(model)
     check(model, load_target("coral"))
@@ -61,12 +61,12 @@ def test_an_edge_tpu_model_is_for_targets_with_an_edge_tpu(converted):
 
 
 @pytest.mark.parametrize("content", [b"", b"TFL3", b"PK\3\4 and more", b"\x10\0\0\0TFL3" + b"\xff" * 64])
-def test_what_is_no_model_is_refused(content):
+def test_a_file_that_is_not_a_model_is_refused(content):
     with pytest.raises(ConversionError, match="TFLite model"):
         list_operators(content)
 
 
-def test_the_table_is_what_tflite_runtime_registers(tflite_runtime, tmp_path):
+def test_the_table_matches_what_tflite_runtime_registers(tflite_runtime, tmp_path):
     """A model of one operator code and no operators loads if, and only if, the interpreter has that version."""
     classes = schema.classes()
     ceilings = load_ceilings().versions

@@ -1,4 +1,4 @@
-"""Models that take int8 pixels take raw ones, alike before and after the Edge TPU compiler."""
+"""Models with int8 input are made to take raw pixels, before and after the Edge TPU compiler alike."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ def pooling(kind: str, zero_point: int) -> bytes:
     return builder.build([frame], [colour])
 
 
-def test_the_embedding_is_that_of_the_same_model_for_uint8_pixels():
+def test_the_embedding_matches_that_of_the_uint8_model():
     frame = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
     plain, moved = Engine(pooling("UINT8", 0)), Engine(take_raw_pixels(pooling("INT8", -128)))
     np.testing.assert_array_equal(moved.invoke(frame).astype(int) + 128, plain.invoke(frame))
 
 
-def test_a_model_for_raw_pixels_stays_as_it_is():
+def test_a_model_for_raw_pixels_is_not_changed():
     model = pooling("UINT8", 0)
     assert take_raw_pixels(model) is model
 
 
-def test_what_is_put_in_front_runs_on_the_edge_tpu_too():
+def test_the_added_operator_runs_on_the_edge_tpu_too():
     assert [op.placed for op in analyse(take_raw_pixels(pooling("INT8", -128))).ops] == ["tpu", "tpu"]
 
 
@@ -51,7 +51,7 @@ def for_int8_pixels(content: bytes) -> bytes:
     return pack(model)
 
 
-def test_a_pair_that_belonged_together_still_does(pair, tmp_path):
+def test_a_matching_pair_still_matches(pair, tmp_path):
     one = pair("mobilenet_v1_1.0_224_quant_embedding_extractor")
     source, compiled = tmp_path / "mine.tflite", tmp_path / "mine_edgetpu.tflite"
     source.write_bytes(for_int8_pixels(one.source))
@@ -61,6 +61,6 @@ def test_a_pair_that_belonged_together_still_does(pair, tmp_path):
     assert verify(origin.compile("int8").model, origin.edgetpu_model).match
 
 
-def test_damage_is_an_error_of_one_line():
+def test_a_damaged_file_is_refused():
     with pytest.raises(ConversionError):
         take_raw_pixels(pooling("INT8", -128)[:200])

@@ -1,4 +1,4 @@
-"""Files whose parts refer to the same bytes many times over are refused, soon, by everything that reads a file."""
+"""Small files whose parts refer to the same bytes many times over cannot keep a reader busy."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def refused_soon(reader, content) -> None:
 
 @pytest.mark.parametrize("file", FILES)
 @pytest.mark.parametrize("change", CHANGERS)
-def test_a_small_file_cannot_keep_busy_what_changes_it(file, change):
+def test_changing_a_small_hostile_file_fails_soon(file, change):
     content = file()
     assert len(content) < 200_000
     refused_soon(change, content)
@@ -106,7 +106,7 @@ def test_a_small_file_cannot_keep_busy_what_changes_it(file, change):
 
 @pytest.mark.parametrize("file", FILES)
 @pytest.mark.parametrize("look", LOOKERS)
-def test_a_small_file_cannot_keep_busy_what_looks_at_it(file, look):
+def test_reading_a_small_hostile_file_ends_soon(file, look):
     """Some are accepted: a reader that follows neither further graphs nor signatures has no work with them."""
     begin = time.process_time()
     with contextlib.suppress(ConversionError):
@@ -115,13 +115,13 @@ def test_a_small_file_cannot_keep_busy_what_looks_at_it(file, look):
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_a_small_file_cannot_keep_a_build_busy(file, tmp_path):
+def test_building_from_a_small_hostile_file_fails_soon(file, tmp_path):
     path = tmp_path / "mine.tflite"
     path.write_bytes(file())
     refused_soon(find_origin, str(path))
 
 
-def test_metadata_cannot_keep_their_reader_busy():
+def test_reading_hostile_metadata_ends_soon():
     builder = flatbuffers.Builder(1024)
     graph = table(builder, {2: offsets(builder, table(builder, {}))})
     builder.Finish(table(builder, {3: offsets(builder, graph)}), b"M001")

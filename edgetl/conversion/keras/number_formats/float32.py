@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 from edgetl.conversion.keras.number_format import NumberFormat
 
 if TYPE_CHECKING:
-    from edgetl.conversion.keras.options import ConversionOptions
     from edgetl.conversion.keras.source import Source
 
 
-def _compile(source: Source, options: ConversionOptions) -> bytes:
+def _compile(source: Source) -> bytes:
     return source.compile_for_pixels(_configure)
 
 

@@ -10,28 +10,27 @@ from edgetl.errors import ConversionError
 if TYPE_CHECKING:
     import numpy as np
 
-    from edgetl.conversion.keras.options import ConversionOptions
     from edgetl.conversion.keras.source import Configure, Source
 
 
-def _compile(source: Source, options: ConversionOptions) -> bytes:
-    """Quantize in one pass, or in two where `options` change ranges or number formats after calibration."""
+def _compile(source: Source) -> bytes:
+    """Quantize in one pass, or in two where ranges or number formats change after calibration."""
     images = source.normalized_frames()
-    if options.range_quantile is None and not options.float_tensors:
+    if source.range_quantile is None and not source.float_tensors:
         model = source.compile_for_normalized(_configure(images))
     else:
-        model = _compile_in_two_passes(source, options, images)
+        model = _compile_in_two_passes(source, images)
     _check_input_quantization(model, source.normalization)
     return model
 
 
-def _compile_in_two_passes(source: Source, options: ConversionOptions, images: list[np.ndarray]) -> bytes:
+def _compile_in_two_passes(source: Source, images: list[np.ndarray]) -> bytes:
     from edgetl.conversion.keras import selective_formats
 
     calibrated = source.compile_for_normalized(_calibrate_only(_configure(images)))
-    if options.range_quantile is not None:
-        calibrated = selective_formats.clip_ranges(calibrated, images, options.range_quantile)
-    return selective_formats.quantize(calibrated, options.float_tensors)
+    if source.range_quantile is not None:
+        calibrated = selective_formats.clip_ranges(calibrated, images, source.range_quantile)
+    return selective_formats.quantize(calibrated, source.float_tensors)
 
 
 def _configure(images: list[np.ndarray]) -> Configure:
