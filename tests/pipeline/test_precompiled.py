@@ -155,7 +155,7 @@ def test_two_files_of_different_models_are_refused(built, shared, tmp_path):
     ("backbone", "twin", "board", "error", "line"),
     [
         ("compiled", "compiled", "coral", OptionError, "give it as --edgetpu-backbone"),
-        ("model", "model", "coral", ConversionError, "was not compiled for the Edge TPU"),
+        ("model", "model", "coral", ConversionError, "is not compiled for the Edge TPU"),
         ("model", "compiled", "rpi4", OptionError, "rpi4 has no Edge TPU"),
         (None, "compiled", "coral", OptionError, "needs --backbone FILE.tflite"),
     ],
