@@ -10,7 +10,7 @@ from typing import Any, Optional
 
 from edgetl.conversion.edgetpu.analysis import Limits
 from edgetl.conversion.edgetpu.memory import parameter_bytes
-from edgetl.conversion.edgetpu.package import CompiledModel, Package, read_package
+from edgetl.conversion.edgetpu.package import BoundaryTensor, CompiledModel, Package, read_package
 from edgetl.conversion.edgetpu.package_weights import ParameterIndex
 from edgetl.conversion.tflite.graph import Graph, Operator, Tensor, read_graph
 
@@ -51,7 +51,7 @@ def verify(source: bytes, compiled: bytes, limits: Optional[Limits] = None) -> V
     reasons += _boundary(pair)
     if not reasons:
         reasons += _coverage(pair)
-        reasons += _layers(pair)
+        reasons += _package_boundary(pair)
         reasons += _parameters(pair)
         reasons += _weights(pair)
     if len(reasons) > _MAX_REASONS:
@@ -165,7 +165,7 @@ def _cpu_operators(pair: _Pair) -> Iterator[str]:
         if expected is None:
             yield f"operator {operator.index} {operator.name} of the compiled model is not in the source"
         elif (expected.name, expected.version, expected.options) != (operator.name, operator.version, operator.options):
-            yield f"operator {expected.index} {expected.name} is another {operator.name} in the compiled model"
+            yield f"operator {expected.index} {expected.name} has another type, version or options when compiled"
         elif bytes(expected.custom_options) != bytes(operator.custom_options):
             yield f"operator {expected.index} {expected.name} has other options in the compiled model"
         else:
@@ -211,23 +211,23 @@ def _coverage(pair: _Pair) -> Iterator[str]:
         yield f"operator {index} {pair.source.operators[index].name} of the source is not in the compiled model"
 
 
-def _layers(pair: _Pair) -> Iterator[str]:
+def _package_boundary(pair: _Pair) -> Iterator[str]:
     """Differences in what the package itself states about the tensors that enter and leave it."""
     for operator in pair.custom:
-        layers = {layer.name: layer for layer in _package_layers(pair.compiled.packages[operator.index])}
+        stated = {boundary.name: boundary for boundary in _boundary_tensors(pair.compiled.packages[operator.index])}
         for index in (*operator.inputs, *operator.outputs):
             tensor = pair.graph.tensors[index]
-            layer = layers.get(tensor.name)
+            boundary = stated.get(tensor.name)
             quantization = tensor.quantization
-            if layer is None or quantization is None or tensor.type not in _ZERO_POINT_SHIFT:
+            if boundary is None or quantization is None or tensor.type not in _ZERO_POINT_SHIFT:
                 continue
             zero_point = (*quantization.zero_points, 0)[0] + _ZERO_POINT_SHIFT[tensor.type]
             expected = (tensor.elements, zero_point, quantization.scales[0])
-            if (math.prod(layer.shape), layer.zero_point, layer.scale) != expected:
+            if (math.prod(boundary.shape), boundary.zero_point, boundary.scale) != expected:
                 yield f"the package has tensor '{tensor.name}' with another size or quantization"
 
 
-def _package_layers(package: Package) -> Iterator[Any]:
+def _boundary_tensors(package: Package) -> Iterator[BoundaryTensor]:
     for executable in package.executables:
         yield from executable.inputs
         yield from executable.outputs
