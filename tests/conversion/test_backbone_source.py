@@ -42,7 +42,7 @@ def test_a_model_with_one_embedding_is_accepted(file, kind, output):
 
 
 def test_a_float_model_is_reported_as_float32(file):
-    with pytest.raises(OptionError, match="in float32, not in int8; build with --quantize float32"):
+    with pytest.raises(OptionError, match="in float32, not in int8; use --quantize float32"):
         find_origin(file(backbone("FLOAT32"))).compile("int8")
 
 
@@ -52,7 +52,7 @@ def test_a_float_model_is_reported_as_float32(file):
         (backbone(output=(1, 2, 2, 3)), r"must be one embedding, \[1, d\] or \[1, 1, 1, d\], received \[1, 2, 2, 3\]"),
         (backbone(output=()), r"must be one embedding.* received \[\]"),
         (backbone(image=(2, 8, 8, 3)), r"must be uint8 \[1, 8, 8, 3\], received uint8 \[2, 8, 8, 3\]"),
-        (backbone(image=(1, 64)), r"a backbone takes one image: \[1, height, width, 3\]"),
+        (backbone(image=(1, 64)), r"expected one image: \[1, height, width, 3\]"),
         (backbone(custom="edgetpu-custom-op"), "give it as --edgetpu-backbone"),
         (b"PK" * 9, "no 'TFL3' at byte 4"),
     ],
