@@ -74,5 +74,5 @@ def test_the_activations_of_a_chain_are_close_to_the_compilers(pair):
 
 
 def test_a_source_is_not_a_compiled_model(pair):
-    with pytest.raises(ConversionError, match=r"was not compiled.*_edgetpu\.tflite"):
+    with pytest.raises(ConversionError, match=r"is not compiled.*_edgetpu\.tflite"):
         read_package(pair("split_concat").source)
