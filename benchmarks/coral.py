@@ -3,10 +3,11 @@
     python -m benchmarks.coral extractor [--data NAME ...] [--json]
     python -m benchmarks.coral backbones [--backbone NAME ...] [--json]
 
-`extractor` builds on an embedding extractor that Coral publishes compiled, and measures through its twin on the
-CPU. `backbones` converts every backbone offered for Coral at its default size, and predicts the compiler's work;
-the weights are the published ones where a package brings them, else random: placement and bytes are the same.
-The photo sets and the extractor are read under EDGETL_SHARED (default: ../shared beside the repository).
+`extractor` builds on an embedding extractor that Coral publishes in compiled form, and measures it through its
+uncompiled twin on the CPU. `backbones` converts every backbone offered for Coral at its default size and predicts the
+placement of its operators. It uses published weights if a package contains them, else random ones: placement and
+bytes are the same. The photo sets and the extractor are read under EDGETL_SHARED (default: ../shared next to the
+repository).
 """
 
 from __future__ import annotations

@@ -87,9 +87,9 @@ def find_origin(
     if path.suffix not in COMPILED_SUFFIXES:
         return _from_spec(backbones.get_backbone(backbone, normalization), input_size, weights, cache)
     if weights is not None:
-        raise OptionError(f"--weights needs the name of a backbone; {path} includes its own weights")
+        raise OptionError(f"--weights is only for the name of a backbone; {path} has its own, omit the option")
     if normalization is not None:
-        raise OptionError(f"--normalization needs a Keras model file; {path} includes its own normalisation")
+        raise OptionError(f"--normalization is only for Keras model files; {path} has its own, omit the option")
     if not path.exists():
         raise OptionError(f"no such backbone file: {path}; give a file, or a name from: edgetl backbones")
     origin = _from_bundle(path) if path.suffix == ".edgetl" else _from_tflite(path, edgetpu_backbone)
