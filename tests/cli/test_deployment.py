@@ -1,4 +1,4 @@
-"""The verbs that reach a device do what the functions of their names do, and say so in lines or JSON."""
+"""The verbs that reach a device call the functions of the same names, and print lines or JSON."""
 
 from __future__ import annotations
 
@@ -31,32 +31,32 @@ def device(tmp_path: Path) -> str:
     return f"{tmp_path}/device"
 
 
-def told(*arguments: object) -> dict:
+def json_of(*arguments: object) -> dict:
     done = edgetl(*arguments, "--json")
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
-def test_people_are_told_what_was_deployed_and_what_runs(releases: Releases, device: str) -> None:
-    said = edgetl("deploy", releases.first, device).stdout.splitlines()
-    assert said[0] == f"{device}: colours {digest_of(releases.first)[:12]} runs now: {device}/current/bundle.edgetl"
-    assert "3 canaries answered as on the host" in said[1]
-    assert said[2].startswith("sent 14 of 14 kB")
+def test_lines_say_what_was_deployed_and_what_runs(releases: Releases, device: str) -> None:
+    output = edgetl("deploy", releases.first, device).stdout.splitlines()
+    assert output[0] == f"{device}: colours {digest_of(releases.first)[:12]} runs now: {device}/current/bundle.edgetl"
+    assert "3 canaries answered as on the host" in output[1]
+    assert output[2].startswith("sent 14 of 14 kB")
     assert "was already running" in edgetl("deploy", releases.first, device).stdout
     edgetl("deploy", releases.second, device)
     assert digest_of(releases.first)[:12] in edgetl("devices", device).stdout
     assert edgetl("rollback", device).stdout.startswith(f"{device}: back to {digest_of(releases.first)[:12]}")
 
 
-def test_programs_are_told_as_json(releases: Releases, device: str) -> None:
-    assert told("deploy", releases.first, device)["installed"]["changed"]
-    assert told("deploy", releases.second, device)["installed"]["previous"] == digest_of(releases.first)
-    assert told("rollback", device)["digest"] == digest_of(releases.first)
-    (inventory,) = told("devices", device)
+def test_deploy_rollback_and_devices_print_json(releases: Releases, device: str) -> None:
+    assert json_of("deploy", releases.first, device)["installed"]["changed"]
+    assert json_of("deploy", releases.second, device)["installed"]["previous"] == digest_of(releases.first)
+    assert json_of("rollback", device)["digest"] == digest_of(releases.first)
+    (inventory,) = json_of("devices", device)
     assert inventory["running"]["digest"] == digest_of(releases.first)
 
 
-def test_a_device_that_does_not_answer_keeps_none_of_the_others_back(releases: Releases, device: str) -> None:
+def test_a_device_that_does_not_answer_does_not_stop_the_others(releases: Releases, device: str) -> None:
     edgetl("deploy", releases.first, device)
     done = edgetl("devices", "no-such-host.invalid", device, "--json")
     assert done.returncode == 1
@@ -65,32 +65,32 @@ def test_a_device_that_does_not_answer_keeps_none_of_the_others_back(releases: R
     assert found["running"]["name"] == "colours"
 
 
-def test_a_device_that_trusts_a_key_takes_what_is_signed(
+def test_a_device_that_trusts_a_key_accepts_only_signed_bundles(
     releases: Releases, device: str, config: Path, tmp_path: Path
 ) -> None:
-    made = told("keys", "new", "release")
+    made = json_of("keys", "new", "release")
     assert made["private"] == str(config / "edgetl/keys/release.key")
-    assert [key["key"] for key in told("keys", "list")] == [made["key"]]
-    assert told("keys", "trust", "release", device)["trusted_keys"] == [made["key"]]
+    assert [key["key"] for key in json_of("keys", "list")] == [made["key"]]
+    assert json_of("keys", "trust", "release", device)["trusted_keys"] == [made["key"]]
     bundle = tmp_path / "bundle.edgetl"
     bundle.write_bytes(releases.first.read_bytes())
     refused = edgetl("deploy", bundle, device)
     assert refused.returncode == 2
     assert "is not signed; sign it" in refused.stderr
-    assert told("sign", bundle, "--key", "release", "--sequence", "5")["sequence"] == 5
-    assert told("deploy", bundle, device)["installed"]["digest"] == digest_of(releases.first)
+    assert json_of("sign", bundle, "--key", "release", "--sequence", "5")["sequence"] == 5
+    assert json_of("deploy", bundle, device)["installed"]["digest"] == digest_of(releases.first)
     bundle.write_bytes(releases.second.read_bytes())
-    told("sign", bundle, "--key", made["private"], "--sequence", "4")
+    json_of("sign", bundle, "--key", made["private"], "--sequence", "4")
     older = edgetl("deploy", bundle, device)
     assert "was signed as number 4, and number 5 runs here" in older.stderr
-    assert told("deploy", bundle, device, "--allow-downgrade")["installed"]["changed"]
+    assert json_of("deploy", bundle, device, "--allow-downgrade")["installed"]["changed"]
 
 
 def test_signing_without_a_number_counts_the_seconds(releases: Releases, tmp_path: Path) -> None:
     bundle = tmp_path / "bundle.edgetl"
     bundle.write_bytes(releases.first.read_bytes())
-    told("keys", "new", "release")
-    assert told("sign", bundle, "--key", "release")["sequence"] > 1_700_000_000
+    json_of("keys", "new", "release")
+    assert json_of("sign", bundle, "--key", "release")["sequence"] > 1_700_000_000
 
 
 @pytest.mark.parametrize(
@@ -117,25 +117,25 @@ def test_a_mistake_is_one_line_and_exit_code_2(arguments: list[str], complaint: 
     assert len(done.stderr.strip().splitlines()) == 1
 
 
-def test_what_a_device_lacks_is_brought_to_it_by_hand(releases: Releases, device: str, tmp_path: Path) -> None:
+def test_a_trimmed_bundle_can_be_installed_by_other_means(releases: Releases, device: str, tmp_path: Path) -> None:
     install(releases.first, device)
     (tmp_path / "status.json").write_text(on_device(Path(device), "status", "--json").stdout)
-    said = edgetl("trim", releases.second, "--status", tmp_path / "status.json", "-o", tmp_path / "carried")
-    assert said.returncode == 0, said.stderr
-    *_, command = said.stdout.splitlines()
+    trimmed = edgetl("trim", releases.second, "--status", tmp_path / "status.json", "-o", tmp_path / "to send")
+    assert trimmed.returncode == 0, trimmed.stderr
+    *_, command = trimmed.stdout.splitlines()
     assert command == "python -m edgetl.runtime install lacking.edgetl"
-    lacking = tmp_path / "carried" / "lacking.edgetl"
+    lacking = tmp_path / "to send" / "lacking.edgetl"
     assert lacking.stat().st_size < 0.5 * releases.second.stat().st_size
     assert on_device(Path(device), "install", lacking).returncode == 0
     assert Slots(device).running.read_bytes() == releases.second.read_bytes()
 
 
-def test_several_devices_are_told_with_the_slowest(releases: Releases, tmp_path: Path) -> None:
+def test_a_deployment_to_several_devices_names_the_slowest(releases: Releases, tmp_path: Path) -> None:
     where = [f"{tmp_path}/device {number}" for number in range(3)]
     done = edgetl("deploy", releases.first, *where)
     assert done.returncode == 0, done.stderr
     assert "3 of 3 devices run it; the slowest was" in done.stdout
-    assert len(told("deploy", releases.first, *where)) == 3
+    assert len(json_of("deploy", releases.first, *where)) == 3
     failing = edgetl("deploy", releases.first, where[0], "no-such-host.invalid", "--json")
     assert failing.returncode == 1
     assert "cannot reach" in json.loads(failing.stdout)[1]["fault"]
@@ -145,11 +145,11 @@ def test_what_a_device_was_taught_is_pulled(releases: Releases, device: str, tmp
     edgetl("deploy", releases.first, device)
     picture = tmp_path / "yellow.jpg"
     picture.write_bytes(jpeg(frame("yellow")))
-    told("teach", Slots(device).running, "yellow", picture)
-    assert told("pull", device, "-o", tmp_path / "pulled.state")["pictures"] == 1
+    json_of("teach", Slots(device).running, "yellow", picture)
+    assert json_of("pull", device, "-o", tmp_path / "pulled.state")["pictures"] == 1
     bundle = tmp_path / "here.edgetl"
     bundle.write_bytes(releases.first.read_bytes())
-    assert told("merge", bundle, tmp_path / "pulled.state")["labels"][-1] == "yellow"
+    assert json_of("merge", bundle, tmp_path / "pulled.state")["labels"][-1] == "yellow"
 
 
 def test_what_runs_is_what_was_deployed(releases: Releases, device: str) -> None:
@@ -157,7 +157,7 @@ def test_what_runs_is_what_was_deployed(releases: Releases, device: str) -> None
     assert Slots(device).running.read_bytes() == releases.first.read_bytes()
 
 
-def test_a_device_without_systemd_is_told_so(
+def test_without_systemd_the_service_verbs_say_so(
     releases: Releases, device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -166,12 +166,12 @@ def test_a_device_without_systemd_is_told_so(
     assert f"{device}: there is no systemctl here, so no service" in done.stderr
     assert Slots(device).running.exists()
     assert "there is no journalctl here" in edgetl("logs", device).stderr
-    assert told("service", device, "--remove")["removed"] is False
+    assert json_of("service", device, "--remove")["removed"] is False
     contradictory = edgetl("service", device, "--remove", "--run-options", "x")
     assert "--run-options cannot be combined with --remove" in contradictory.stderr
 
 
-def test_doctor_of_a_folder_points_to_that_of_the_machine(device: str) -> None:
+def test_doctor_rejects_a_folder_of_this_machine(device: str) -> None:
     done = edgetl("doctor", f"{device}/")
     assert done.returncode == 2
     assert "is a folder of this machine, which has edgetl" in done.stderr
@@ -180,7 +180,7 @@ def test_doctor_of_a_folder_points_to_that_of_the_machine(device: str) -> None:
 
 @pytest.fixture
 def taught_device(releases: Releases, device: str, tmp_path: Path) -> str:
-    """A device that knows what is yellow, from two pictures in a folder that has a broken one too."""
+    """A device that was taught yellow with the two readable pictures of a folder; a third one is broken."""
     folder = tmp_path / "yellow ones"
     folder.mkdir()
     for seed in range(2):
@@ -196,9 +196,9 @@ def test_a_device_is_taught_and_keeps_none_of_the_pictures(taught_device: str, t
     done = edgetl("teach", taught_device, "yellow", tmp_path / "yellow ones")
     assert done.stdout.splitlines()[0] == "step 3: taught 'yellow' with 2 pictures"
     assert f"cannot read {tmp_path}/yellow ones/broken.jpg" in done.stderr
-    history = told("history", Slots(taught_device).running)
+    history = json_of("history", Slots(taught_device).running)
     assert history[-1]["source"] == f"{tmp_path}/yellow ones/1.jpg"
-    status = told("status", taught_device)
+    status = json_of("status", taught_device)
     assert status["learned"]["pictures"]["yellow"] == {"shipped": 0, "taught": 4}
     assert status["learned"]["state"].startswith(taught_device)
     refused = edgetl("teach", taught_device, "ye\nllow", tmp_path / "yellow ones")
@@ -206,14 +206,14 @@ def test_a_device_is_taught_and_keeps_none_of_the_pictures(taught_device: str, t
     assert list(Path(taught_device, "incoming").iterdir()) == []
 
 
-def test_people_are_told_of_a_device_and_what_it_knows(taught_device: str) -> None:
-    said = edgetl("status", taught_device).stdout.splitlines()
-    assert said[0].startswith(f"{taught_device}: colours ")
-    assert any(line.split() == ["yellow", "0", "2"] for line in said)
-    assert any(line.startswith("drift: ") for line in said)
+def test_status_describes_a_device_and_what_it_was_taught(taught_device: str) -> None:
+    output = edgetl("status", taught_device).stdout.splitlines()
+    assert output[0].startswith(f"{taught_device}: colours ")
+    assert any(line.split() == ["yellow", "0", "2"] for line in output)
+    assert any(line.startswith("drift: ") for line in output)
 
 
-def test_what_a_device_is_taught_is_guarded_as_here(taught_device: str, tmp_path: Path) -> None:
+def test_the_guard_works_on_a_device_as_it_does_here(taught_device: str, tmp_path: Path) -> None:
     folder = tmp_path / "red ones"
     folder.mkdir()
     for seed in range(100, 140):
@@ -221,7 +221,7 @@ def test_what_a_device_is_taught_is_guarded_as_here(taught_device: str, tmp_path
     refused = edgetl("teach", taught_device, "scarlet", folder, "--guard", "1.0")
     assert refused.returncode == 1
     assert "refused: 40 pictures of 'scarlet' would cost the known classes too much; kept for later" in refused.stdout
-    assert told("teach", taught_device, "scarlet")["accepted"]
+    assert json_of("teach", taught_device, "scarlet")["accepted"]
 
 
 def test_a_device_measures_itself_for_later_builds(
@@ -251,7 +251,7 @@ def test_a_device_measures_itself_for_later_builds(
         (["bench", "./device", "--import", "gone.json"], "does not exist"),
     ],
 )
-def test_what_goes_with_a_bundle_and_what_with_a_device(arguments: list[str], complaint: str, tmp_path: Path) -> None:
+def test_options_of_a_bundle_and_of_a_device_are_distinct(arguments: list[str], complaint: str, tmp_path: Path) -> None:
     done = edgetl(*arguments, cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert complaint in done.stderr

@@ -44,13 +44,13 @@ def lines(process: subprocess.Popen[str], count: int) -> list[dict]:  # type: ig
     return [json.loads(process.stdout.readline()) for _ in range(count)]
 
 
-def test_each_image_is_a_line(tiny_bundle: Path, pictures: Path) -> None:
+def test_each_image_gets_a_line(tiny_bundle: Path, pictures: Path) -> None:
     done = edgetl("run", tiny_bundle, "--source", pictures)
     assert done.returncode == 0
     assert [line.split(": ")[1].split()[0] for line in done.stdout.splitlines()] == ["blue", "green", "red"]
 
 
-def test_some_unreadable_images_are_named_and_do_not_matter(tiny_bundle: Path, pictures: Path) -> None:
+def test_some_unreadable_images_are_reported_and_skipped(tiny_bundle: Path, pictures: Path) -> None:
     (pictures / "broken.png").write_bytes(b"none")
     done = edgetl("run", tiny_bundle, "--source", pictures)
     assert done.returncode == 0
@@ -60,7 +60,7 @@ def test_some_unreadable_images_are_named_and_do_not_matter(tiny_bundle: Path, p
     assert ["error" in json.loads(line) for line in answers] == [False, True, False, False]
 
 
-def test_nothing_but_unreadable_images_is_code_1(tiny_bundle: Path, pictures: Path) -> None:
+def test_only_unreadable_images_end_with_code_1(tiny_bundle: Path, pictures: Path) -> None:
     (pictures / "broken.png").write_bytes(b"none")
     assert edgetl("run", tiny_bundle, "--source", pictures / "broken.png").returncode == 1
 
@@ -91,7 +91,7 @@ def test_ctrl_c_ends_it_quietly_as_shells_expect(tiny_bundle: Path, pictures: Pa
     assert process.communicate() == ("", "")
 
 
-def test_a_reader_that_has_enough_ends_it_quietly(tiny_bundle: Path, pictures: Path) -> None:
+def test_a_closed_pipe_ends_it_quietly(tiny_bundle: Path, pictures: Path) -> None:
     process = start(tiny_bundle, "--source", "-", "--json", stdin=subprocess.PIPE)
     assert process.stdin is not None
     assert process.stdout is not None
@@ -111,8 +111,8 @@ def test_a_record_of_changes_ends_with_a_summary(tiny_bundle: Path, pictures: Pa
     first, *_, last = map(json.loads, done.stdout.splitlines())
     assert first["label"] == "blue"
     assert last["summary"]["labels"] == dict.fromkeys(("blue", "green", "red"), 1)
-    said = edgetl("run", tiny_bundle, "--source", pictures, "--changes").stdout.splitlines()
-    assert "3 images: blue 1, green 1, red 1; " in said[-1]
+    lines_of_text = edgetl("run", tiny_bundle, "--source", pictures, "--changes").stdout.splitlines()
+    assert "3 images: blue 1, green 1, red 1; " in lines_of_text[-1]
 
 
 def test_a_watched_folder_gives_new_pictures(tiny_bundle: Path, pictures: Path) -> None:
@@ -138,7 +138,7 @@ def test_a_video_is_classified_frame_by_frame(tiny_bundle: Path, tmp_path: Path)
     assert done.stderr == ""
 
 
-def test_a_label_runs_its_command_and_its_failure_is_told(tiny_bundle: Path, pictures: Path, tmp_path: Path) -> None:
+def test_a_label_runs_its_command_and_failures_are_reported(tiny_bundle: Path, pictures: Path, tmp_path: Path) -> None:
     script = tmp_path / "hook.sh"
     script.write_text('#!/bin/sh\necho "$EDGETL_LABEL $1" >> "$2"\necho printed\nexit 4\n')
     script.chmod(0o755)
@@ -151,13 +151,13 @@ def test_a_label_runs_its_command_and_its_failure_is_told(tiny_bundle: Path, pic
     assert "the command for 'red' ended with code 4" in done.stderr
 
 
-def test_a_label_that_is_none_so_far_is_told_beforehand(tiny_bundle: Path, pictures: Path) -> None:
+def test_an_unknown_label_is_reported_before_the_run(tiny_bundle: Path, pictures: Path) -> None:
     done = edgetl("run", tiny_bundle, "--source", pictures, "--on-label", "pink", "true")
     assert done.returncode == 0
     assert "there is no class 'pink' yet; the classes are blue, green, red" in done.stderr
 
 
-def test_a_fall_back_to_the_cpu_is_told_once(tiny_bundle: Path, tiny_model: bytes, pictures: Path) -> None:
+def test_a_fall_back_to_the_cpu_is_reported_once(tiny_bundle: Path, tiny_model: bytes, pictures: Path) -> None:
     shipped = open_bundle(tiny_bundle)
     entries = {name: shipped.read(name) for name in shipped.names}
     bundle = pack(pictures.parent / "tpu.edgetl", shipped.manifest, {**entries, EDGETPU_MODEL: tiny_model})
@@ -196,7 +196,7 @@ def test_a_mistake_is_one_line_and_code_2(
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
-def test_the_step_in_hand_is_finished_when_a_signal_comes(number: int, code: int) -> None:
+def test_a_signal_lets_the_current_step_finish(number: int, code: int) -> None:
     finished: list[int] = []
     with pytest.raises(SystemExit) as stopped:
         _take_steps([[], [number], []], finished)

@@ -1,4 +1,4 @@
-"""Where only changes are told, a log stays short however many images there are, and nothing goes uncounted."""
+"""If only changes are printed, a log stays short however many images there are, and every image is counted."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from edgetl.runtime import Prediction
 
 
 class Log:
-    """What was told, and a clock that the test sets."""
+    """The names that were shown, and a clock that the test sets."""
 
     def __init__(self) -> None:
         self.now = 0.0
-        self.told: list[str] = []
+        self.shown: list[str] = []
         self.summaries: list[dict[str, Any]] = []
         self.changes = Changes(self, lambda: self.now)
 
     def show(self, name: str, prediction: Prediction) -> None:
-        self.told.append(name)
+        self.shown.append(name)
 
     def report_error(self, name: str, error: ImageError) -> None:
-        self.told.append(str(error))
+        self.shown.append(str(error))
 
     def sum_up(self, summary: dict[str, Any]) -> None:
         self.summaries.append(summary)
@@ -48,20 +48,20 @@ def test_another_label_and_novelty_are_changes(log: Log) -> None:
         ("other", "dog", False),
     ]:
         log.see(name, label, is_novel)
-    assert log.told == ["first", "novel", "known", "other"]
+    assert log.shown == ["first", "novel", "known", "other"]
 
 
 def test_a_label_that_flickers_is_told_once_a_second(log: Log) -> None:
     for number in range(100):
         log.see(str(number), "cat" if number % 2 else "dog", after=MIN_CHANGE_SECONDS / 10)
-    assert len(log.told) <= 11
+    assert len(log.shown) <= 11
 
 
 def test_what_stays_is_told_although_it_came_too_soon(log: Log) -> None:
     log.see("first", "cat")
     log.see("soon", "dog", after=0.1)
     log.see("stayed", "dog")
-    assert log.told == ["first", "stayed"]
+    assert log.shown == ["first", "stayed"]
 
 
 def test_every_hour_all_images_are_summed_up(log: Log) -> None:

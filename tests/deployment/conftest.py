@@ -17,12 +17,12 @@ __all__ = ["releases", "tiny_model", "tiny_models"]
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """This machine as a device that answers SSH; a visible skip where it cannot be one."""
+    """This machine as a device that answers SSH; the test is skipped if it cannot be one."""
     with or_skip(), serving(tmp_path_factory.mktemp("server")) as started:
         yield started
 
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cache of the test's own: what was deployed before changes what is sent."""
+    """A separate cache for the test, because earlier deployments change what is sent."""
     monkeypatch.setenv("EDGETL_CACHE", str(tmp_path / "cache"))

@@ -1,7 +1,7 @@
-"""Hides how this machine becomes a device that answers SSH: a real OpenSSH server on a loopback port, for one user.
+"""Runs a real OpenSSH server on a loopback port, so that this machine can be deployed to as a device.
 
-The server is the installed one, or is unpacked from its Debian package, without installing it, and kept in the cache.
-It runs in a mount namespace of its own, in which the account is.
+The server is the installed one, or one unpacked from its Debian package into the cache. It runs in its own mount
+namespace, in which the user "pi" exists.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ exec "$@"
 
 @dataclass(frozen=True)
 class Server:
-    """A device at "board", for those who read `config` instead of ~/.ssh/config."""
+    """A device that `config`, read instead of ~/.ssh/config, calls "board"."""
 
     folder: Path
     port: int
@@ -73,13 +73,13 @@ class Server:
 
     @property
     def home(self) -> Path:
-        """The home of the user "pi", whose Python is the one of these tests."""
+        """The home of the user "pi", whose edgetl environment is the Python of these tests."""
         return self.folder / "home"
 
 
 @contextmanager
 def serving(folder: Path) -> Iterator[Server]:
-    """A server whose files lie in a folder. Raises UnavailableError where this machine cannot run one."""
+    """Run a server with its files in a folder. Raises UnavailableError if this machine cannot run one."""
     server = _prepare(folder)
     program, environment = _program()
     command = [program, "-D", "-e", "-f", str(folder / "server")]
@@ -120,7 +120,7 @@ def write_python(path: Path, variables: str = "") -> None:
 
 
 def _program() -> tuple[str, dict[str, str]]:
-    """The server's path and the environment that it needs."""
+    """The path of the server program and the environment that it needs."""
     if os.geteuid() != 0:
         raise UnavailableError("a server with an account of its own needs root's rights")
     installed = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin")
@@ -144,5 +144,5 @@ def _wait_for_greeting(server: Server, process: subprocess.Popen[bytes]) -> None
             if client.recv(4) == b"SSH-":
                 return
         time.sleep(0.05)
-    said = (server.folder / "log").read_text().strip().splitlines() or ["it said nothing"]
-    raise UnavailableError(f"the SSH server does not answer: {said[-1]}")
+    lines = (server.folder / "log").read_text().strip().splitlines() or ["its log is empty"]
+    raise UnavailableError(f"the SSH server does not answer: {lines[-1]}")

@@ -1,4 +1,4 @@
-"""Deploying to a folder is deploying: the same verbs, in processes of their own."""
+"""Deploying to a local folder uses the same verbs as a remote device, in processes of their own."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_only_what_the_device_lacks_is_sent(releases: Releases, tmp_path: Path) 
     assert Slots(tmp_path / "device").running.read_bytes() == releases.second.read_bytes()
 
 
-def test_progress_is_told(releases: Releases, tmp_path: Path) -> None:
+def test_progress_is_reported(releases: Releases, tmp_path: Path) -> None:
     steps: list[tuple[str, int, int]] = []
     with LocalTransport(tmp_path) as transport:
         deploy(releases.first, transport, progress=lambda *step: steps.append(step))
@@ -34,7 +34,7 @@ def test_progress_is_told(releases: Releases, tmp_path: Path) -> None:
     assert steps[-1] == (f"{tmp_path}: proving", 1, 1)
 
 
-def test_what_was_taught_there_moves_along_unless_it_may_not(releases: Releases, tmp_path: Path) -> None:
+def test_what_was_taught_moves_to_the_new_bundle_unless_fresh(releases: Releases, tmp_path: Path) -> None:
     with LocalTransport(tmp_path) as transport:
         deploy(releases.first, transport)
         with teach_running(tmp_path) as learner:
@@ -43,7 +43,7 @@ def test_what_was_taught_there_moves_along_unless_it_may_not(releases: Releases,
         assert deploy(releases.third, transport, fresh=True).installed.carried == 0
 
 
-def test_a_bundle_that_is_none_is_not_sent(tmp_path: Path) -> None:
+def test_an_invalid_bundle_is_not_sent(tmp_path: Path) -> None:
     (tmp_path / "none.edgetl").write_bytes(b"none")
     with LocalTransport(tmp_path / "device") as transport, pytest.raises(BundleError):
         deploy(tmp_path / "none.edgetl", transport)
@@ -67,7 +67,7 @@ def test_of_two_deploys_at_once_one_waits_for_its_turn(releases: Releases, tmp_p
     assert all("another install is running" in end or end in map(digest_of, vars(releases).values()) for end in others)
 
 
-def test_an_upload_that_is_too_long_is_begun_anew(tmp_path: Path) -> None:
+def test_an_upload_that_is_too_long_is_restarted(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"content")
     with LocalTransport(tmp_path) as transport:
         sent = Path(transport.send(tmp_path / "file", str(tmp_path)))
@@ -84,7 +84,7 @@ def with_statistics(bundle: Path, path: Path, pictures: int) -> Path:
 
 
 @pytest.mark.parametrize("kept", [True, False], ids=["kept here", "not kept here"])
-def test_of_new_statistics_only_what_is_new_is_sent(kept: bool, releases: Releases, tmp_path: Path) -> None:
+def test_of_new_statistics_only_the_difference_is_sent(kept: bool, releases: Releases, tmp_path: Path) -> None:
     first = with_statistics(releases.first, tmp_path / "first.edgetl", 500)
     second = with_statistics(releases.second, tmp_path / "second.edgetl", 505)
     with LocalTransport(tmp_path / "device") as transport:
@@ -96,7 +96,7 @@ def test_of_new_statistics_only_what_is_new_is_sent(kept: bool, releases: Releas
     assert Slots(tmp_path / "device").running.read_bytes() == second.read_bytes()
 
 
-def test_a_bundle_is_sent_whole_where_that_is_asked_for(releases: Releases, tmp_path: Path) -> None:
+def test_a_bundle_is_sent_whole_if_requested(releases: Releases, tmp_path: Path) -> None:
     with LocalTransport(tmp_path) as transport:
         deploy(releases.first, transport)
         done = deploy(releases.first, transport, whole=True)
@@ -110,13 +110,13 @@ def test_an_invalid_status_is_refused(status: str | bytes, releases: Releases, t
         trim(releases.first, status, tmp_path / "new")
 
 
-def test_what_lies_in_a_folder_is_not_mixed_with_what_a_device_lacks(releases: Releases, tmp_path: Path) -> None:
+def test_a_folder_that_is_not_empty_is_refused(releases: Releases, tmp_path: Path) -> None:
     trim(releases.first, '{"slots": []}', tmp_path / "carried")
     with pytest.raises(OptionError, match="is not empty"):
         trim(releases.first, '{"slots": []}', tmp_path / "carried")
 
 
-def test_a_device_that_fails_keeps_none_of_the_others_back(releases: Releases, tmp_path: Path) -> None:
+def test_a_device_that_fails_does_not_stop_the_others(releases: Releases, tmp_path: Path) -> None:
     (tmp_path / "broken").write_text("no folder")
     where = [str(tmp_path / name) for name in ("one", "broken", "two")]
 

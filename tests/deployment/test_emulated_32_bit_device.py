@@ -1,4 +1,4 @@
-"""A 32-bit Raspberry Pi, whose numpy and Pillow are its system's, is told of, given edgetl, and proves a bundle."""
+"""A 32-bit Raspberry Pi, with numpy and Pillow from its system, is diagnosed, prepared, deployed to and taught."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A bundle goes to a fleet by Ansible: canaries first, then waves; what fails stops it, and runs what it ran before."""
+"""Ansible deploys to a fleet: canaries first, then waves. Failures stop it; a failed device runs its former bundle."""
 
 from __future__ import annotations
 
@@ -66,12 +66,12 @@ class Fleet:
         return [slot.digest if slot else "" for slot in slots]
 
     def files(self) -> dict[str, float]:
-        """What the devices hold, with when it was written."""
+        """Modification times of the files on the devices."""
         paths = [path for name in NAMES for path in self.root(name).rglob("*")]
         return {str(path): path.lstat().st_mtime for path in paths}
 
     def incoming(self) -> list[Path]:
-        """What has been sent to the devices and lies there still."""
+        """Files that were sent to the devices and not removed."""
         return [path for name in NAMES for path in (self.root(name) / "incoming").glob("*")]
 
     def with_silent(self) -> Path:
@@ -84,7 +84,7 @@ class Fleet:
         return path
 
     def play(self, playbook: str, bundle: Path) -> str:
-        """What Ansible prints of a playbook that is called without edgetl's front."""
+        """Run a playbook directly with Ansible; return its output."""
         command = [program("ansible-playbook"), playbook_folder() / playbook, "-i", self.inventory, "-e"]
         variables = json.dumps({"edgetl_bundle": str(bundle), "edgetl_waves": ["100%"]})
         ssh = f"--ssh-common-args=-F {self.config}"
@@ -141,7 +141,7 @@ def states(outcomes: dict[str, RolloutOutcome]) -> list[str]:
     return [one.state for one in outcomes.values()]
 
 
-def test_a_check_changes_nothing_and_tells_who_is_outdated(fleet: Fleet, releases: Releases) -> None:
+def test_a_check_changes_nothing_and_reports_outdated_devices(fleet: Fleet, releases: Releases) -> None:
     install(releases.second, fleet.root("field-1"))
     before = fleet.files()
     outcomes = fleet.roll_out(releases.second, check=True, waves=["100%"])
@@ -158,7 +158,7 @@ def test_every_device_is_updated_and_a_second_time_none_is(fleet: Fleet, release
         assert re.search(rf"^{name} .* changed=0 .*unreachable=0 .*failed=0 ", recap, re.MULTILINE)
 
 
-def test_a_device_is_sent_what_it_lacks_unless_all_is_to_be_sent(
+def test_a_device_is_sent_only_what_it_lacks_unless_whole(
     fleet: Fleet, releases: Releases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "temporary").mkdir()
@@ -185,7 +185,7 @@ def test_a_bundle_that_fails_on_the_canaries_goes_no_further(fleet: Fleet, relea
     assert not fleet.incoming()
 
 
-def test_a_device_that_is_silent_counts_among_the_failures(fleet: Fleet, releases: Releases) -> None:
+def test_a_device_that_does_not_answer_counts_as_a_failure(fleet: Fleet, releases: Releases) -> None:
     inventory = fleet.with_silent()
     strict = fleet.roll_out(releases.second, inventory=inventory, limit="field")
     assert {host: one.state for host, one in strict.items()} == {"silent": "failed", "field-1": "not reached"}
@@ -195,7 +195,7 @@ def test_a_device_that_is_silent_counts_among_the_failures(fleet: Fleet, release
     assert "Connection refused" in lenient["silent"].fault
 
 
-def test_a_bundle_is_taken_back_from_those_that_run_it(fleet: Fleet, releases: Releases) -> None:
+def test_the_rollback_playbook_returns_the_devices_that_run_a_bundle(fleet: Fleet, releases: Releases) -> None:
     install(releases.second, fleet.root("field-1"))
     fleet.play("rollback.yml", releases.second)
     assert fleet.running() == [digest_of(releases.first)] * 2
@@ -212,7 +212,7 @@ def test_what_several_devices_were_taught_is_merged(fleet: Fleet, releases: Rele
 
 
 @pytest.mark.slow
-def test_a_device_without_edgetl_is_given_it_first(
+def test_edgetl_is_installed_first_on_a_device_without_it(
     releases: Releases, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     with or_skip(), ansible_home(), serving(tmp_path_factory.mktemp("bare")) as server:
@@ -228,7 +228,7 @@ def test_a_device_without_edgetl_is_given_it_first(
         assert current.digest == digest_of(releases.first)
 
 
-def test_the_playbooks_are_ones_that_ansible_takes() -> None:
+def test_the_playbooks_have_valid_syntax() -> None:
     folder = playbook_folder()
     command = [program("ansible-playbook"), "--syntax-check", "-i", folder / "hosts.ini"]
     done = subprocess.run([*command, *folder.glob("*.yml")], capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""Hides that what takes long to make is made once, and kept in the user's cache for all sessions and workers."""
+"""Keeps folders that take long to make in the user's cache, for all test sessions and workers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def kept(name: str, recipe: str, make: Callable[[Path], None]) -> Path:
     """The folder that `make` makes at the path it is given; one for each name and recipe. Do not write to it.
 
     It is made beside and moved, with all others kept waiting, so a half-made one is never seen: where `make` raises,
-    or is killed, the next one starts anew.
+    or is killed, the next call starts again.
     """
     digest = hashlib.sha256(recipe.encode()).hexdigest()[:16]
     folder = CACHE / f"{name}-{digest}"

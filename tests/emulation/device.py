@@ -1,4 +1,4 @@
-"""Hides how a whole emulated board comes to life and goes; the tests of deployment log in to the fixture `device`.
+"""Runs a whole emulated board that answers SSH, as the fixture `device`.
 
 Import the fixture into a conftest: `from tests.emulation.device import device`. It needs root's rights and Linux 6.7.
 """

@@ -32,7 +32,7 @@ SYSTEM = (
 
 @dataclass(frozen=True)
 class Machine:
-    """A board with its operating system: what it is emulated by, and what lies on it."""
+    """A board with its operating system: how it is emulated, and what is installed on it."""
 
     name: str
     """What `uname -m` says there; wheels are named by it too."""

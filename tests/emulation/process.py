@@ -1,4 +1,4 @@
-"""Hides how one program of a machine runs on this host, without privileges; tests of what a single process does use it.
+"""Runs one program of an emulated machine on this host, without privileges.
 
 Its files are the host's, at the host's paths. It can fork, but not start programs: a `Device` can.
 """

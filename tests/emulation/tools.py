@@ -1,4 +1,4 @@
-"""Hides that a tool of the host may be missing or fail: then there is no emulation, and the tests say why."""
+"""Runs tools of the host; if one is missing or fails, the tests that need it are skipped with the reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A device is given edgetl where it can have it, and told in one line where it cannot."""
+"""edgetl is installed on a device that can run it; for any other, one line says why not."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def machine(**changes: Any) -> Machine:
     return Machine(**{**pi, **changes})
 
 
-def test_looking_at_a_device_tells_what_it_is(transport: SshTransport) -> None:
+def test_probing_a_device_reports_what_it_is(transport: SshTransport) -> None:
     found = probe_machine(transport)
     assert found.python >= (3, 9)
     assert found.memory_bytes > 0
@@ -61,7 +61,7 @@ def test_looking_at_a_device_tells_what_it_is(transport: SshTransport) -> None:
     ],
     ids=["full", "packages", "armv6l", "python"],
 )
-def test_a_device_that_cannot_have_it_is_told_why(
+def test_an_obstacle_is_one_line(
     transport: SshTransport, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], complaint: str
 ) -> None:
     monkeypatch.setattr(environment, "probe_machine", lambda _: machine(**changes))
@@ -69,7 +69,7 @@ def test_a_device_that_cannot_have_it_is_told_why(
         prepare(transport)
 
 
-def test_a_device_without_python_is_told_how_to_get_it(
+def test_a_device_without_python_gets_the_command_that_installs_it(
     transport: SshTransport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transport, "_execute", lambda _: Answer(127, "", "sh: 1: python3: not found"))
@@ -77,14 +77,14 @@ def test_a_device_without_python_is_told_how_to_get_it(
         probe_machine(transport)
 
 
-def test_an_old_python_is_named(transport: SshTransport, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_old_python_is_one_line(transport: SshTransport, monkeypatch: pytest.MonkeyPatch) -> None:
     old = json.loads(json.dumps(machine(python=(3, 7)).to_dict()))
     monkeypatch.setattr(transport, "run_module", lambda *_: old)
     with pytest.raises(DeviceError, match=r"board has Python 3.7; edgetl needs 3.9 or newer there"):
         prepare(transport)
 
 
-def test_the_wheel_of_this_edgetl_is_one_that_pip_takes(tmp_path: Path) -> None:
+def test_pip_installs_the_wheel_of_this_edgetl(tmp_path: Path) -> None:
     wheel = environment._pack_own_wheel(tmp_path)
     content = wheel.read_bytes()
     assert environment._pack_own_wheel(tmp_path).read_bytes() == content
@@ -94,7 +94,7 @@ def test_the_wheel_of_this_edgetl_is_one_that_pip_takes(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path / "there")
 
 
-def test_an_environment_is_switched_to_when_it_is_whole(tmp_path: Path) -> None:
+def test_the_link_switches_to_an_environment_once_it_is_complete(tmp_path: Path) -> None:
     folder, wheel = tmp_path / "edgetl", environment._pack_own_wheel(tmp_path)
     folder.mkdir()
     for digest in ("first", "second", "third"):

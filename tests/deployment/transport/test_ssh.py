@@ -1,4 +1,4 @@
-"""A device is reached as OpenSSH's client reaches it, and a broken link costs only what had not arrived."""
+"""A device is reached as OpenSSH's client reaches it, and a broken transfer is resumed."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ def test_a_bundle_is_deployed_updated_and_rolled_back(server: Server, releases: 
         assert list((tmp_path / "device" / "incoming").iterdir()) == []
 
 
-def test_the_device_chooses_its_root_itself(server: Server, releases: Releases) -> None:
+def test_the_device_has_a_default_root(server: Server, releases: Releases) -> None:
     with reach(server) as transport:
         deployed = deploy(releases.first, transport)
     assert deployed.installed.bundle == str(server.home / ".local/share/edgetl/current/bundle.edgetl")
 
 
-def test_what_the_device_refuses_is_told_in_its_words(server: Server, releases: Releases, tmp_path: Path) -> None:
+def test_an_error_of_the_device_is_shown_in_its_own_words(server: Server, releases: Releases, tmp_path: Path) -> None:
     root = str(tmp_path / "device")
     with reach(server, root=root) as transport:
         deploy(releases.first, transport)
@@ -100,7 +100,7 @@ def test_an_unknown_host_is_refused(server: Server, tmp_path: Path) -> None:
         connect("board", ssh_config=config)
 
 
-def test_an_unknown_host_is_taken_where_that_was_asked_for(
+def test_an_unknown_host_is_accepted_if_requested(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -123,13 +123,13 @@ def test_a_host_with_another_key_is_refused_even_then(
     assert (tmp_path / ".ssh/known_hosts").read_text() == other
 
 
-def test_a_key_that_is_not_let_in_is_one_line(server: Server, tmp_path: Path) -> None:
+def test_a_refused_key_is_one_line(server: Server, tmp_path: Path) -> None:
     config = with_config(server, tmp_path / "config", IdentityFile=str(server.folder / "host_key"))
     with pytest.raises(DeviceError, match="board accepts none of your keys; install one: ssh-copy-id board"):
         connect("board", ssh_config=config)
 
 
-def test_a_password_is_asked_for_and_never_told(server: Server, tmp_path: Path) -> None:
+def test_a_password_is_requested_and_never_shown(server: Server, tmp_path: Path) -> None:
     config = with_config(server, tmp_path / "config", IdentityFile=str(server.folder / "host_key"))
     prompts: list[str] = []
 
@@ -151,7 +151,7 @@ def test_a_host_that_does_not_answer_is_one_line(server: Server) -> None:
 
 
 @pytest.mark.parametrize("where", ["", "pi@", "-oProxyCommand=reboot", "pi@-x", "two words", "host:port"])
-def test_what_is_no_device_is_one_line(server: Server, where: str) -> None:
+def test_an_invalid_device_is_one_line(server: Server, where: str) -> None:
     with pytest.raises(OptionError, match="invalid device"):
         reach(server, where)
 
@@ -170,7 +170,7 @@ def test_an_older_edgetl_is_one_line(server: Server) -> None:
         transport.call("a-verb-to-come")
 
 
-def test_a_sent_file_goes_on_where_the_link_broke(server: Server, tmp_path: Path) -> None:
+def test_a_transfer_resumes_where_the_connection_broke(server: Server, tmp_path: Path) -> None:
     content = os.urandom(4_000_000)
     (tmp_path / "file").write_bytes(content)
     root = str(tmp_path / "device")
@@ -192,16 +192,16 @@ def test_a_sent_file_goes_on_where_the_link_broke(server: Server, tmp_path: Path
 
 
 @pytest.mark.parametrize("far", [True, False], ids=["ssh", "local"])
-def test_a_log_is_followed_until_nobody_wants_more(
+def test_a_log_is_followed_until_the_reader_stops(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, far: bool
 ) -> None:
     started = with_journal(tmp_path / "journalctl", "echo first; echo second; exec sleep 600")
     with following(server, tmp_path, monkeypatch, far) as transport:
-        said = transport.follow("logs", "--follow", "--lines=2")
-        assert [next(said), next(said)] == ["first", "second"]
+        log = transport.follow("logs", "--follow", "--lines=2")
+        assert [next(log), next(log)] == ["first", "second"]
         journal = Path("/proc", started.read_text().strip())
         assert journal.exists()
-        said.close()
+        log.close()
         until(lambda: not journal.exists())
 
 
@@ -211,19 +211,19 @@ def test_a_log_that_cannot_be_followed_is_one_line(
 ) -> None:
     with_journal(tmp_path / "journalctl", "exit 1")
     transport = following(server, tmp_path, monkeypatch, far)
-    with transport, pytest.raises(DeviceError, match="journalctl ended with code 1"):
+    with transport, pytest.raises(DeviceError, match="journalctl exited with code 1"):
         list(transport.follow("logs", "--follow"))
 
 
 def with_journal(path: Path, script: str) -> Path:
-    """A journal of the test's own, for no systemd keeps one for it; the file with its process's id."""
+    """Write a fake journalctl; return the file that will contain its process id."""
     path.write_text(f"#!/bin/sh\necho $$ > {path}.pid\n{script}\n")
     path.chmod(0o755)
     return path.with_name(f"{path.name}.pid")
 
 
 def following(server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch, far: bool) -> Transport:
-    """A device, by SSH or in a folder, whose commands are first searched for in a folder."""
+    """A device, over SSH or in a folder, that looks for its commands in a folder first."""
     if not far:
         monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
         return connect(f"{folder}/device")
@@ -233,7 +233,7 @@ def following(server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch, far
 
 
 def until(happened: Callable[[], bool]) -> None:
-    """Waits for something that another process does."""
+    """Wait for something that another process does."""
     deadline = time.monotonic() + 60
     while not happened():
         assert time.monotonic() < deadline
@@ -242,7 +242,7 @@ def until(happened: Callable[[], bool]) -> None:
 
 @contextmanager
 def breaking_after(port: int, limit: int) -> Iterator[int]:
-    """A way to a port of this machine that breaks after so many bytes have gone there."""
+    """A proxy for a port of this machine that breaks the connection after `limit` bytes."""
     entrance = socket.create_server(("127.0.0.1", 0))
 
     def pass_on() -> None:
