@@ -18,10 +18,10 @@ def compare_from_scratch(model: Model, job: Job) -> Model:
     Raises:
         OptionError: the backbone is compiled, or there are no validation photos.
     """
-    from edgetl.training import from_scratch
-
     if not job.options.compare_scratch:
         return model
+    from edgetl.training import from_scratch
+
     backbone = model.backbone
     if obstacle := obstacle_to_training(backbone, job.dataset):
         raise OptionError(f"{obstacle}; leave --compare-scratch out")
