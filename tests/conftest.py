@@ -9,7 +9,17 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["tests.models", "tests.pythons"]
+pytest_plugins = [
+    "tests.conversion.edgetpu.pairs",
+    "tests.emulation.device",
+    "tests.models",
+    "tests.pipeline.builds",
+    "tests.pythons",
+    "tests.runtime.device.installing",
+    "tests.runtime.learning.states",
+]
+"""Fixtures that several folders use. They build what they give on first use."""
+pytest.register_assert_rewrite(*pytest_plugins)  # before one of them imports another
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("EDGETL_SHARED", REPOSITORY.parent / "shared"))

@@ -23,10 +23,7 @@ from edgetl.bundle.signing import (
     verify,
 )
 from edgetl.errors import KeyFileError, MissingExtraError, SignatureError
-from tests.models import tiny_model, tiny_models
 from tests.runtime.learning.states import pack_teachable
-
-__all__ = ["tiny_model", "tiny_models"]
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,6 @@ import pytest
 from edgetl.bundle import open_bundle, pack
 from edgetl.runtime.system import architecture
 from tests.cli.test_command_line import edgetl
-from tests.models import tiny_bundle, tiny_model, tiny_models
-
-__all__ = ["tiny_bundle", "tiny_model", "tiny_models"]
 
 
 @pytest.fixture(autouse=True)

@@ -12,11 +12,8 @@ from edgetl.deployment import connect, teach
 from edgetl.runtime.device.installation import install
 from edgetl.runtime.device.slots import Slots
 from tests.cli.test_command_line import edgetl
-from tests.models import tiny_models
-from tests.runtime.device.installing import Releases, digest_of, on_device, releases, repacked
+from tests.runtime.device.installing import Releases, digest_of, on_device, repacked
 from tests.runtime.learning.states import frame, jpeg
-
-__all__ = ["releases", "tiny_models"]
 
 
 @pytest.fixture(autouse=True)

@@ -12,10 +12,7 @@ import pytest
 
 from tests.cli.test_command_line import edgetl
 from tests.conftest import REPOSITORY
-from tests.models import tiny_models
-from tests.runtime.device.installing import Releases, digest_of, releases
-
-__all__ = ["releases", "tiny_models"]
+from tests.runtime.device.installing import Releases, digest_of
 
 
 @pytest.fixture(autouse=True)

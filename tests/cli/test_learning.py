@@ -9,10 +9,7 @@ import pytest
 from PIL import Image
 
 from tests.cli.test_command_line import edgetl
-from tests.models import tiny_model, tiny_models
-from tests.runtime.learning.states import frame, teachable
-
-__all__ = ["teachable", "tiny_model", "tiny_models"]
+from tests.runtime.learning.states import frame
 
 
 @pytest.fixture

@@ -18,9 +18,7 @@ from PIL import Image
 from edgetl.bundle import EDGETPU_MODEL, open_bundle, pack
 from edgetl.cli.signals import GracefulStop
 from tests.cli.test_command_line import edgetl
-from tests.models import colour_frame, tiny_bundle, tiny_model, tiny_models
-
-__all__ = ["tiny_bundle", "tiny_model", "tiny_models"]
+from tests.models import colour_frame
 
 COLOURS = ["red", "green", "blue"]
 

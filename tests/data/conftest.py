@@ -11,9 +11,7 @@ from PIL import Image
 
 from edgetl.data import Dataset, load_folder
 from edgetl.runtime import Embedder, Preprocess
-from tests.models import TINY_SIZE, tiny_model, tiny_models
-
-__all__ = ["tiny_model", "tiny_models"]
+from tests.models import TINY_SIZE
 
 
 def scene(seed: int, width: int = 120, height: int = 90) -> Image.Image:

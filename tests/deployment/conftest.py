@@ -9,10 +9,6 @@ import pytest
 
 from tests.deployment.server import Server, serving
 from tests.emulation.tools import or_skip
-from tests.models import tiny_model, tiny_models
-from tests.runtime.device.installing import releases
-
-__all__ = ["releases", "tiny_model", "tiny_models"]
 
 
 @pytest.fixture(scope="session")

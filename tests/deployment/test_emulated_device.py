@@ -14,12 +14,10 @@ from edgetl.deployment.provisioning import diagnose, probe_machine
 from edgetl.deployment.transport import SshTransport
 from edgetl.errors import DeviceError
 from tests.deployment.preparing import prepare_or_skip
-from tests.emulation.device import Device, device
+from tests.emulation.device import Device
 from tests.runtime.device.installing import Releases, digest_of
 from tests.runtime.device.test_installation import flipped_and_digested, with_other_normalisation, with_swapped_labels
 from tests.runtime.learning.states import frame, jpeg
-
-__all__ = ["device"]
 
 pytestmark = pytest.mark.slow
 

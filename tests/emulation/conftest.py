@@ -7,10 +7,6 @@ import pytest
 from tests.emulation.machines import ARM64, ARMHF
 from tests.emulation.process import EmulatedPython
 from tests.emulation.tools import or_skip
-from tests.models import tiny_model, tiny_models
-from tests.runtime.learning.states import teachable
-
-__all__ = ["teachable", "tiny_model", "tiny_models"]
 
 PYTHONS = [(machine, interpreter) for machine in (ARM64, ARMHF) for interpreter in machine.interpreters]
 

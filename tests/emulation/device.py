@@ -1,6 +1,6 @@
 """Runs a whole emulated board that answers SSH, as the fixture `device`.
 
-Import the fixture into a conftest: `from tests.emulation.device import device`. It needs root's rights and Linux 6.7.
+It needs root's rights and Linux 6.7.
 """
 
 from __future__ import annotations

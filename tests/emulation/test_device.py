@@ -14,11 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.emulation.device import Device, device, running
+from tests.emulation.device import Device, running
 from tests.emulation.machines import ARMHF, REPOSITORY
 from tests.emulation.tools import or_skip
-
-__all__ = ["device"]
 
 pytestmark = pytest.mark.slow
 

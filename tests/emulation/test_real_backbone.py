@@ -8,9 +8,7 @@ import pytest
 
 from edgetl.runtime.inference.canaries import TOLERANCE
 from tests.emulation.process import EmulatedPython
-from tests.pipeline.conftest import CLASSES, Built, all_digits, built, digits
-
-__all__ = ["all_digits", "built", "digits"]
+from tests.pipeline.builds import CLASSES, Built
 
 pytestmark = pytest.mark.slow
 

@@ -24,9 +24,6 @@ from edgetl.evaluation import (
     compare,
     score,
 )
-from tests.models import tiny_model, tiny_models
-
-__all__ = ["tiny_model", "tiny_models"]
 
 
 def predictions(labels: Sequence[str], images: int, skill: float, seed: int = 0) -> list[ImageResult]:

@@ -1,45 +1,10 @@
-"""Photos, small backbones, and one small build that the tests of this folder share."""
+"""Small backbones that the tests of this folder share."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-from shutil import copytree
-
 import pytest
 
-from edgetl.data import write_digits
-from edgetl.pipeline import BuildOptions, BuildResult, build
-
-CLASSES = ("0", "1", "7")
-PHOTOS = 24
-SIZE = 64
-
-
-@dataclass(frozen=True)
-class Built:
-    """A finished build and the photos it came from."""
-
-    photos: Path
-    result: BuildResult
-
-
-@pytest.fixture(scope="session")
-def all_digits(tmp_path_factory) -> Path:
-    """All scanned digits."""
-    return write_digits(tmp_path_factory.mktemp("digits") / "all")
-
-
-@pytest.fixture(scope="session")
-def digits(all_digits, tmp_path_factory) -> Path:
-    """Three classes of scanned digits: 24 training photos each, and all test photos."""
-    folder = tmp_path_factory.mktemp("photos") / "digits"
-    for label in CLASSES:
-        copytree(all_digits / "test" / label, folder / "test" / label)
-        (folder / "train" / label).mkdir(parents=True)
-        for path in sorted((all_digits / "train" / label).iterdir())[:PHOTOS]:
-            (folder / "train" / label / path.name).write_bytes(path.read_bytes())
-    return folder
+from edgetl.pipeline import BuildOptions
 
 
 @pytest.fixture(scope="session")
@@ -83,10 +48,3 @@ def backbones(tmp_path_factory) -> tuple[str, ...]:
         model.set_weights(random_weights(model))
         model.save(folder / f"{name}.keras")
     return tuple(str(folder / f"{name}.keras") for name in ("narrow", "wide"))
-
-
-@pytest.fixture(scope="session")
-def built(digits, tmp_path_factory) -> Built:
-    output = tmp_path_factory.mktemp("built")
-    options = BuildOptions(fine_tune="off", input_size=SIZE)
-    return Built(digits, build(digits, "rpi4", options, output=output))

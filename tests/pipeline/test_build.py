@@ -21,7 +21,7 @@ from edgetl.evaluation import Report
 from edgetl.learners import Statistics
 from edgetl.pipeline import BuildOptions, build
 from edgetl.runtime import Classifier
-from tests.pipeline.conftest import CLASSES, PHOTOS, SIZE
+from tests.pipeline.builds import CLASSES, PHOTOS, SIZE
 
 pytestmark = pytest.mark.slow
 

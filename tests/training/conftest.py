@@ -8,10 +8,7 @@ import numpy as np
 import pytest
 import tf_keras
 
-from tests.models import tiny_model, tiny_models
 from tests.training.tasks import Task, embed, make_task, nearest_mean, stripes
-
-__all__ = ["tiny_model", "tiny_models"]
 
 
 @pytest.fixture

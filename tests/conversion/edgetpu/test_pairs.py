@@ -9,7 +9,7 @@ import pytest
 
 from edgetl.conversion.edgetpu import analyse, is_compiled, read_package, verify
 from edgetl.errors import ConversionError
-from tests.conversion.edgetpu.conftest import PAIRS
+from tests.conversion.edgetpu.pairs import PAIRS
 
 
 @pytest.mark.parametrize("name", PAIRS)

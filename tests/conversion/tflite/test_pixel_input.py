@@ -11,10 +11,7 @@ from edgetl.conversion.edgetpu import analyse, verify
 from edgetl.conversion.tflite.pixel_input import take_raw_pixels
 from edgetl.errors import ConversionError
 from edgetl.runtime.inference.engine import Engine
-from tests.conversion.edgetpu.conftest import pair
 from tests.conversion.edgetpu.graphs import GraphBuilder, options, pack, unpack
-
-__all__ = ["pair"]
 
 
 def pooling(kind: str, zero_point: int) -> bytes:

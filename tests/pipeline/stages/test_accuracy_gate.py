@@ -13,9 +13,6 @@ from edgetl.data import write_digits
 from edgetl.errors import ConversionError, OptionError
 from edgetl.pipeline import BuildOptions, build
 from edgetl.training import QuantizationAwareOptions
-from tests.models import tiny_bundle, tiny_model, tiny_models
-
-__all__ = ["tiny_bundle", "tiny_model", "tiny_models"]
 
 PHOTOS = {"train": 24, "test": 10}
 

@@ -11,10 +11,7 @@ import pytest
 
 from edgetl.errors import OptionError
 from edgetl.pipeline import build
-from tests.models import tiny_bundle, tiny_model, tiny_models
-from tests.pipeline.conftest import CLASSES, PHOTOS
-
-__all__ = ["tiny_bundle", "tiny_model", "tiny_models"]
+from tests.pipeline.builds import CLASSES, PHOTOS
 
 pytestmark = pytest.mark.slow
 

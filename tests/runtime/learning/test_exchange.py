@@ -13,10 +13,7 @@ from edgetl.bundle import open_bundle, pack
 from edgetl.errors import BundleError, EdgetlError, LearningError
 from edgetl.learners import Statistics, to_grid
 from edgetl.runtime import Classifier, Learner
-from tests.models import tiny_models
 from tests.runtime.learning.states import embeddings, frame, shipped_statistics, trained_once
-
-__all__ = ["tiny_models"]
 
 
 @pytest.fixture
