@@ -45,6 +45,11 @@ class Window:
         """The number of pictures."""
         return sum(self.counts.values())
 
+    @property
+    def is_sufficient(self) -> bool:
+        """Whether there are enough pictures for a verdict."""
+        return self.pictures >= MIN_PICTURES
+
 
 @dataclass(frozen=True)
 class Signal:
@@ -80,6 +85,11 @@ class Drift:
     verdict: str
     pictures: int
     signals: Mapping[str, Signal]
+
+    @classmethod
+    def unknown(cls, pictures: int) -> Drift:
+        """No verdict, after this number of pictures."""
+        return cls(UNKNOWN, pictures, {})
 
     def to_dict(self) -> dict[str, Any]:
         """Return a dictionary for JSON."""
@@ -196,8 +206,8 @@ def assess_drift(
         condition_weights: in effect, if there is an adaptation.
     """
     pictures, counts = window.pictures, window.counts
-    if pictures < MIN_PICTURES or not set(counts) <= set(statistics.labels):
-        return Drift(UNKNOWN, pictures, {})
+    if not (window.is_sufficient and set(counts) <= set(statistics.labels)):
+        return Drift.unknown(pictures)
     moments = Moments.of(statistics) if condition_weights is None else condition_weights.moments(statistics)
     signals = {"novelty": _novelty_signal(window.novelty / pictures, counts, baseline)}
     if len(counts) > 1:

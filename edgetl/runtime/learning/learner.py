@@ -15,7 +15,6 @@ import numpy as np
 from edgetl.bundle import Bundle, open_bundle
 from edgetl.errors import ImageError, LearningError, OptionError
 from edgetl.learners import Drift, LastLayer, Statistics
-from edgetl.learners.drift import MIN_PICTURES, UNKNOWN
 from edgetl.runtime.inference.classifier import Classifier
 from edgetl.runtime.inference.preprocess import ImageSource
 from edgetl.runtime.learning import operations
@@ -267,8 +266,8 @@ class Learner:
         with self._state.lock:
             projection = self._state.projection()
             window = self._observations.window(projection.position)
-            if window is None or window.pictures < MIN_PICTURES:
-                return Drift(UNKNOWN, window.pictures if window is not None else 0, {})
+            if window is None or not window.is_sufficient:
+                return Drift.unknown(window.pictures if window is not None else 0)
             baseline = self._guard_set().baseline(projection.before(0))
             return self._state.live_statistics.drift(window, projection, baseline)
 

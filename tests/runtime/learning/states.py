@@ -36,8 +36,8 @@ def pack_teachable(
     embedder = Embedder(model, preprocess)
     labels = [label for label in COLOURS for _ in range(TRAINED)]
     raw = np.stack([embedder.embed(colour_frame(label, number)) for number, label in enumerate(labels, seed)])
-    grid = to_grid(raw, embedder.zero_point)
-    selection = choose(grid, labels, np.arange(len(labels)) % 4)
+    rows = to_grid(raw, embedder.zero_point)
+    selection = choose(rows, labels, np.arange(len(labels)) % 4)
     described, entries = last_layer_entries(selection.last_layer, selection.parameters)
     guarded = [start + offset for start in range(0, len(labels), TRAINED) for offset in range(GUARDED)]
     embeddings = io.BytesIO()

@@ -93,13 +93,13 @@ def test_guard_pictures_are_predicted_by_a_layer_that_has_not_seen_them(learner:
     for position, label in enumerate(COLOURS):
         for number in range(GUARDED):
             seed = position * TRAINED + number
-            grid = to_grid(classifier.embed(colour_frame(label, seed)), zero_point)
-            guarded.append(grid)
+            row = to_grid(classifier.embed(colour_frame(label, seed)), zero_point)
+            guarded.append(row)
             labels.append(label)
-            rest.remove(grid, label)
+            rest.remove(row, label)
     rest.add(to_grid(raw, zero_point), "noise")
     layer = learner._state.live_statistics.solve(rest, learner._state.projection().after(step.id))
-    right = [layer.labels[int(layer.scores(grid).argmax())] == label for grid, label in zip(guarded, labels)]
+    right = [layer.labels[int(layer.scores(row).argmax())] == label for row, label in zip(guarded, labels)]
     wanted = {label: np.mean([hit for hit, other in zip(right, labels) if other == label]) for label in COLOURS}
     assert step.effect is not None
     assert step.effect.after == pytest.approx(wanted)
