@@ -188,6 +188,13 @@ class Target:
 def load_target(name: str) -> Target:
     """The target with this name.
 
+    >>> load_target("rpi4").title
+    'Raspberry Pi 4'
+    >>> load_target("rpi6")
+    Traceback (most recent call last):
+        ...
+    edgetl.errors.UnknownNameError: unknown target 'rpi6' (did you mean 'rpi5'?); choose ...
+
     Raises:
         UnknownNameError: there is no such target.
         OptionError: its file has an unknown or missing key, or a value of the wrong type.

@@ -51,6 +51,10 @@ def list_backbones() -> list[Spec]:
 def get_backbone(name: str, normalization: Optional[tuple[float, float]] = None) -> Spec:
     """The spec of a built-in backbone, by name, or of a Keras model file, by path; reading a file needs TensorFlow.
 
+    >>> spec = get_backbone("efficientnet-lite0")
+    >>> spec.input_sizes, spec.embedding_size, spec.licence
+    ((224,), 1280, 'Apache-2.0')
+
     Args:
         normalization: (offset, scale) for a file whose model does not normalise its input itself.
 

@@ -19,6 +19,9 @@ def to_grid(raw: ArrayLike, zero_point: int = 0) -> NDArray[np.int16]:
     The result has the same bits on every platform: the squares are summed in integers, and square root, division
     and rounding to even are fixed by IEEE 754.
 
+    >>> to_grid(np.array([3, 4], dtype=np.int8)).tolist(), GRID
+    ([2458, 3277], 4096)
+
     Args:
         raw: (d,) or (n, d); int8, uint8, int16, float32 or float64.
         zero_point: the raw value that stands for zero.

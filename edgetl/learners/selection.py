@@ -57,6 +57,12 @@ class Selection:
 def choose(embeddings: NDArray[np.int16], labels: Sequence[str], folds: NDArray[Any]) -> Selection:
     """Choose the solver by cross-validation, calibrate, and solve from all embeddings.
 
+    >>> from edgetl.learners import to_grid
+    >>> raw = np.random.default_rng(0).normal(size=(40, 8)) + np.repeat([[0], [4]], 20, axis=0)
+    >>> selection = choose(to_grid(raw), ["apple"] * 20 + ["pear"] * 20, np.arange(40) % 4)
+    >>> selection.last_layer.labels
+    ('apple', 'pear')
+
     Args:
         embeddings: (n, d) int16, fixed-point.
         labels: n labels.

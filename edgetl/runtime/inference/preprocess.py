@@ -43,6 +43,12 @@ FITS = ("squash", "crop")
 class Preprocess:
     """The size of a model's frame, and how a photo is resized to it. Part of a bundle's manifest.
 
+    >>> preprocess = Preprocess(height=2, width=2)
+    >>> preprocess.frame(np.full((4, 8, 3), 200, dtype=np.uint8)).shape
+    (2, 2, 3)
+    >>> preprocess.to_dict()
+    {'height': 2, 'width': 2, 'fit': 'squash', 'interpolation': 'bilinear'}
+
     Raises OptionError if a value is out of range.
     """
 
