@@ -15,11 +15,8 @@ from pathlib import Path
 import pytest
 
 from tests.emulation.cache import kept
+from tests.emulation.machines import NUMPY_1, OLDEST_INTERPRETER
 from tests.emulation.tools import UnavailableError, tell
-
-NUMPY_1 = "numpy==1.26.4"
-"""The newest numpy that tflite-runtime accepts."""
-OLDEST_INTERPRETER = "tflite-runtime==2.14.0"
 
 DEVICE_PYTHONS = [
     ("3.9", (OLDEST_INTERPRETER, NUMPY_1, "pillow")),

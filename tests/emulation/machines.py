@@ -8,6 +8,10 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
+OLDEST_INTERPRETER = "tflite-runtime==2.14.0"
+NUMPY_1 = "numpy==1.26.4"
+"""The newest numpy that tflite-runtime accepts."""
+
 SYSTEM = (
     "base-files",
     "base-passwd",
@@ -80,7 +84,7 @@ ARM64 = Machine(
     elf_machine=183,
     interpreters={
         "ai-edge-litert": (*_pinned("ai-edge-litert", "numpy", "pillow"), *_COMMAND_LINE),
-        "tflite-runtime": ("tflite-runtime==2.14.0", "numpy==1.26.4", *_pinned("pillow"), *_COMMAND_LINE),
+        "tflite-runtime": (OLDEST_INTERPRETER, NUMPY_1, *_pinned("pillow"), *_COMMAND_LINE),
     },
 )
 """A Raspberry Pi 4 with the 64-bit Raspberry Pi OS."""
@@ -93,7 +97,7 @@ ARMHF = Machine(
     processor="cortex-a7",
     elf_class=1,
     elf_machine=40,
-    interpreters={"tflite-runtime": ("tflite-runtime==2.14.0", *_COMMAND_LINE)},
+    interpreters={"tflite-runtime": (OLDEST_INTERPRETER, *_COMMAND_LINE)},
     packages=(*SYSTEM, "python3-numpy", "python3-pil"),
 )
 """A Raspberry Pi 2 with the 32-bit Raspberry Pi OS, whose numpy and Pillow are Debian's."""
