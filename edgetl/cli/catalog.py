@@ -79,7 +79,7 @@ def doctor(where: Optional[str], as_json: bool, **options: Any) -> None:
     if where is not None:
         return _examine(where, as_json, options)
     require_here(**options)
-    from edgetl.deployment.provisioning import list_packages
+    from edgetl.runtime.system import list_packages
 
     found = list_packages()
     if as_json:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
+import sys
 
 import pytest
 import yaml
 
-from edgetl.deployment.provisioning.host_packages import NEEDS
+from edgetl.runtime.system.packages import NEEDS
 from edgetl.targets import tomllib
 from tests.conftest import REPOSITORY
 
@@ -72,3 +75,10 @@ def test_pins_outside_the_constraints_agree_with_them() -> None:
 def test_doctor_names_the_extra_that_brings_a_package(name: str, extra: str) -> None:
     wanted = requirements(extra) if extra else {re.split(r"[^\w.-]", line)[0] for line in PROJECT["dependencies"]}
     assert name in wanted
+
+
+def test_doctor_works_where_numpy_is_missing() -> None:
+    code = "import sys; sys.modules['numpy'] = None; from edgetl.cli import main; main(['doctor', '--json'])"
+    ran = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    assert [package["name"] for package in json.loads(ran.stdout)] == [name for name, _, _ in NEEDS]

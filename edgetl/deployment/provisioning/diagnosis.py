@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 from edgetl.deployment.answers import DeviceInventory
 from edgetl.deployment.provisioning.environment import (
@@ -16,6 +16,7 @@ from edgetl.deployment.provisioning.environment import (
 )
 from edgetl.deployment.remote_verbs import inventory
 from edgetl.deployment.transport import Transport
+from edgetl.runtime.system import Package, list_packages
 
 LIBEDGETPU = "github.com/feranick/libedgetpu"
 
@@ -59,6 +60,18 @@ def diagnose(transport: Transport) -> Diagnosis:
     obstructed = {} if device else obstacles(machine)
     findings = (*_check_machine(machine, obstructed), *_check_edgetl(machine, device, obstructed, transport.where))
     return Diagnosis(transport.where, machine, device, findings, is_usable=not obstructed)
+
+
+def doctor(transport: Optional[Transport] = None) -> Union[list[Package], Diagnosis]:
+    """What is installed on this machine and what is missing; with a transport, what a device is and lacks.
+
+    Nothing is changed.
+
+    Raises:
+        OptionError: the device is a folder of this machine.
+        DeviceError: the device cannot be reached, or has no Python 3.
+    """
+    return list_packages() if transport is None else diagnose(transport)
 
 
 def _check_machine(machine: Machine, obstructed: dict[str, str]) -> Iterator[CheckResult]:

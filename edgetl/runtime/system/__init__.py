@@ -13,9 +13,11 @@ from edgetl.runtime.system.machine import (
     throttling,
 )
 from edgetl.runtime.system.native_stderr import native_stderr_silenced
+from edgetl.runtime.system.packages import Package, list_packages
 
 __all__ = [
     "DATA_FOLDERS",
+    "Package",
     "architecture",
     "board_name",
     "cache_folder",
@@ -23,6 +25,7 @@ __all__ = [
     "cores",
     "data_folder",
     "describe_machine",
+    "list_packages",
     "native_stderr_silenced",
     "notify_alive",
     "notify_ready",

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Optional, Union
-
-from edgetl.deployment.transport import Transport
-
-if TYPE_CHECKING:
-    from edgetl.deployment.provisioning.diagnosis import Diagnosis
+from typing import List
 
 
 @dataclass(frozen=True)
@@ -42,31 +36,17 @@ NEEDS = (
 """Name, extra and purpose of each package."""
 
 
-def doctor(transport: Optional[Transport] = None) -> Union[list[Package], Diagnosis]:
-    """What is installed on this machine and what is missing; with a transport, what a device is and lacks.
-
-    Nothing is changed.
-
-    Raises:
-        OptionError: the transport leads to a folder of this machine.
-        DeviceError: the device cannot be reached, or has no Python 3.
-    """
-    if transport is None:
-        return list_packages()
-    from edgetl.deployment.provisioning.diagnosis import diagnose
-
-    return diagnose(transport)
-
-
-def list_packages() -> list[Package]:
+def list_packages() -> List[Package]:
     """The packages that edgetl uses, whether they are installed or not."""
     return [_look_up(name, extra, purpose) for name, extra, purpose in NEEDS]
 
 
 def _look_up(name: str, extra: str, purpose: str) -> Package:
+    from importlib import metadata  # 10 ms of a start that lists no packages
+
     try:
-        version = importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
+        version = metadata.version(name)
+    except metadata.PackageNotFoundError:
         version = ""
     install = "" if version else f"pip install 'edgetl[{extra}]'" if extra else f"pip install {name}"
     return Package(name, version, extra, purpose, install)
