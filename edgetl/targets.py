@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -18,12 +17,8 @@ from typing import Any, Optional
 from edgetl.durable import make_folder, replace_file
 from edgetl.errors import OptionError, UnknownNameError
 from edgetl.runtime.system import config_folder, data_folder
+from edgetl.toml_file import read_toml
 from edgetl.workload import PRICES, Workload
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:  # pragma: no cover - Raspberry Pi OS Bullseye
-    import tomli as tomllib
 
 
 @dataclass(frozen=True)
@@ -275,10 +270,7 @@ def _files() -> dict[str, Path]:
 
 
 def _read(path: Path) -> Target:
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise OptionError(f"{path} is not a valid target file: {error}") from error
+    content = read_toml(path, "a valid target file")
     references = content.pop("reference_latencies", [])
     if not isinstance(references, list):
         raise OptionError(f"{path}: reference_latencies must be tables, [[reference_latencies]]")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from edgetl.targets import tomllib
+from edgetl.toml_file import parse_toml
 from tests.conftest import REPOSITORY
 
 IMAGES = ("device", "edgetpu-compiler", "host")
@@ -65,7 +65,7 @@ def test_the_readme_has_the_command_and_says_that_ci_does_not_build_it(image):
 
 
 def test_what_an_image_copies_is_there_and_is_all_that_the_wheel_takes_in():
-    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+    project = parse_toml((REPOSITORY / "pyproject.toml").read_text())
     wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]
     documents = {project["project"]["readme"], *project["project"]["license-files"]}
     needed = {*wheel["packages"], *wheel["force-include"], "pyproject.toml", *documents}

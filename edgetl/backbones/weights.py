@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
-import sys
 import urllib.parse
 import urllib.request
 from http.client import HTTPException, HTTPResponse
@@ -22,11 +21,7 @@ from edgetl.durable import make_folder, replacing
 from edgetl.errors import OptionError, StorageError, WeightsError
 from edgetl.progress import Progress
 from edgetl.runtime.system import cache_folder, config_folder
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from edgetl.toml_file import read_toml
 
 TIMEOUT_S = 10.0
 """For one response of the server, so that a missing connection is reported within seconds."""
@@ -88,11 +83,9 @@ def download_folder() -> Path:
 
 def _setting(settings: Path, key: str) -> str:
     try:
-        value = tomllib.loads(settings.read_text(encoding="utf-8")).get(key, "")
+        value = read_toml(settings, "a valid settings file").get(key, "")
     except FileNotFoundError:
         return ""
-    except (OSError, ValueError) as error:
-        raise OptionError(f"cannot read the settings {settings}: {error}; correct or remove the file") from error
     if not isinstance(value, str):
         raise OptionError(f"{key} in {settings} must be a path in quotes, received {value!r}")
     return value

@@ -16,6 +16,7 @@ from edgetl.cli.signals import tidy_when_terminated
 from edgetl.conversion import QUANTIZE_CHOICES
 from edgetl.errors import OptionError
 from edgetl.progress import Progress
+from edgetl.toml_file import read_toml
 
 if TYPE_CHECKING:
     from edgetl.pipeline import BuildOptions, BuildResult
@@ -25,7 +26,7 @@ PROJECT_FILE = Path("edgetl.toml")
 """Stores the options of a project, so that `edgetl build` without options repeats its build."""
 
 
-class _FineTune(click.ParamType):
+class _FineTune(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on only
     """The parameter type of --fine-tune: "auto", "off", or a number of epochs."""
 
     name = "auto|off|EPOCHS"
@@ -42,7 +43,7 @@ class _FineTune(click.ParamType):
         return epochs
 
 
-class _Sparsity(click.ParamType):
+class _Sparsity(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on only
     """The parameter type of --sparsity: a share, or "2:4"."""
 
     name = "SHARE|2:4"
@@ -183,14 +184,10 @@ def read_project(path: Path) -> dict[str, Any]:
     Raises:
         OptionError: the file is not TOML, or contains an option that `edgetl build` does not have.
     """
-    from edgetl.targets import tomllib
-
-    if not path.is_file():
-        return {}
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise OptionError(f"{path} is not a project file: {error}") from error
+        content = read_toml(path, "a project file")
+    except FileNotFoundError:
+        return {}
     if unknown := [key for key, value in content.items() if key != "build" or not isinstance(value, dict)]:
         raise OptionError(f"{path}: unknown '{unknown[0]}'; write the options of a project under [build]")
     options = {key.replace("-", "_"): value for key, value in content.get("build", {}).items()}

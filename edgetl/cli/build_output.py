@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from edgetl.pipeline import BuildResult
 
 
-class _Duration(click.ParamType):
+class _Duration(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on only
     """A parameter type: a time with its unit, e.g. 20m, in seconds."""
 
     name = "TIME"

@@ -80,7 +80,7 @@ def test_the_folder_can_be_named_once_in_the_settings(tmp_path):
     [
         (b'weights = "/nowhere/at/all"', "does not exist"),
         (b"weights = 3", "path in quotes"),
-        (b"weights = ", "cannot read the settings"),
+        (b"weights = ", "is not a valid settings file"),
     ],
 )
 def test_wrong_settings_are_an_error(tmp_path, settings, message):

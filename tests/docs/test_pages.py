@@ -17,15 +17,11 @@ from edgetl.backbones import list_backbones
 from edgetl.cli import cli
 from edgetl.evaluation.search_report import SearchReport, Trial
 from edgetl.targets import list_targets
+from edgetl.toml_file import parse_toml
 from tests.conftest import REPOSITORY
 from tests.docs.pages import DOCS, anchors, blocks, commands, inline_code, links, name_of, pages, table
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
-PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+PROJECT = parse_toml((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 VERBS = cli.list_commands(click.Context(cli))
 
 each_page = pytest.mark.parametrize("page", pages(), ids=name_of)
@@ -98,7 +94,7 @@ def test_project_files_have_options_of_build() -> None:
     shown = [block.text for page in pages() for block in blocks(page) if "[build]" in block.text]
     assert shown
     for text in shown:
-        assert {f"--{key}" for key in tomllib.loads(text)["build"]} <= known
+        assert {f"--{key}" for key in parse_toml(text)["build"]} <= known
 
 
 @pytest.mark.parametrize("verb", VERBS)

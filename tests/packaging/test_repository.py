@@ -11,11 +11,11 @@ import pytest
 import yaml
 
 from edgetl.runtime.system.packages import NEEDS
-from edgetl.targets import tomllib
+from edgetl.toml_file import parse_toml
 from tests.conftest import REPOSITORY
 
 CONSTRAINTS = dict(line.split("==") for line in (REPOSITORY / "constraints.txt").read_text().split())
-PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+PROJECT = parse_toml((REPOSITORY / "pyproject.toml").read_text())["project"]
 YAML = [
     *sorted(REPOSITORY.glob(".github/**/*.yml")),
     REPOSITORY / ".pre-commit-config.yaml",

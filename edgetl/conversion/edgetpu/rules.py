@@ -7,7 +7,6 @@ operator. A predicate returns the tensor that violates it, so that the reason ca
 from __future__ import annotations
 
 import functools
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -16,11 +15,7 @@ from typing import Any, Optional
 import numpy as np
 
 from edgetl.conversion.tflite.graph import Graph, Operator, Tensor
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:  # pragma: no cover - hosts with Python 3.10
-    import tomli as tomllib
+from edgetl.toml_file import parse_toml
 
 
 @dataclass(frozen=True)
@@ -134,7 +129,7 @@ class Rules:
 def load_rules() -> Rules:
     """The rules of compiler 16.0, the last version."""
     text = resources.files(__package__).joinpath("rules.toml").read_text(encoding="utf-8")
-    return Rules(tomllib.loads(text))
+    return Rules(parse_toml(text))
 
 
 def _tensor_name(tensor: Tensor) -> str:
