@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from edgetl.bundle.format import Bundle, Manifest, is_label, open_bundle, pack, write_bundle
+from edgetl.bundle.format import LABEL_LIMIT, Bundle, Manifest, is_label, open_bundle, pack, write_bundle
+from edgetl.bundle.labels import look_alike_key
 from edgetl.bundle.layout import (
     CANARIES,
     CANARY_FOLDER,
@@ -25,6 +26,7 @@ __all__ = [
     "EDGETPU_MODEL",
     "GUARD_EMBEDDINGS",
     "GUARD_LABELS",
+    "LABEL_LIMIT",
     "LAST_LAYER_FOLDER",
     "MANIFEST",
     "MODEL",
@@ -36,6 +38,7 @@ __all__ = [
     "Bundle",
     "Manifest",
     "is_label",
+    "look_alike_key",
     "open_bundle",
     "pack",
     "write_bundle",

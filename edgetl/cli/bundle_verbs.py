@@ -42,6 +42,8 @@ def evaluate(
     from edgetl.runtime.learning import open_classifier
 
     listing = list_photos(data)
+    for finding in listing.findings:
+        click.echo(f"note: {finding.detail}", err=True)
     photos = [photo for photo in listing.photos if photo.split == "test"] or list(listing.photos)
     classifier = open_classifier(bundle, state, threads)
     if note := _note_on_known_photos(bundle, listing):

@@ -140,9 +140,12 @@ def _report(source: Path, listing: Listing, samples: Sequence[Sample], left_out:
         counts={label: {"train": count} for label, count in sorted(counts.items())},
         properties={},
         ignored=listing.ignored,
-        findings=tuple(
-            Finding(reason, tuple(paths), f"{len(paths)} of the pictures in {source}: {reason}; left out")
-            for reason, paths in sorted(by_reason.items())
+        findings=(
+            *listing.findings,
+            *(
+                Finding(reason, tuple(paths), f"{len(paths)} of the pictures in {source}: {reason}; left out")
+                for reason, paths in sorted(by_reason.items())
+            ),
         ),
         left_out=left_out,
         split="all for training, none for validation or test",

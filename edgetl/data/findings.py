@@ -13,8 +13,9 @@ class Finding:
     """One thing that the user should know about the photos.
 
     The kinds are unreadable, truncated, tiny, blank, exact duplicates, near duplicates, contradicting labels,
-    leakage, similar class names, empty class, few photos, class imbalance, not measured, cache rebuilt and
-    suspected label; for unlabelled and related photos also like a labelled photo and like another picture.
+    leakage, similar class names, class name not UTF-8, outside classes, empty class, few photos, class imbalance,
+    not measured, cache rebuilt and suspected label; for unlabelled and related photos also like a labelled photo and
+    like another picture.
     """
 
     kind: str

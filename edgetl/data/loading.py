@@ -53,7 +53,7 @@ def load_folder(
     preprocess = _agreed_preprocess(preprocess, embedder)
     listing = list_photos(source)
     photos, paths = listing.photos, [photo.path for photo in listing.photos]
-    findings = check_listed_classes(photos, listing.empty_labels, source)
+    findings = [*listing.findings, *check_listed_classes(photos, listing.empty_labels, source)]
     folder = open_cache_folder(cache)
     frames = FrameStore(folder, preprocess.size, len(paths)) if keep_frames else None
     with contextlib.closing(Cache(folder)) as opened:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-from edgetl.bundle import is_label
+from edgetl.bundle import LABEL_LIMIT, is_label, look_alike_key
 from edgetl.data.findings import Finding
-from edgetl.data.listing import Photo
+from edgetl.data.listing import Photo, classes_inside
 from edgetl.errors import DataError
 
 IMBALANCE = 5
@@ -18,19 +18,17 @@ FEW_PHOTOS = 10
 """A finding is reported for a class with fewer photos than this."""
 
 
-def check_listed_classes(photos: Sequence[Photo], empty_labels: Sequence[str], source: object) -> list[Finding]:
+def check_listed_classes(photos: Sequence[Photo], empty_labels: Sequence[str], source: Path) -> list[Finding]:
     """Findings about class names and empty classes, before any photo is opened.
 
     Raises:
         DataError: there is only one class, a class has a single photo, or a class name is not allowed.
     """
     counts = Counter(photo.label for photo in photos)
-    if len(counts) == 1 and len(inner := _subfolders(photos)) > 1:
-        (label,) = counts
-        raise DataError(
-            f"{source} contains one folder, '{label}'; if the folders inside ({', '.join(inner[:3])}, ...) "
-            f"are the classes, use --data '{source}/{label}'"
-        )
+    if len(counts) == 1 and Path(source).is_dir():
+        _refuse_wrapper(photos, source)
+    if len(counts) > LABEL_LIMIT:
+        raise DataError(f"{source} has {len(counts)} classes; at most {LABEL_LIMIT} are accepted")
     _require_classes(counts, source)
     for label in counts:
         if not is_label(label):
@@ -42,7 +40,7 @@ def check_listed_classes(photos: Sequence[Photo], empty_labels: Sequence[str], s
 
 
 def require_usable_classes(
-    photos: Sequence[Photo], rows: Sequence[int], digests: Sequence[bytes], findings: Sequence[Finding], source: object
+    photos: Sequence[Photo], rows: Sequence[int], digests: Sequence[bytes], findings: Sequence[Finding], source: Path
 ) -> list[Finding]:
     """Findings for classes that have no usable photo.
 
@@ -89,25 +87,39 @@ def check_counts(counts: Mapping[str, Mapping[str, int]]) -> list[Finding]:
 
 
 def _similar_names(labels: Mapping[str, int]) -> list[Finding]:
-    """Findings for class names that differ only in case or Unicode form."""
+    """Findings for class names that look the same, e.g. but for case, width, or characters that cannot be seen."""
     spellings: dict[str, list[str]] = defaultdict(list)
     for label in sorted(labels):
-        spellings[unicodedata.normalize("NFKC", label).casefold()].append(label)
+        spellings[look_alike_key(label)].append(label)
     findings = []
     for similar in spellings.values():
         if len(similar) > 1:
-            names = ", ".join(f"'{label}'" for label in similar)
+            names = ", ".join(map(_distinguishable, similar))
             detail = f"{names} count as different classes; merge them if they are one"
             findings.append(Finding("similar class names", (), detail))
     return findings
 
 
-def _subfolders(photos: Sequence[Photo]) -> list[str]:
-    """The folders on the second level that contain photos."""
-    return sorted({photo.name.split("/")[1] for photo in photos if photo.name.count("/") > 1})
+def _distinguishable(label: str) -> str:
+    """A label in quotes, with its code points if it passes for ASCII or has characters that cannot be seen."""
+    escaped = ascii(label)
+    deceives = look_alike_key(label).isascii() or not label.isprintable()
+    return f"'{label}'" if label.isascii() or not deceives else f"{escaped} ('{label}')"
 
 
-def _require_classes(counts: Mapping[str, int], source: object) -> None:
+def _refuse_wrapper(photos: Sequence[Photo], source: Path) -> None:
+    """Refuses one folder around everything, and names the one to use."""
+    found = classes_inside(source, [tuple(photo.name.split("/")) for photo in photos])
+    if found:
+        wrapper, inner = found
+        shown = ", ".join(inner[:3])
+        raise DataError(
+            f"{source} contains one folder, '{wrapper}'; if the folders inside ({shown}, ...) "
+            f"are the classes, use --data '{source}/{wrapper}'"
+        )
+
+
+def _require_classes(counts: Mapping[str, int], source: Path) -> None:
     if len(counts) == 1:
         raise DataError(f"{source} has only one class ('{next(iter(counts))}'); add a folder for each other class")
     for label in sorted(counts):

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import csv
+import re
+import stat
 from collections.abc import Sequence
-from pathlib import Path
+from io import StringIO
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple, Optional
 
-from edgetl.data.listing.photo import SPLIT_NAMES, Listing, Photo, normalized_label, suffix_of
+from edgetl.data.listing.folder_names import split_of
+from edgetl.data.listing.photo import Listing, Photo, normalized_label, suffix_of
 from edgetl.errors import DataError
 from edgetl.runtime.stream import IMAGE_EXTENSIONS
+
+CSV_LIMIT_BYTES = 256 * 1024 * 1024
+"""Larger files are not read as tables."""
 
 
 def list_csv(source: Path) -> Listing:
@@ -18,7 +25,7 @@ def list_csv(source: Path) -> Listing:
     Paths are relative to the file. Repeated lines count once.
 
     Raises:
-        DataError: the file is not a CSV file in UTF-8, or one of its lines cannot be used.
+        DataError: the file is not a CSV file in UTF-8 or UTF-16, or one of its lines cannot be used.
         OSError: the file cannot be read.
     """
     rows = _read_rows(source)
@@ -63,22 +70,49 @@ _PATH_COLUMNS = frozenset(
 _LABEL_COLUMNS = frozenset(("label", "labels", "label_name", "class", "class_name", "category", "target"))
 _SPLIT_COLUMNS = frozenset(("split", "set", "subset"))
 _DELIMITERS = ",;\t"
+_DECLARED_DELIMITER = re.compile(r"sep=([,;\t|])")
+"""The first line by which spreadsheets state the delimiter."""
 
 
 def _read_rows(source: Path) -> list[_Row]:
-    """The non-empty lines, cells stripped; the first of them determines the delimiter."""
+    """The non-empty lines, cells stripped; a line "sep=;" or the first line determines the delimiter."""
+    text = _text(source)
     try:
-        with source.open(encoding="utf-8-sig", newline="") as file:
-            first = next((line for line in file if line.strip()), "")
-            file.seek(0)
-            reader = csv.reader(file, delimiter=max(_DELIMITERS, key=first.count), skipinitialspace=True)
-            lines = (_Row(reader.line_num, [cell.strip() for cell in cells]) for cells in reader)
-            rows = [row for row in lines if any(row.cells)]
-    except (UnicodeDecodeError, csv.Error) as error:
+        first = next((line for line in text.splitlines() if line.strip()), "")
+        declared = _DECLARED_DELIMITER.fullmatch(first.strip(' "\r\n'))
+        delimiter = declared[1] if declared else max(_DELIMITERS, key=first.count)
+        reader = csv.reader(StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
+        lines = (_Row(reader.line_num, [cell.strip() for cell in cells]) for cells in reader)
+        rows = [row for row in lines if any(row.cells)]
+    except csv.Error as error:
         raise DataError(f"{source} is not a CSV file in UTF-8: {error}; expected lines of path,label") from error
     if any("\0" in cell for row in rows for cell in row.cells):
         raise DataError(f"{source} is not a CSV file in UTF-8: it contains NUL bytes; expected lines of path,label")
-    return rows
+    return rows[1:] if declared else rows
+
+
+def _text(source: Path) -> str:
+    """The content of a file in UTF-8, or in UTF-16 as spreadsheets write it."""
+    size = source.stat().st_size
+    if size > CSV_LIMIT_BYTES:
+        raise DataError(f"{source} has {size} bytes; at most {CSV_LIMIT_BYTES} are read as a CSV file")
+    data = source.read_bytes()
+    encoding = _utf_16(data)
+    try:
+        return data.decode(encoding or "utf-8-sig").removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        expected = 'expected lines of path,label; save a table as "CSV UTF-8"'
+        raise DataError(f"{source} is not a CSV file in UTF-8: {error}; {expected}") from error
+
+
+def _utf_16(data: bytes) -> Optional[str]:
+    """The form of UTF-16 that data is in, with or without a byte order mark; None if it is not UTF-16."""
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return "utf-16"
+    even, odd = data[:1000:2].count(0), data[1:1000:2].count(0)
+    if max(even, odd) < len(data[:1000]) / 8:
+        return None
+    return "utf-16-be" if even > odd else "utf-16-le"
 
 
 def _header_columns(cells: Sequence[str]) -> Optional[_Columns]:
@@ -113,8 +147,10 @@ def _photo(source: Path, row: _Row, columns: _Columns, width: int) -> Photo:
             'put a cell that contains the delimiter in quotes: "cup, small"'
         )
     split = cells[columns.split] if columns.split is not None and len(cells) > columns.split else ""
-    path = _portable_path(source.parent, cells[columns.path])
-    return Photo(source.parent / path, path, normalized_label(cells[columns.label]), _split(split, where))
+    name = _portable_path(source.parent, cells[columns.path])
+    path = source.parent / name
+    _require_file(path, where)
+    return Photo(path, PurePosixPath(name).as_posix(), normalized_label(cells[columns.label]), _split(split, where))
 
 
 def _portable_path(folder: Path, cell: str) -> str:
@@ -122,9 +158,20 @@ def _portable_path(folder: Path, cell: str) -> str:
     return cell if "\\" not in cell or (folder / cell).exists() else cell.replace("\\", "/")
 
 
+def _require_file(path: Path, where: str) -> None:
+    """Refuses devices and pipes, which may never end. What does not exist is reported when it is read."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise DataError(f"{where}: {path} is a device or a pipe; expected a photo")
+
+
 def _split(value: str, where: str) -> Optional[str]:
     if not value:
         return None
-    if value.lower() not in SPLIT_NAMES:
+    split = split_of(value)
+    if split is None:
         raise DataError(f"{where}: unknown split '{value}'; choose train, val or test")
-    return SPLIT_NAMES[value.lower()]
+    return split

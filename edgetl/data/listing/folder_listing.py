@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edgetl.data.listing.photo import SPLIT_NAMES, Listing, Photo, listing_error, normalized_label, suffix_of
+from edgetl.data.findings import Finding
+from edgetl.data.listing.content import has_photo_content, is_folder, is_regular_file
+from edgetl.data.listing.encoding import check_encoding
+from edgetl.data.listing.folder_names import Parts
+from edgetl.data.listing.layout import Place, recognise, refusal
+from edgetl.data.listing.photo import Listing, Photo, listing_error, normalized_label, suffix_of
 from edgetl.errors import DataError
 from edgetl.runtime.stream import IMAGE_EXTENSIONS
 
@@ -22,30 +27,27 @@ def list_class_folders(root: Path) -> Listing:
     Class folders may contain folders of their own.
 
     Raises:
-        DataError: the folder has no class folders, or mixes split folders with class folders.
+        DataError: the folder has no class folders, or a layout that can mean more than one thing.
         OSError: a folder cannot be read.
     """
     tree = _walk(root)
-    by_top_folder: dict[str, list[_Parts]] = defaultdict(list)
-    for parts in tree.photos:
-        if len(parts) > 1:
-            by_top_folder[parts[0]].append(parts)
-    if not by_top_folder:
+    if not any(len(parts) > 1 for parts in tree.photos):
         raise DataError(_no_class_folders(root, tree))
-    splits = sorted(name for name, photos in by_top_folder.items() if _is_split_folder(name, photos))
-    others = sorted(by_top_folder.keys() - set(splits))
-    if splits and others:
-        raise DataError(
-            f"{root} mixes split folders ({', '.join(splits)}) with other folders of photos ({_abridged(others)}); "
-            "put all class folders inside the split folders, or use no split folders"
-        )
-    class_depth = 1 if splits else 0
-    photos = tuple(_photo(root, parts, class_depth) for parts in tree.photos if len(parts) > class_depth + 1)
-    if outside := len(tree.photos) - len(photos):
-        tree.ignored[OUTSIDE_CLASSES] = outside
-    class_folders = {normalized_label(parts[class_depth]) for parts in tree.folders if len(parts) == class_depth + 1}
-    empty = class_folders - {photo.label for photo in photos}
-    return Listing(photos, tuple(sorted(empty)), dict(sorted(tree.ignored.items())))
+    places = recognise(root, tree.photos)
+    photos = tuple(_photo(root, parts, places[parts]) for parts in tree.photos if parts in places)
+    loose = [root.joinpath(*parts) for parts in tree.photos if parts not in places]
+    if len(loose) > len(photos):
+        fault = f"{len(loose)} photos are beside the class folders, {len(photos)} inside"
+        raise refusal(root, tree.photos, fault, "move them into class folders, or out of this folder")
+    if loose:
+        tree.ignored[OUTSIDE_CLASSES] = len(loose)
+    class_folders = {parts[: place.level + 1] for parts, place in places.items()}
+    return Listing(
+        photos,
+        _empty_labels(tree, class_folders, {photo.label for photo in photos}),
+        dict(sorted(tree.ignored.items())),
+        (*_loose_photos(loose), *check_encoding(root, {path[-1] for path in class_folders})),
+    )
 
 
 def list_pictures(root: Path) -> Listing:
@@ -66,9 +68,6 @@ def list_pictures(root: Path) -> Listing:
     return Listing(photos, (), dict(sorted(tree.ignored.items())))
 
 
-_Parts = tuple[str, ...]
-"""A path relative to the root, as its parts."""
-
 _SYSTEM_FILES = frozenset({"__macosx", "thumbs.db", "desktop.ini", "@eadir"})
 
 
@@ -76,8 +75,8 @@ _SYSTEM_FILES = frozenset({"__macosx", "thumbs.db", "desktop.ini", "@eadir"})
 class _Tree:
     """The photos and folders below a root, and how many files were ignored, by reason."""
 
-    photos: list[_Parts] = field(default_factory=list)
-    folders: list[_Parts] = field(default_factory=list)
+    photos: list[Parts] = field(default_factory=list)
+    folders: list[Parts] = field(default_factory=list)
     ignored: Counter[str] = field(default_factory=Counter)
 
 
@@ -85,7 +84,7 @@ def _walk(root: Path) -> _Tree:
     """Everything below the root; a folder that several links lead to is entered once."""
     tree = _Tree()
     seen: set[tuple[int, int]] = set()
-    pending: list[_Parts] = [()]
+    pending: list[Parts] = [()]
     while pending:
         parts = pending.pop()
         folder = os.path.join(root, *parts)
@@ -101,7 +100,7 @@ def _walk(root: Path) -> _Tree:
     return tree
 
 
-def _scan(folder: str, parts: _Parts, tree: _Tree) -> list[_Parts]:
+def _scan(folder: str, parts: Parts, tree: _Tree) -> list[Parts]:
     """Adds the files of one folder to the tree; returns its subfolders, sorted by name."""
     with os.scandir(folder) as entries:
         ordered = sorted(entries, key=lambda entry: entry.name)
@@ -109,26 +108,33 @@ def _scan(folder: str, parts: _Parts, tree: _Tree) -> list[_Parts]:
     for entry in ordered:
         if entry.name.startswith(".") or entry.name.lower() in _SYSTEM_FILES:
             tree.ignored["hidden or system file"] += 1
-        elif entry.is_dir():
+        elif is_folder(entry):
             subfolders.append((*parts, entry.name))
-        elif suffix_of(entry.name) not in IMAGE_EXTENSIONS:
+        elif suffix_of(entry.name) not in IMAGE_EXTENSIONS and not has_photo_content(entry):
             tree.ignored[suffix_of(entry.name) or "no suffix"] += 1
-        elif entry.is_file():
+        elif is_regular_file(entry):
             tree.photos.append((*parts, entry.name))
         else:
             tree.ignored["broken link or no regular file"] += 1
     return subfolders
 
 
-def _is_split_folder(name: str, photos: Sequence[_Parts]) -> bool:
-    """Whether a top-level folder is a split and not a class named e.g. "train": most photos are one level deeper."""
-    deeper = sum(len(parts) > 2 for parts in photos)
-    return name.lower() in SPLIT_NAMES and 2 * deeper > len(photos)
+def _photo(root: Path, parts: Parts, place: Place) -> Photo:
+    return Photo(root.joinpath(*parts), "/".join(parts), normalized_label(place.folder), place.split)
 
 
-def _photo(root: Path, parts: _Parts, class_depth: int) -> Photo:
-    split = SPLIT_NAMES[parts[0].lower()] if class_depth else None
-    return Photo(root.joinpath(*parts), "/".join(parts), normalized_label(parts[class_depth]), split)
+def _empty_labels(tree: _Tree, class_folders: Collection[Parts], labels: Collection[str]) -> tuple[str, ...]:
+    """The classes of folders beside the class folders that contain no photos, sorted."""
+    parents = {path[:-1] for path in class_folders}
+    beside = {normalized_label(parts[-1]) for parts in tree.folders if parts[:-1] in parents}
+    return tuple(sorted(beside.difference(labels)))
+
+
+def _loose_photos(paths: Sequence[Path]) -> list[Finding]:
+    if not paths:
+        return []
+    detail = f"{len(paths)} photos beside the class folders are not used; move them into class folders"
+    return [Finding("outside classes", tuple(paths), detail)]
 
 
 def _no_class_folders(root: Path, tree: _Tree) -> str:
@@ -137,7 +143,3 @@ def _no_class_folders(root: Path, tree: _Tree) -> str:
         return f"{root} contains {len(tree.photos)} photos but no class folders; {layout}"
     ignored = ", ".join(f"{count} {reason}" for reason, count in tree.ignored.most_common(3))
     return f"no photos in {root}" + (f" (only {ignored})" if ignored else "") + f"; {layout}"
-
-
-def _abridged(names: Sequence[str], limit: int = 5) -> str:
-    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")

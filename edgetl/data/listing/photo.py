@@ -9,14 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
+from edgetl.data.findings import Finding
 from edgetl.errors import DataError
-
-SPLIT_NAMES = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation"), "val"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
-"""The split that a folder name or a CSV value, in lower case, stands for."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +36,16 @@ class Listing:
     """Class folders without photos, sorted."""
     ignored: Mapping[str, int]
     """How many files were ignored, by reason. The reasons are keys of the JSON report."""
+    findings: tuple[Finding, ...] = ()
+    """What the user should know about the folders or the file."""
 
 
 def normalized_label(name: str) -> str:
-    """A class name in one Unicode form (NFC), because macOS stores accents decomposed."""
-    return unicodedata.normalize("NFC", os.fsencode(name).decode("utf-8", "replace")).strip()
+    """A class name in one Unicode form (NFC), because macOS stores accents decomposed.
+
+    Bytes that are not UTF-8 become escapes (\\xea), so that different folders stay different classes.
+    """
+    return unicodedata.normalize("NFC", os.fsencode(name).decode("utf-8", "backslashreplace")).strip()
 
 
 def suffix_of(name: str) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edgetl.data.reading.regular_file import read_regular_file
 from edgetl.errors import ImageError, StorageError
 from edgetl.runtime import Preprocess
 
@@ -19,10 +20,10 @@ def read_frame(path: Path, digest: str, preprocess: Preprocess) -> np.ndarray:
     """The frame of a photo that was read before, (height, width, 3) uint8.
 
     Raises:
-        ImageError: the file is missing, or its SHA-256, in hex, is no longer `digest`.
+        ImageError: the file is missing, or not a regular one, or its SHA-256, in hex, is no longer `digest`.
     """
     try:
-        data = path.read_bytes()
+        data = read_regular_file(path)
     except OSError as error:
         raise ImageError(f"cannot read {path}: {(error.strerror or str(error)).lower()}; run again") from error
     if hashlib.sha256(data).hexdigest() != digest:

@@ -17,13 +17,11 @@ from PIL import Image
 
 from edgetl.data.reading.cache import THUMBNAIL_SIDE, Cache, CacheReader, Record, Stamp, Traits, stamp_of
 from edgetl.data.reading.frames import FrameStore
+from edgetl.data.reading.regular_file import read_regular_file
 from edgetl.data.reading.workers import run_workers
 from edgetl.errors import ImageError
 from edgetl.progress import Progress
 from edgetl.runtime import Embedder, Preprocess, decode, interpreters
-
-FILE_LIMIT_BYTES = 512 * 1024 * 1024
-"""Larger files are not read, because a file is read into memory as a whole."""
 
 BLANK_RANGE = 8
 """An image is blank if each channel spans at most this many of 256 levels (JPEG noise spans less)."""
@@ -144,7 +142,7 @@ class _Pass:
     def _read(self, index: int, cache: CacheReader) -> _Result:
         try:
             stamp = stamp_of(self._paths[index])
-            data = _read_file(self._paths[index], stamp.size)
+            data = read_regular_file(self._paths[index])
         except OSError as error:
             return _Result(index, fault=Fault("unreadable", (error.strerror or str(error)).lower()))
         except ImageError as error:
@@ -204,12 +202,6 @@ def _key(*parts: object) -> bytes:
 
 def _no_progress(_task: str, _done: int, _total: int) -> None:
     pass
-
-
-def _read_file(path: Path, size: int) -> bytes:
-    if size > FILE_LIMIT_BYTES:
-        raise ImageError(f"the file has {size} bytes, more than {FILE_LIMIT_BYTES}; scale the photo down")
-    return path.read_bytes()
 
 
 class _Header(NamedTuple):

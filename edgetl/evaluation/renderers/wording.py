@@ -12,6 +12,9 @@ from edgetl.evaluation.values import Figure
 LEAKAGE = "leakage"
 """The kind of finding about photos that the user put on both sides of the split."""
 
+ABOUT_CLASS_FOLDERS = ("class name not UTF-8", "similar class names", "outside classes", "value range")
+"""Kinds of findings by which folders or values may not mean what the user thinks."""
+
 FEW_IMAGES = 100
 """With fewer test images, the interval is so wide that more photos are the first advice."""
 
@@ -128,6 +131,7 @@ def headline(report: Report) -> str:
 def advice(report: Report) -> list[str]:
     """What to do next, the most useful first, each in one or two sentences; never empty."""
     candidates = (
+        *_class_folders(report),
         _leakage(report),
         _suspects(report),
         _weak_class(report),
@@ -137,6 +141,13 @@ def advice(report: Report) -> list[str]:
     )
     found = [line for line in candidates if line]
     return found or ["No problems found. Next, run the bundle on photos from the place where it will be used."]
+
+
+def _class_folders(report: Report) -> list[str]:
+    """What the listing found out about the folders; a report without the findings' details says nothing."""
+    findings = report.data.findings if report.data else ()
+    details = [finding.detail for finding in findings if finding.kind in ABOUT_CLASS_FOLDERS]
+    return [f"{detail[0].upper()}{detail[1:]}." for detail in details if detail]
 
 
 def _leaks(report: Report) -> int:

@@ -50,6 +50,12 @@ def test_a_leak_is_the_first_advice_and_the_photos_are_not_called_new(report: Re
     assert "new photos" in printed(corrected)
 
 
+def test_folders_that_may_not_be_the_classes_that_were_meant_are_the_first_advice(report: Report) -> None:
+    similar = DataFinding("similar class names", (), "'Oak', 'oak' count as different classes; merge them")
+    text = printed(replace(report, data=replace(report.data, findings=(similar,))))
+    assert "1. 'Oak', 'oak' count as different classes; merge them." in text
+
+
 def test_probabilities_are_not_called_wrong_on_few_photos() -> None:
     few, many = (bare_report(["a", "b"], images=images, skill=0.2) for images in (10, 200))
     assert min(report.evaluation.calibration_error.low for report in (few, many)) > 0.1

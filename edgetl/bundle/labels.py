@@ -1,0 +1,33 @@
+"""Recognises labels that look the same to people although they are different classes."""
+
+from __future__ import annotations
+
+import unicodedata
+
+
+def look_alike_key(label: str) -> str:
+    """A key that is the same for labels that look the same.
+
+    It ignores case, width (full-width letters), Unicode form, characters that cannot be seen (zero-width spaces,
+    variation selectors), kinds of space, dash and quotation mark, and whether a letter is Latin or a Cyrillic or
+    Greek one of the same shape (after Unicode Technical Standard 39, section 4).
+
+    >>> look_alike_key("Ma\\u200bple") == look_alike_key("m\\u0430ple") == "maple"
+    True
+    """
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", label).casefold())
+    seen = "".join(character for character in folded if not _is_invisible(character))
+    return " ".join(seen.translate(_SAME_SHAPE).split())
+
+
+_INVISIBLE = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0")
+_CYRILLIC = ("авекмнорстухіјѕһԁԛԝ", "abekmhopctyxijshdqw")
+_GREEK = ("αβεζηικμνορτυχϲϳ", "abezhikmvoptyxcj")
+_LATIN = ("ıɑɡ", "iag")
+_PUNCTUATION = ("‐‑‒–—―−﹣’‘ʼ`´“”", "--------'''''\"\"")
+_SAME_SHAPE = {ord(one): other for table in (_CYRILLIC, _GREEK, _LATIN, _PUNCTUATION) for one, other in zip(*table)}
+
+
+def _is_invisible(character: str) -> bool:
+    is_selector = "\ufe00" <= character <= "\ufe0f" or "\U000e0100" <= character <= "\U000e01ef"
+    return is_selector or character in _INVISIBLE or unicodedata.category(character) in ("Cf", "Cc")
