@@ -29,11 +29,11 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshTransport]:
         yield transport
 
 
-def test_it_is_told_of_prepared_deployed_to_and_taught(fresh: SshTransport, releases: Releases, tmp_path: Path) -> None:
+def test_it_is_diagnosed_prepared_deployed_to_and_taught(fresh: SshTransport, releases: Releases, tmp_path: Path) -> None:
     found = diagnose(fresh)
     assert (found.is_usable, found.device) == (True, None)
     assert (found.machine.architecture, set(found.machine.packages)) == ("armv7l", {"numpy", "PIL"})
-    assert prepare_or_skip(fresh)["changed"]
+    assert prepare_or_skip(fresh).changed
     assert deploy(releases.first, fresh).installed.replay.interpreter == "tflite-runtime 2.14.0"
     (tmp_path / "yellow.jpg").write_bytes(jpeg(frame("yellow")))
     assert teach(fresh, "yellow", [tmp_path / "yellow.jpg"]).labels[-1] == "yellow"

@@ -55,7 +55,7 @@ def test_evaluating_on_the_training_photos_prints_a_note(built, tmp_path):
         (tmp_path / path.parent.name).mkdir(exist_ok=True)
         shutil.copy(path, tmp_path / path.parent.name)
     done = edgetl("evaluate", built.result.bundle, "--data", tmp_path, "--json")
-    assert "it knows most of them already" in done.stderr
+    assert "it was trained on most of them" in done.stderr
     assert json.loads(done.stdout)["n"] == built.result.report.data.photos
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import re
 import time
@@ -144,10 +145,16 @@ def class_of(name: str):
     return getattr(generated, name) if name.endswith("T") else None
 
 
+@functools.cache
+def generated_classes() -> dict[str, str]:
+    """The source of each generated class. `inspect.getsource` of a class parses the whole file, for each class."""
+    parts = re.split(r"^class (\w+)\(", inspect.getsource(generated), flags=re.M)
+    return dict(zip(parts[1::2], parts[2::2]))
+
+
 def fields_of(name: str) -> set[int]:
     """The numbers of the fields of a generated class that are vectors, strings, tables or unions."""
-    source = inspect.getsource(getattr(generated, name))
-    methods = re.findall(r"    def \w+\(self(?:, j)?\):\n(.*?)(?=\n    def |\n    # |\Z)", source, re.S)
+    methods = re.findall(r"    def \w+\(self(?:, j)?\):\n(.*?)(?=\n    def |\n    # |\Z)", generated_classes()[name], re.S)
     sized = [body for body in methods if re.search(r"\.(String|Union|Vector|Indirect|GetVectorAsNumpy)\(", body)]
     return {(int(re.search(r"_tab\.Offset\((\d+)\)", body)[1]) - 4) // 2 for body in sized}
 
