@@ -29,7 +29,7 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshTransport]:
         yield transport
 
 
-def test_it_is_diagnosed_prepared_deployed_to_and_taught(fresh: SshTransport, releases: Releases, tmp_path: Path) -> None:
+def test_it_is_diagnosed_prepared_updated_and_taught(fresh: SshTransport, releases: Releases, tmp_path: Path) -> None:
     found = diagnose(fresh)
     assert (found.is_usable, found.device) == (True, None)
     assert (found.machine.architecture, set(found.machine.packages)) == ("armv7l", {"numpy", "PIL"})

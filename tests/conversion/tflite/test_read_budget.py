@@ -154,7 +154,8 @@ def generated_classes() -> dict[str, str]:
 
 def fields_of(name: str) -> set[int]:
     """The numbers of the fields of a generated class that are vectors, strings, tables or unions."""
-    methods = re.findall(r"    def \w+\(self(?:, j)?\):\n(.*?)(?=\n    def |\n    # |\Z)", generated_classes()[name], re.S)
+    source = generated_classes()[name]
+    methods = re.findall(r"    def \w+\(self(?:, j)?\):\n(.*?)(?=\n    def |\n    # |\Z)", source, re.S)
     sized = [body for body in methods if re.search(r"\.(String|Union|Vector|Indirect|GetVectorAsNumpy)\(", body)]
     return {(int(re.search(r"_tab\.Offset\((\d+)\)", body)[1]) - 4) // 2 for body in sized}
 
