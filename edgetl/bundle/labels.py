@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import unicodedata
+from collections import defaultdict
+from typing import Collection, Dict, Iterable, List, Optional
 
 
 def look_alike_key(label: str) -> str:
@@ -18,6 +20,22 @@ def look_alike_key(label: str) -> str:
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", label).casefold())
     seen = "".join(character for character in folded if not _is_invisible(character))
     return " ".join(seen.translate(_SAME_SHAPE).split())
+
+
+def look_alike(label: str, labels: Collection[str]) -> Optional[str]:
+    """The first of these labels that looks like another one, `label`; None if `label` itself is among them."""
+    if label in labels:
+        return None
+    key = look_alike_key(label)
+    return next((other for other in labels if look_alike_key(other) == key), None)
+
+
+def look_alikes(labels: Iterable[str]) -> List[List[str]]:
+    """The groups of labels that look the same, sorted; labels that look like no other are left out."""
+    groups: Dict[str, List[str]] = defaultdict(list)
+    for label in sorted(labels):
+        groups[look_alike_key(label)].append(label)
+    return [group for group in groups.values() if len(group) > 1]
 
 
 _INVISIBLE = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import importlib
-import json
 import logging
 import os
 import sys
@@ -17,8 +16,10 @@ from typing import Any, NoReturn, Optional
 import click
 
 from edgetl import __version__
+from edgetl.cli.console import echo
 from edgetl.errors import EdgetlError, MissingExtraError
 from edgetl.runtime.system import native_stderr_silenced
+from edgetl.text import never_fail
 
 # Set before numpy is loaded. edgetl works on several pictures at a time; on busy cores, OpenBLAS's own threads spin
 # while they wait for each other, and solving a last layer takes a second instead of fifty milliseconds.
@@ -125,6 +126,8 @@ def cli() -> None:
 
 def main(arguments: Optional[list[str]] = None) -> NoReturn:
     """Run the command line. An expected error becomes one line on stderr and an exit code."""
+    never_fail(sys.stdout)
+    never_fail(sys.stderr)
     if not sys.warnoptions:  # packages warn their programmers, not our users
         warnings.simplefilter("ignore")
         logging.getLogger("tensorflow").setLevel(logging.ERROR)
@@ -149,13 +152,8 @@ def main(arguments: Optional[list[str]] = None) -> NoReturn:
         _fail_on_storage(error)
 
 
-def print_json(value: object) -> None:
-    """Print a JSON value on one line, as `--json` does everywhere."""
-    click.echo(json.dumps(value, ensure_ascii=False))
-
-
 def _fail(message: str, exit_code: int) -> NoReturn:
-    click.echo(f"edgetl: {' '.join(message.split())}", err=True)
+    echo(f"edgetl: {' '.join(message.split())}", err=True)
     sys.exit(exit_code)
 
 

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any, Optional
 
 import click
 
-from edgetl.cli import print_json
 from edgetl.cli.build_output import OUTPUT_HELP, budget_options, name_and_folder, print_build, take_budget
-from edgetl.cli.console import show_progress
+from edgetl.cli.console import echo, print_json, show_progress
 from edgetl.cli.examples import examples
 from edgetl.cli.signals import tidy_when_terminated
 from edgetl.conversion import QUANTIZE_CHOICES
@@ -147,7 +146,7 @@ def build(as_json: bool, **arguments: Any) -> None:
     if "data" not in options:
         options["data"] = _built_in_digits()
         options.setdefault("name", "digits")
-        click.echo("no --data given, and none in edgetl.toml: building from the built-in digits", err=True)
+        echo("no --data given, and none in edgetl.toml: building from the built-in digits", err=True)
     with tidy_when_terminated(), show_progress() as progress:
         found, built = _search_or_build(options, search_options, progress)
     if as_json:
@@ -155,7 +154,7 @@ def build(as_json: bool, **arguments: Any) -> None:
     print_build(built)
     if found is not None:
         trials = wording.count(len(found.report.trials), "model")
-        click.echo(f"search  {found.report_html}: {found.report.pick.name} was chosen from {trials} within the limits")
+        echo(f"search  {found.report_html}: {found.report.pick.name} was chosen from {trials} within the limits")
 
 
 def _search_or_build(

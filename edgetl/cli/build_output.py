@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Optional
 
 import click
 
+from edgetl.cli.console import echo
 from edgetl.errors import OptionError
 
 if TYPE_CHECKING:
@@ -85,6 +86,6 @@ def print_build(result: BuildResult) -> None:
     from edgetl.evaluation import render_terminal
 
     render_terminal(result.report)
-    click.echo(f"bundle  {result.bundle}\nreport  {result.report_html}")
+    echo(f"bundle  {result.bundle}", f"report  {result.report_html}")
     if result.note:
-        click.echo(result.note)
+        echo(result.note)

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, Optional
 import click
 
 from edgetl.bundle import REPORT
-from edgetl.cli import print_json
-from edgetl.cli.console import print_table, show_progress
+from edgetl.cli.console import echo, print_json, print_table, show_progress
 from edgetl.cli.examples import examples
 from edgetl.cli.learning import open_learner, state_option
 from edgetl.errors import BundleError, OptionError
@@ -47,7 +46,7 @@ def evaluate(
     photos = [photo for photo in listing.photos if photo.split == "test"] or list(listing.photos)
     classifier = open_classifier(bundle, state, threads)
     if note := _note_on_known_photos(bundle, listing):
-        click.echo(note, err=True)
+        echo(note, err=True)
     with show_progress() as progress:
         result = evaluation.evaluate(
             classifier,
@@ -125,7 +124,7 @@ def export(
     if as_json:
         print_json({"output": str(path), "format": form, "bytes": path.stat().st_size})
     else:
-        click.echo(f"{path}  ({path.stat().st_size / 1e6:.3g} MB)")
+        echo(f"{path}  ({path.stat().st_size / 1e6:.3g} MB)")
 
 
 def _default_name(bundle: Path, form: str, edgetpu: bool) -> str:
@@ -162,15 +161,22 @@ def show(file: Path, as_json: bool) -> None:
     if as_json:
         return print_json([described])
     known = {key: value for key, value in described.items() if value not in (None, [], {})}
-    print_table(["", str(file)], [[key, _line(value)] for key, value in known.items()])
+    print_table(["", str(file)], [[key, _lines(value)] for key, value in known.items()])
+
+
+def _lines(value: Any) -> list[str]:
+    """A value of a description, as the lines of a table cell."""
+    if isinstance(value, dict):
+        return [f"{key}: {line}" for key, item in value.items() for line in _lines(item)]
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return [", ".join(f"{key} {_line(item)}" for key, item in entry.items()) for entry in value]
+    return [_line(value)]
 
 
 def _line(value: Any) -> str:
-    """A value of a description, as text for a table cell."""
+    """A value within a description, on one line."""
     if isinstance(value, dict):
-        return "\n".join(f"{key}: {_line(item)}" for key, item in value.items())
-    if isinstance(value, list) and value and isinstance(value[0], dict):
-        return "\n".join(", ".join(f"{key} {_line(item)}" for key, item in entry.items()) for entry in value)
+        return ", ".join(f"{key}: {_line(item)}" for key, item in value.items())
     if isinstance(value, list):
         return ", ".join(map(str, value))
     return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -9,8 +9,7 @@ from typing import Any, Optional
 
 import click
 
-from edgetl.cli import print_json
-from edgetl.cli.console import print_table
+from edgetl.cli.console import echo, print_json, print_table
 from edgetl.cli.device_options import device_options, reach, require_here
 from edgetl.cli.examples import examples
 from edgetl.runtime.system import cache_folder
@@ -90,13 +89,13 @@ def doctor(where: Optional[str], as_json: bool, **options: Any) -> None:
     )
     home = next(folder for folder in (cache_folder(), *cache_folder().parents) if folder.exists())
     free = shutil.disk_usage(home).free / 2**30
-    click.echo(f"Python {platform.python_version()} on {platform.machine()}, {free:.0f} GiB free at {home}")
+    echo(f"Python {platform.python_version()} on {platform.machine()}, {free:.0f} GiB free at {home}")
     if not any(entry.version for entry in found if entry.extra == "tflite"):
-        click.echo("no TFLite interpreter: pip install 'edgetl[tflite]'")
+        echo("no TFLite interpreter: pip install 'edgetl[tflite]'")
     elif not any(entry.version for entry in found if entry.name == "tensorflow"):
-        click.echo("this machine can run and teach models; to build them: pip install 'edgetl[host]'")
+        echo("this machine can run and teach models; to build them: pip install 'edgetl[host]'")
     else:
-        click.echo("this machine can build, run and teach models")
+        echo("this machine can build, run and teach models")
 
 
 def _examine(where: str, as_json: bool, options: dict[str, Any]) -> None:
@@ -108,4 +107,4 @@ def _examine(where: str, as_json: bool, options: dict[str, Any]) -> None:
         return print_json(found.to_dict())
     print_table(["", where, "what to do"], [[entry.name, entry.found, entry.advice] for entry in found.findings])
     verdict = "is ready for edgetl deploy" if found.is_usable else "is not ready for edgetl deploy"
-    click.echo(f"{where} {verdict}; nothing was changed there")
+    echo(f"{where} {verdict}; nothing was changed there")

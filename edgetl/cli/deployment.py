@@ -9,8 +9,7 @@ from typing import IO, TYPE_CHECKING, Any, Callable, Optional, Union
 
 import click
 
-from edgetl.cli import print_json
-from edgetl.cli.console import print_table, show_progress
+from edgetl.cli.console import echo, print_json, print_table, show_progress
 from edgetl.cli.device_options import device_options, password_prompt, reach
 from edgetl.cli.examples import examples
 from edgetl.cli.fleet_options import require_fleet, require_no_single_device, roll_out, rollout_options
@@ -120,9 +119,9 @@ def trim(bundle: Path, status: IO[bytes], output: Path, as_json: bool) -> None:
     payload = trim_bundle(bundle, status.read(), output)
     if as_json:
         return print_json(payload.to_dict())
-    click.echo(f"{output}: {payload.size_bytes / 1e3:,.0f} of {bundle.stat().st_size / 1e3:,.0f} kB; on the device:")
+    echo(f"{output}: {payload.size_bytes / 1e3:,.0f} of {bundle.stat().st_size / 1e3:,.0f} kB; on the device:")
     difference = f" --difference={payload.difference.name}" if payload.difference else ""
-    click.echo(f"python -m edgetl.runtime install {payload.bundle.name}{difference}")
+    echo(f"python -m edgetl.runtime install {payload.bundle.name}{difference}")
 
 
 @examples("edgetl prepare pi@raspberrypi.local")
@@ -143,18 +142,18 @@ def prepare(where: str, as_json: bool, **options: Any) -> None:
         return print_json(done.to_dict())
     python = ".".join(map(str, done.machine.python))
     state = f"edgetl was installed, {done.sent_bytes / 1e6:.0f} MB sent" if done.changed else "this edgetl is installed"
-    click.echo(f"{where}: {done.machine.board or done.machine.architecture}, Python {python}, {state}")
+    echo(f"{where}: {done.machine.board or done.machine.architecture}, Python {python}, {state}")
 
 
 def _print_deployed(done: Deployed) -> None:
     installed, replay = done.installed, done.installed.replay
     state = "runs now" if installed.changed else "was already running"
-    click.echo(f"{done.where}: {installed.name} {installed.digest[:12]} {state}: {installed.bundle}")
-    click.echo(
+    echo(f"{done.where}: {installed.name} {installed.digest[:12]} {state}: {installed.bundle}")
+    echo(
         f"{replay.canaries} canaries answered as on the host (similarity {replay.cosine:.4f}), "
         f"{replay.latency_ms:.1f} ms each, on {replay.interpreter} ({replay.accelerator})"
     )
-    click.echo(f"sent {done.sent_bytes / 1e3:,.0f} of {done.bundle_bytes / 1e3:,.0f} kB, {done.seconds:.1f} s")
+    echo(f"sent {done.sent_bytes / 1e3:,.0f} of {done.bundle_bytes / 1e3:,.0f} kB, {done.seconds:.1f} s")
     _print_carried(installed, "there")
     if done.service:
         _print_service(done.service)
@@ -164,7 +163,7 @@ def _print_carried(done: Union[Installed, RolledBack], when: str) -> None:
     if done.carried or done.not_carried:
         lost = f"; {done.not_carried} without a thumbnail stayed with the old bundle" if done.not_carried else ""
         pictures = f"{done.carried} picture{'s' if done.carried != 1 else ''}"
-        click.echo(f"{pictures} taught {when} moved to this bundle{lost}")
+        echo(f"{pictures} taught {when} moved to this bundle{lost}")
 
 
 def _print_outcomes(outcomes: Sequence[DeployOutcome]) -> None:
@@ -173,8 +172,8 @@ def _print_outcomes(outcomes: Sequence[DeployOutcome]) -> None:
     print_table(["device", "runs", "sent kB", "seconds", "fault"], [_outcome_row(outcome) for outcome in outcomes])
     last = slowest(outcomes)
     if last is not None:
-        click.echo(f"{sum(not o.fault for o in outcomes)} of {len(outcomes)} devices run it; ", nl=False)
-        click.echo(f"the slowest was {last.where}, {last.seconds:.1f} s")
+        running = sum(not o.fault for o in outcomes)
+        echo(f"{running} of {len(outcomes)} devices run it; the slowest was {last.where}, {last.seconds:.1f} s")
 
 
 def _outcome_row(outcome: DeployOutcome) -> list[str]:
@@ -216,13 +215,13 @@ def service(where: str, run_options: Optional[str], remove: bool, as_json: bool,
     if isinstance(done, InstalledService):
         _print_service(done)
     else:
-        click.echo(f"{where}: {done.name} {'was removed' if done.removed else 'was not installed'}")
+        echo(f"{where}: {done.name} {'was removed' if done.removed else 'was not installed'}")
 
 
 def _print_service(done: InstalledService) -> None:
-    click.echo(f"{done.where}: {done.name} is {done.state}: edgetl run {done.run_options}")
+    echo(f"{done.where}: {done.name} is {done.state}: edgetl run {done.run_options}")
     if not done.starts_at_boot:
-        click.echo("it ends with the user's last login; on the device: sudo loginctl enable-linger $USER")
+        echo("it ends with the user's last login; on the device: sudo loginctl enable-linger $USER")
 
 
 @examples("edgetl logs pi@raspberrypi.local", "edgetl logs pi@raspberrypi.local --follow")
@@ -247,14 +246,14 @@ def logs(where: str, lines: int, follow: bool, as_json: bool, **options: Any) ->
     if follow:
         with GracefulStop(), reach(where, **options) as transport:
             for line in read_logs(transport, lines, follow=True):
-                print_json({"where": where, "line": line}) if as_json else click.echo(line)
+                print_json({"where": where, "line": line}) if as_json else echo(line)
         return
     with reach(where, **options) as transport:
         found = list(read_logs(transport, lines))
     if as_json:
         return print_json({"where": where, "lines": found})
     for line in found:
-        click.echo(line)
+        echo(line)
 
 
 @examples("edgetl rollback pi@raspberrypi.local")
@@ -273,10 +272,10 @@ def rollback(where: str, as_json: bool, **options: Any) -> None:
         done = roll_back(transport)
     if as_json:
         return print_json({"where": where, **done.to_dict()})
-    click.echo(f"{where}: back to {done.digest[:12]}: {done.bundle}")
+    echo(f"{where}: back to {done.digest[:12]}: {done.bundle}")
     _print_carried(done, "since")
     if done.fault:
-        click.echo(f"what was taught since stayed with the later bundle: {done.fault}", err=True)
+        echo(f"what was taught since stayed with the later bundle: {done.fault}", err=True)
 
 
 @examples("edgetl pull pi@raspberrypi.local -o greenhouse.state")
@@ -298,7 +297,7 @@ def pull(where: str, output: Path, as_json: bool, **options: Any) -> None:
         done = pull_state(transport, output)
     if as_json:
         return print_json(done.to_dict())
-    click.echo(f"{output}: {done.pictures} pictures, {done.thumbnails} with a thumbnail, from {where}")
+    echo(f"{output}: {done.pictures} pictures, {done.thumbnails} with a thumbnail, from {where}")
 
 
 @examples("edgetl devices pi@raspberrypi.local pi@orchard")
@@ -340,7 +339,7 @@ def sign(bundle: Path, name: str, sequence: Optional[int], as_json: bool) -> Non
     signed = sign_bundle(bundle, name, sequence)
     if as_json:
         return print_json({"bundle": str(bundle), "key": signed.key, "sequence": signed.sequence})
-    click.echo(f"{bundle} was signed with key {signed.key} as number {signed.sequence}")
+    echo(f"{bundle} was signed with key {signed.key} as number {signed.sequence}")
 
 
 @examples("edgetl keys new release", "edgetl keys trust release pi@raspberrypi.local")
@@ -360,7 +359,7 @@ def keys(action: str, name: Optional[str], where: Optional[str], as_json: bool, 
     if as_json:
         return print_json(result)
     for entry in result if isinstance(result, list) else [result]:
-        click.echo("  ".join(str(value) for value in entry.values()))
+        echo("  ".join(str(value) for value in entry.values()))
 
 
 def _new_key(name: Optional[str], where: Optional[str], options: dict[str, Any]) -> dict[str, str]:

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any, Optional
 
 import click
 
-from edgetl.cli import print_json
-from edgetl.cli.console import print_table
+from edgetl.cli.console import echo, print_json, print_table
 from edgetl.cli.device_options import BUNDLE_OR_DEVICE, device_options, is_bundle, reach, require_here
 from edgetl.cli.examples import examples
-from edgetl.cli.learning import require_no_state, state_option
+from edgetl.cli.learning import LABEL, require_no_state, state_option
 from edgetl.cli.run_display import Display, open_display
 from edgetl.cli.signals import GracefulStop
 from edgetl.errors import ImageError, OptionError
@@ -45,6 +44,7 @@ NOTHING_READ = 1
     "--on-label",
     "commands",
     nargs=2,
+    type=(LABEL, str),
     multiple=True,
     metavar="LABEL COMMAND",
     help="Run COMMAND, without a shell, when an image is classified as LABEL; may be given several times. {source} is "
@@ -156,7 +156,7 @@ def bench(
     elif imported is None:
         print_table(["", measured["bundle"]], list(_rows(measured)))
     if store or imported is not None or is_remote:
-        click.echo(_store(measured, target_name), err=as_json)
+        echo(_store(measured, target_name), err=as_json)
 
 
 def _measure_device(
@@ -254,4 +254,4 @@ def _warn_beforehand(classifier: Classifier, hooks: Hooks) -> None:
 
 
 def _warn(line: str) -> None:
-    click.echo(f"edgetl: {line}", err=True)
+    echo(f"edgetl: {line}", err=True)

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Optional
 
 import click
 
-from edgetl.cli import print_json
-from edgetl.cli.console import print_table, show_progress
+from edgetl.cli.console import echo, print_json, print_table, show_progress
 from edgetl.cli.examples import examples
 
 if TYPE_CHECKING:
@@ -41,14 +40,14 @@ def check(model: Path, target: str, compiled: Optional[Path], fail_on: Optional[
             print_json(found.to_json())
         else:
             confirmation = f"{compiled or 'the Edge TPU model'} was compiled from the model in {model}"
-            click.echo("\n".join(found.reasons) or confirmation)
+            echo(*(found.reasons or [confirmation]))
         raise SystemExit(0 if found.match else FAILED)
     if as_json:
         print_json(found.to_json())
     else:
         _print_analysis(found)
         version = Limits.of(load_target(target)).runtime_version
-        click.echo(f"runtime {found.min_runtime_version} or newer; {target} has {version}")
+        echo(f"runtime {found.min_runtime_version} or newer; {target} has {version}")
     if fail_on == "cpu" and (found.refused or found.cpu_ops):
         raise SystemExit(FAILED)
 
@@ -59,14 +58,14 @@ def _print_analysis(analysis: Analysis) -> None:
         [[str(op.index), op.op, op.placed.upper(), op.reason, op.fix] for op in analysis.ops],
     )
     if analysis.refused:
-        click.echo(f"the compiler would reject it: {analysis.refused}; {analysis.refused_fix}")
+        echo(f"the compiler would reject it: {analysis.refused}; {analysis.refused_fix}")
     parameters = analysis.parameter_bytes
-    click.echo(
+    echo(
         f"parameters {parameters.cached:,} bytes on chip, {parameters.streamed:,} streamed "
         "(estimated; within 2 percent for the convolutional models that were measured)"
     )
-    click.echo(f"activations {analysis.activation_bytes:,} bytes; the chip holds {analysis.activation_limit_bytes:,}")
-    click.echo("\n".join(analysis.notes), nl=bool(analysis.notes))
+    echo(f"activations {analysis.activation_bytes:,} bytes; the chip holds {analysis.activation_limit_bytes:,}")
+    echo(*analysis.notes)
 
 
 @examples("edgetl compile leaves.edgetl")
@@ -88,6 +87,6 @@ def compile_(bundle: Path, as_json: bool) -> None:
         described = compiled.to_json()["edgetpu"]
         answer = {**described, "cpu_ops": compiled.cpu_ops, "differences": list(made.differences)}
         return print_json({"bundle": str(bundle), "edgetpu": "compiled", **answer})
-    click.echo(f"{bundle} now contains a model for the Edge TPU, compiled with version {made.log.version}")
-    click.echo(f"parameters {compiled.cached_bytes:,} bytes on chip, {compiled.streamed_bytes:,} streamed")
-    click.echo("\n".join(made.differences) or "every operator was placed as predicted")
+    echo(f"{bundle} now contains a model for the Edge TPU, compiled with version {made.log.version}")
+    echo(f"parameters {compiled.cached_bytes:,} bytes on chip, {compiled.streamed_bytes:,} streamed")
+    echo(*(made.differences or ["every operator was placed as predicted"]))

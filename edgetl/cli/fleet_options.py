@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, Callable
 
 import click
 
-from edgetl.cli import print_json
-from edgetl.cli.console import print_table, show_progress
+from edgetl.cli.console import echo, print_json, print_table, show_progress
 from edgetl.errors import OptionError
 
 if TYPE_CHECKING:
@@ -83,7 +82,7 @@ def _print_outcomes(outcomes: Sequence[RolloutOutcome]) -> None:
     print_table(["device", "state", "sent kB", "fault"], [_row(one) for one in outcomes])
     counts = Counter(one.state for one in outcomes)
     stopped = ": the rollout stopped before them" if counts[NOT_REACHED] else ""
-    click.echo(", ".join(f"{count} {state}" for state, count in counts.items()) + stopped)
+    echo(", ".join(f"{count} {state}" for state, count in counts.items()) + stopped)
 
 
 def _row(outcome: RolloutOutcome) -> list[str]:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Callable, Optional
 
 import click
 
-from edgetl.cli import print_json
-from edgetl.cli.console import print_table, show_progress
+from edgetl.cli.console import echo, print_json, print_table, show_progress
 from edgetl.cli.device_options import BUNDLE_OR_DEVICE, device_options, is_bundle, reach, require_here
 from edgetl.cli.examples import examples
 from edgetl.errors import OptionError
+from edgetl.text import from_argument
 
 if TYPE_CHECKING:
     from edgetl.deployment import DeviceInventory
@@ -75,13 +75,44 @@ def guard_option(consequence: str) -> Callable[[Command], Command]:
     )
 
 
+class _Label(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on only
+    """A parameter type: the name of a class, read as UTF-8 in every locale."""
+
+    name = "LABEL"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        return from_argument(value)
+
+
+LABEL = _Label()
+
+
+def new_class_option(command: Command) -> Command:
+    """Add --new-class to a verb that may make a class."""
+    return click.option("--new-class", is_flag=True, help="Accept a label that looks like that of another class.")(
+        command
+    )
+
+
+def _warn_of_look_alikes(labels: Sequence[str], known: set[str]) -> None:
+    """Report new classes that look like another one."""
+    from edgetl.bundle import look_alikes
+
+    for similar in look_alikes(labels):
+        if not known.issuperset(similar):
+            names = " and ".join(map(ascii, similar))
+            line = f"{names} count as different classes but look the same; if they are one, use: edgetl correct"
+            echo(f"edgetl: {line}", err=True)
+
+
 @examples(
     "edgetl teach leaves.edgetl mildew photo.jpg",
     "edgetl teach pi@raspberrypi.local mildew photos/mildew --guard 1",
 )
 @_verb_for_devices
-@click.argument("label")
+@click.argument("label", type=LABEL)
 @click.argument("images", nargs=-1, metavar="[IMAGE]...")
+@new_class_option
 @guard_option("the pictures are kept for later")
 @click.option("--thumbnails", is_flag=True, help="Also keep small JPEGs, so that a later backbone can learn from them.")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of the interpreter.  [default: one per core]")
@@ -89,6 +120,7 @@ def teach(
     where: str,
     label: str,
     images: Sequence[str],
+    new_class: bool,
     guard: Optional[float],
     thumbnails: bool,
     threads: Optional[int],
@@ -110,7 +142,7 @@ def teach(
 
         require_here(**options)
         with open_learner(Path(where), state, threads=threads, thumbnails=thumbnails) as learner:
-            result = teach_pictures(learner, iter(pictures) if pictures else None, label, guard).to_dict()
+            result = teach_pictures(learner, iter(pictures) if pictures else None, label, guard, new_class).to_dict()
     else:
         from edgetl.deployment import teach as teach_device
 
@@ -119,19 +151,26 @@ def teach(
         if len(files) != len(pictures):
             raise OptionError("a device is sent files, received images on standard input; give their paths instead")
         with reach(where, **options) as transport, show_progress() as progress:
-            result = teach_device(transport, label, files, guard, thumbnails, threads, progress).to_dict()
+            result = teach_device(transport, label, files, guard, thumbnails, threads, progress, new_class).to_dict()
     for line in result["unreadable"]:
-        click.echo(line, err=True)
+        echo(line, err=True)
     _print_result(result, as_json, _taught_line(result))
 
 
 @examples("edgetl correct leaves.edgetl 12 healthy")
 @_verb
 @click.argument("picture", type=int)
-@click.argument("label")
+@click.argument("label", type=LABEL)
+@new_class_option
 @guard_option("the picture keeps its label")
 def correct(
-    bundle: Path, picture: int, label: str, guard: Optional[float], state: Optional[Path], as_json: bool
+    bundle: Path,
+    picture: int,
+    label: str,
+    new_class: bool,
+    guard: Optional[float],
+    state: Optional[Path],
+    as_json: bool,
 ) -> None:
     """Correct the label of PICTURE to LABEL.
 
@@ -139,13 +178,13 @@ def correct(
     """
     with open_learner(bundle, state) as learner:
         line = f"picture {picture} is now labelled '{label}'"
-        _print_step(learner, learner.correct(picture, label, guard), as_json, line)
+        _print_step(learner, learner.correct(picture, label, guard, new_class), as_json, line)
 
 
 @examples("edgetl forget leaves.edgetl 12", "edgetl forget leaves.edgetl --class mildew")
 @_verb
 @click.argument("picture", type=int, required=False)
-@click.option("--class", "label", metavar="LABEL", help="Forget a whole class instead of one picture.")
+@click.option("--class", "label", type=LABEL, metavar="LABEL", help="Forget a whole class instead of one picture.")
 @guard_option("nothing is forgotten")
 def forget(
     bundle: Path,
@@ -170,12 +209,13 @@ def forget(
 
 @examples("edgetl rename leaves.edgetl mildew powdery-mildew")
 @_verb
-@click.argument("old")
-@click.argument("new")
-def rename(bundle: Path, old: str, new: str, state: Optional[Path], as_json: bool) -> None:
+@click.argument("old", type=LABEL)
+@click.argument("new", type=LABEL)
+@new_class_option
+def rename(bundle: Path, old: str, new: str, new_class: bool, state: Optional[Path], as_json: bool) -> None:
     """Rename class OLD to NEW."""
     with open_learner(bundle, state) as learner:
-        _print_step(learner, learner.rename(old, new), as_json, f"renamed class '{old}' to '{new}'")
+        _print_step(learner, learner.rename(old, new, new_class), as_json, f"renamed class '{old}' to '{new}'")
 
 
 @examples("edgetl adapt leaves.edgetl --guard 1")
@@ -194,7 +234,7 @@ def adapt(bundle: Path, guard: Optional[float], leave_old: bool, state: Optional
     """
     with open_learner(bundle, state) as learner:
         step = learner.adapt(guard, leave_old)
-        _print_step(learner, step, as_json, _adapted_line(step.adaptation))
+        _print_step(learner, step, as_json, *_adapted_lines(step.adaptation))
 
 
 @examples("edgetl undo leaves.edgetl")
@@ -231,7 +271,9 @@ def merge(bundle: Path, sources: Sequence[Path], guard: Optional[float], state: 
     Give their state folders, or patches that they exported.
     """
     with open_learner(bundle, state) as learner:
+        known = set(learner.labels)
         step = learner.merge(*sources, guard=guard)
+        _warn_of_look_alikes(learner.labels, known)
         lost = f"; {step.not_carried} of another backbone, without a thumbnail, were not" if step.not_carried else ""
         _print_step(learner, step, as_json, f"{len(step.pictures)} pictures were merged{lost}")
 
@@ -276,46 +318,46 @@ def status(where: str, state: Optional[Path], as_json: bool, **options: Any) -> 
 def _print_device(where: str, device: DeviceInventory) -> None:
     running, service = device.running, device.service
     runs = f"{running.name or 'a damaged bundle'} {running.digest[:12]} runs" if running else "nothing runs"
-    click.echo(f"{where}: {runs} on {device.board}, {device.machine.interpreter or 'without a TFLite interpreter'}")
+    echo(f"{where}: {runs} on {device.board}, {device.machine.interpreter or 'without a TFLite interpreter'}")
     if running and running.fault:
-        click.echo(f"{running.fault}; deploy it again")
+        echo(f"{running.fault}; deploy it again")
     if service:
         restarts = f", {service.restarts} restarts" if service.restarts else ""
-        click.echo(f"service: {service.state}{restarts}")
+        echo(f"service: {service.state}{restarts}")
     if device.probation_seconds_left:
-        click.echo(f"on probation for another {device.probation_seconds_left:.0f} s")
+        echo(f"on probation for another {device.probation_seconds_left:.0f} s")
     if device.previous:
-        click.echo(f"previous bundle: {device.previous[:12]}; return to it: edgetl rollback {where}")
+        echo(f"previous bundle: {device.previous[:12]}; return to it: edgetl rollback {where}")
 
 
 def _print_status(found: Mapping[str, Any]) -> None:
     rows = [[label, str(count["shipped"]), str(count["taught"])] for label, count in found["pictures"].items()]
     print_table(["class", "shipped", "taught"], rows)
     forgotten = f"; forgotten: {', '.join(found['forgotten_classes'])}" if found["forgotten_classes"] else ""
-    click.echo(
-        f"{found['bundle']}, {found['steps']} steps, {found['pending']} pictures pending{forgotten}\n"
-        f"{found['state']}: {found['size_bytes'] / 1e6:.1f} MB{'' if found['writable'] else ', read-only'}"
+    echo(
+        f"{found['bundle']}, {found['steps']} steps, {found['pending']} pictures pending{forgotten}",
+        f"{found['state']}: {found['size_bytes'] / 1e6:.1f} MB{'' if found['writable'] else ', read-only'}",
     )
     spanned, halvings = found.get("spanned", ()), found["halvings"]
     if spanned or halvings:
-        click.echo(f"adapted: {_adapted(spanned, halvings)}")
+        echo(f"adapted: {_adapted(spanned, halvings)}")
     _print_drift(found["drift"])
 
 
-def _print_step(learner: Learner, step: Step, as_json: bool, line: str) -> None:
+def _print_step(learner: Learner, step: Step, as_json: bool, *lines: str) -> None:
     from edgetl.runtime.device import complete_step
 
-    _print_result(complete_step(learner, step).to_dict(), as_json, line)
+    _print_result(complete_step(learner, step).to_dict(), as_json, *lines)
 
 
-def _print_result(result: dict[str, Any], as_json: bool, line: str) -> None:
+def _print_result(result: dict[str, Any], as_json: bool, line: str, *more: str) -> None:
     """Print what a step did and its effect; exit with REFUSED if the guard refused it."""
     if as_json:
         print_json(result)
     else:
         refusal = f"refused: this {result['kind']} would cost the known classes too much; nothing was changed"
-        click.echo(f"step {result['id']}: {line}" if result["id"] else line if result["accepted"] else refusal)
-        click.echo(f"classes: {', '.join(result['labels'])}")
+        echo(f"step {result['id']}: {line}" if result["id"] else line if result["accepted"] else refusal, *more)
+        echo(f"classes: {', '.join(result['labels'])}")
         if result["effect"]:
             _print_effect(result["effect"])
     if not result["accepted"]:
@@ -329,18 +371,18 @@ def _taught_line(result: Mapping[str, Any]) -> str:
     return f"refused: {pictures} of '{result['label']}' would cost the known classes too much; kept for later"
 
 
-def _adapted_line(found: Optional[Adaptation]) -> str:
+def _adapted_lines(found: Optional[Adaptation]) -> list[str]:
     assert found is not None
     if not found.helps:
-        return (
+        return [
             f"nothing was changed: no adaptation is clearly better on the {found.pictures} pictures taught here "
             f"(accuracy {found.before:.1%}, leave-one-out)"
-        )
-    return (
+        ]
+    return [
         f"accuracy on the {found.pictures} pictures taught here, leave-one-out: "
-        f"{found.before:.1%} -> {found.after:.1%}\n"
-        f"{_adapted(found.spanned, found.halvings)}"
-    )
+        f"{found.before:.1%} -> {found.after:.1%}",
+        _adapted(found.spanned, found.halvings),
+    ]
 
 
 def _adapted(spanned: Sequence[str], halvings: Mapping[str, int]) -> str:
@@ -351,9 +393,9 @@ def _adapted(spanned: Sequence[str], halvings: Mapping[str, int]) -> str:
 
 
 def _print_drift(drift: Mapping[str, Any]) -> None:
-    click.echo(f"drift: {drift['verdict']} ({drift['pictures']} pictures classified since the latest step)")
+    echo(f"drift: {drift['verdict']} ({drift['pictures']} pictures classified since the latest step)")
     for name, signal in drift["signals"].items():
-        click.echo(
+        echo(
             f"  {name} {signal['value']:.2f}: usual {signal['usual']:.2f}, drifting at {signal['drifting']:.2f}, "
             f"changed at {signal['changed']:.2f}"
         )
@@ -363,13 +405,13 @@ def _print_effect(described: dict[str, Any]) -> None:
     from edgetl.runtime.learning import Effect
 
     effect = Effect.from_dict(described)
-    click.echo(f"known classes, on guard pictures: {0 - effect.cost_points:+.1f} points")
+    echo(f"known classes, on guard pictures: {0 - effect.cost_points:+.1f} points")
     for label in effect.losers:
-        click.echo(f"  {label}: {effect.before[label]:.1%} -> {effect.after[label]:.1%}")
+        echo(f"  {label}: {effect.before[label]:.1%} -> {effect.after[label]:.1%}")
     for label, accuracy in effect.taught.items():
-        click.echo(f"  {label}: {accuracy:.1%}, cross-validated on its own pictures")
+        echo(f"  {label}: {accuracy:.1%}, cross-validated on its own pictures")
     for rivalry in effect.rivalries:
-        click.echo(f"  '{rivalry.rival}' now attracts {rivalry.pictures} pictures of '{rivalry.label}'")
+        echo(f"  '{rivalry.rival}' now attracts {rivalry.pictures} pictures of '{rivalry.label}'")
 
 
 def _row(entry: Any) -> list[Any]:

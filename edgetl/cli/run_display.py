@@ -9,9 +9,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Optional, Protocol
 
-import click
-
-from edgetl.cli import print_json
+from edgetl.cli.console import echo, print_json
+from edgetl.text import for_terminal
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -137,14 +136,14 @@ class _Lines:
     """Prints one line per image; errors go to standard error."""
 
     def show(self, name: str, prediction: Prediction) -> None:
-        click.echo(_line(name, prediction))
+        echo(_line(name, prediction))
 
     def report_error(self, name: str, error: ImageError) -> None:
-        click.echo(str(error), err=True)
+        echo(str(error), err=True)
 
     def sum_up(self, summary: dict[str, Any]) -> None:
         labels = ", ".join(f"{label} {count:,}" for label, count in summary["labels"].items())
-        click.echo(
+        echo(
             f"in {summary['seconds'] / 60:.0f} minutes {summary['images']:,} images: {labels or 'none'}; "
             f"{summary['novel']:,} unlike every class, {summary['unread']:,} unreadable"
         )
@@ -188,7 +187,7 @@ class _LiveTable:
     def _print(self, line: str) -> None:
         from rich.text import Text
 
-        self._live.console.print(Text(line), soft_wrap=True)
+        self._live.console.print(Text(for_terminal(line)), soft_wrap=True)
 
     def _latest_image(self) -> RenderableType:
         from rich.box import SIMPLE_HEAD
@@ -203,12 +202,13 @@ class _LiveTable:
         for title in ("class", "probability", "", "images"):
             table.add_column(title)
         for label, probability in prediction.top(TOP):
-            bar = "█" * round(probability * BAR_WIDTH)
-            table.add_row(label, f"{probability:6.1%}", f"{bar:{BAR_WIDTH}}", str(self._images[label]))
+            bar = for_terminal("█" * round(probability * BAR_WIDTH))
+            cells = (for_terminal(label), f"{probability:6.1%}", f"{bar:{BAR_WIDTH}}", str(self._images[label]))
+            table.add_row(*map(Text, cells))
         rate = sum(self._images.values()) / (time.monotonic() - self._started)
         unusual = ", unlike every class" if prediction.is_novel else ""
         about = f"{name}{unusual}: {prediction.milliseconds['total']:.1f} ms, {rate:.1f} images per second"
-        return Group(table, Text(about, style="dim"))
+        return Group(table, Text(for_terminal(about), style="dim"))
 
 
 def _line(name: str, prediction: Prediction) -> str:

@@ -7,9 +7,8 @@ from typing import Any, Optional
 
 import click
 
-from edgetl.cli import print_json
 from edgetl.cli.build_output import OUTPUT_HELP, budget_options, name_and_folder, print_build, take_budget
-from edgetl.cli.console import show_progress
+from edgetl.cli.console import echo, print_json, show_progress
 from edgetl.cli.examples import examples
 from edgetl.cli.signals import tidy_when_terminated
 from edgetl.errors import OptionError
@@ -115,6 +114,6 @@ def search(
     if as_json:
         return print_json(result.to_json())
     render_search(result.report)
-    click.echo(f"search  {result.report_html}")
+    echo(f"search  {result.report_html}")
     if result.built is not None:
         print_build(result.built)

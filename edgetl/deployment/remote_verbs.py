@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -119,11 +120,13 @@ def teach(
     thumbnails: bool = False,
     threads: Optional[int] = None,
     progress: Optional[Progress] = None,
+    new_class: bool = False,
 ) -> TaughtStep:
     """Teach the running bundle of a device that images show a class, in one step; its service adopts the result.
 
     The pictures are sent in one archive, which the device removes. Without images, those of the class that the guard
-    refused before are tried again. `guard`, `thumbnails` and `threads` are those of `Learner`.
+    refused before are tried again. `guard`, `thumbnails`, `threads` and `new_class` are
+    those of `Learner`.
 
     Raises:
         DataError: an image file cannot be read on this machine.
@@ -134,6 +137,7 @@ def teach(
     options += [] if guard is None else [f"--guard={guard}"]
     options += [] if threads is None else [f"--threads={threads}"]
     options += ["--thumbnails"] if thumbnails else []
+    options += ["--new-class"] if new_class else []
     if not images:
         return _call(TaughtStep, transport, "teach", *options)
     with tempfile.TemporaryDirectory(prefix="edgetl-") as folder:
@@ -278,8 +282,8 @@ def _pack(images: Sequence[Path], path: Path) -> Path:
     with zipfile.ZipFile(path, "w") as archive:
         for number, image in enumerate(images):
             try:
-                entry = zipfile.ZipInfo(f"{number}{image.suffix}")
-                entry.comment = str(image).encode(errors="replace")
+                entry = zipfile.ZipInfo(f"{number}{image.suffix if image.suffix.isascii() else ''}")
+                entry.comment = os.fsencode(image)
                 archive.writestr(entry, image.read_bytes())
             except OSError as error:
                 raise DataError(f"cannot read {image}: {error.strerror or error}; leave it out") from error

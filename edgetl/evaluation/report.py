@@ -12,6 +12,7 @@ from edgetl.evaluation.gate import Gate
 from edgetl.evaluation.latency import Latency
 from edgetl.evaluation.scoring import Comparison, Evaluation
 from edgetl.evaluation.values import Figure, decode, encode
+from edgetl.text import for_json
 
 SCHEMA = 1
 """The version of report.json; reports with another version are rejected."""
@@ -181,7 +182,7 @@ class Report:
 
     def to_json(self) -> str:
         """The report as JSON text; equal reports give equal texts."""
-        return json.dumps(encode(self), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        return for_json(encode(self), indent=1) + "\n"
 
     @staticmethod
     def from_json(text: str) -> Report:

@@ -9,7 +9,6 @@ by which a host recognises an older device.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -29,6 +28,7 @@ from edgetl.runtime.device.slots import Slots, default_root
 from edgetl.runtime.device.snapshot import Snapshot, take_snapshot
 from edgetl.runtime.inference import Replay, replay
 from edgetl.runtime.system import native_stderr_silenced
+from edgetl.text import for_json, for_terminal, never_fail
 
 USAGE_ERROR = 64
 """The exit code for an unknown verb or option: EX_USAGE of sysexits.h."""
@@ -47,13 +47,15 @@ Verb = Callable[[argparse.Namespace], Optional[Answer]]
 def main(arguments: Optional[List[str]] = None) -> int:
     """Runs one verb; returns the exit code."""
     words = sys.argv[1:] if arguments is None else arguments
+    never_fail(sys.stdout)
+    never_fail(sys.stderr)
     options = _parse(words)
     verb: Verb = options.verb
     try:
         with native_stderr_silenced():
             answer = verb(options)
     except EdgetlError as error:
-        sys.stderr.write(f"edgetl: {' '.join(str(error).split())}\n")
+        sys.stderr.write(f"edgetl: {for_terminal(' '.join(str(error).split()), sys.stderr.encoding)}\n")
         return error.exit_code
     if answer is not None:
         sys.stdout.write(_json_line(answer.to_dict()) if options.json else _lines(answer.to_dict()))
@@ -114,7 +116,15 @@ def _learned(options: argparse.Namespace) -> Answer:
 
 
 def _teach(options: argparse.Namespace) -> TeachingResult:
-    return teach_running(options.root, options.file, options.label, options.guard, options.thumbnails, options.threads)
+    return teach_running(
+        options.root,
+        options.file,
+        options.label,
+        options.guard,
+        options.thumbnails,
+        options.threads,
+        options.new_class,
+    )
 
 
 def _bench(options: argparse.Namespace) -> Answer:
@@ -227,6 +237,7 @@ def _add_learning_verbs(add: _Add) -> None:
     command.add_argument("--label", required=True, help="the class, which may be new")
     command.add_argument("--guard", type=float, metavar="POINTS", help="refuse if the known classes lose more accuracy")
     command.add_argument("--thumbnails", action="store_true", help="keep a small JPEG of each picture")
+    command.add_argument("--new-class", action="store_true", help="even if the label looks like that of another class")
     command.add_argument("--threads", type=int, help="interpreter threads; default: the number of cores, at most 4")
     command = add("bench", _bench, "measure the running bundle while its service pauses")
     command.add_argument("--seconds", type=float, default=10.0, help="for latencies and throughput together")
@@ -259,11 +270,11 @@ def _add_settings_verbs(add: _Add) -> None:
 
 
 def _json_line(values: Dict[str, Any]) -> str:
-    return json.dumps({**values, "protocol": PROTOCOL}, ensure_ascii=False) + "\n"
+    return for_json({**values, "protocol": PROTOCOL}, sys.stdout.encoding) + "\n"
 
 
 def _lines(values: Dict[str, Any]) -> str:
-    return "".join(f"{name}: {_text(value)}\n" for name, value in values.items())
+    return "".join(f"{name}: {for_terminal(_text(value))}\n" for name, value in values.items())
 
 
 def _text(value: Any) -> str:

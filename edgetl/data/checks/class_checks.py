@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from edgetl.bundle import LABEL_LIMIT, is_label, look_alike_key
+from edgetl.bundle import LABEL_LIMIT, is_label, look_alike_key, look_alikes
 from edgetl.data.findings import Finding
 from edgetl.data.listing import Photo, classes_inside
 from edgetl.errors import DataError
@@ -88,15 +88,11 @@ def check_counts(counts: Mapping[str, Mapping[str, int]]) -> list[Finding]:
 
 def _similar_names(labels: Mapping[str, int]) -> list[Finding]:
     """Findings for class names that look the same, e.g. but for case, width, or characters that cannot be seen."""
-    spellings: dict[str, list[str]] = defaultdict(list)
-    for label in sorted(labels):
-        spellings[look_alike_key(label)].append(label)
     findings = []
-    for similar in spellings.values():
-        if len(similar) > 1:
-            names = ", ".join(map(_distinguishable, similar))
-            detail = f"{names} count as different classes; merge them if they are one"
-            findings.append(Finding("similar class names", (), detail))
+    for similar in look_alikes(labels):
+        names = ", ".join(map(_distinguishable, similar))
+        detail = f"{names} count as different classes; merge them if they are one"
+        findings.append(Finding("similar class names", (), detail))
     return findings
 
 

@@ -13,6 +13,7 @@ from edgetl.evaluation.renderers import charts, wording
 from edgetl.evaluation.renderers.album import Album, AlbumOptions
 from edgetl.evaluation.report import DataFinding, Report
 from edgetl.evaluation.scoring import ClassResult, Evaluation, Flip, ImageResult
+from edgetl.text import for_html
 
 MISTAKES = 24
 """Most confident mistakes shown as pictures."""
@@ -75,11 +76,13 @@ def load_template(name: str) -> Any:
     """A template of this folder, with the functions for figures as filters; MissingExtraError without jinja2."""
     try:
         import jinja2
+        from markupsafe import Markup
     except ImportError as error:
         raise MissingExtraError("jinja2", "host", "an HTML page") from error
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
+        finalize=lambda value: Markup(for_html(value)) if type(value) is str else value,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

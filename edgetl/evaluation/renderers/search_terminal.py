@@ -10,8 +10,11 @@ from rich.table import Table
 from rich.text import Text
 
 from edgetl.evaluation.renderers import wording
-from edgetl.evaluation.renderers.terminal import open_console, visible
+from edgetl.evaluation.renderers.terminal import open_console
 from edgetl.evaluation.search_report import SearchReport, Trial
+from edgetl.text import for_terminal
+
+LEGEND = "→ the pick   * no other model is as good in accuracy, log-loss, latency and size"
 
 SKIPPED = 40
 """Models that were not tried are listed up to this number; further ones are counted."""
@@ -24,18 +27,18 @@ def render_search(report: SearchReport, console: Optional[Console] = None) -> No
     table.add_column("", no_wrap=True)
     table.add_column("model", no_wrap=True)
     for title in ("accuracy", "std. error", "log-loss", f"on {report.target}", "MACs", "size", "RAM", "time"):
-        table.add_column(title, justify="right", no_wrap=True)
+        table.add_column(Text(for_terminal(title)), justify="right", no_wrap=True)
     for trial in report.trials:
         style = "bold" if trial.picked else "" if trial.on_front else "dim"
-        table.add_row(*(Text(visible(cell)) for cell in _cells(trial)), style=style)
+        table.add_row(*(Text(for_terminal(cell)) for cell in _cells(trial)), style=style)
     console.print(table)
-    console.print(Text("→ the pick   * no other model is as good in accuracy, log-loss, latency and size", style="dim"))
+    console.print(Text(for_terminal(LEGEND), style="dim"))
     for line in report.skipped[:SKIPPED]:
-        console.print(Text(visible(f"skipped  {line}"), style="dim"))
+        console.print(Text(for_terminal(f"skipped  {line}"), style="dim"))
     if len(report.skipped) > SKIPPED:
         console.print(Text(f"skipped  {len(report.skipped) - SKIPPED} more", style="dim"))
     console.print()
-    console.print(Text(visible(report.why), style="bold"))
+    console.print(Text(for_terminal(report.why), style="bold"))
 
 
 def _cells(trial: Trial) -> list[str]:

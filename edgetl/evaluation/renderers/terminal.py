@@ -14,6 +14,7 @@ from edgetl.evaluation.renderers import wording
 from edgetl.evaluation.report import Report
 from edgetl.evaluation.scoring import Evaluation
 from edgetl.evaluation.values import Figure
+from edgetl.text import for_terminal
 
 WORST = 3
 """Classes with the lowest recall that are listed."""
@@ -30,13 +31,13 @@ def render_terminal(report: Report, console: Optional[Console] = None) -> None:
     _add_size_and_latency(table, report)
     _row(table, "worst classes", *_worst(report.evaluation))
     console.print()
-    console.print(Text(visible(wording.headline(report)), style="bold"))
+    console.print(Text(for_terminal(wording.headline(report)), style="bold"))
     console.print()
     console.print(table)
     console.print()
     console.print(Text("What to do next", style="bold"))
     for number, line in enumerate(wording.advice(report), start=1):
-        console.print(Text(visible(f"{number}. {line}")))
+        console.print(Text(for_terminal(f"{number}. {line}")))
 
 
 def render_evaluation(evaluation: Evaluation, console: Optional[Console] = None) -> None:
@@ -109,12 +110,7 @@ def _add_size_and_latency(table: Table, report: Report) -> None:
 
 def _row(table: Table, *cells: str) -> None:
     """Add a row of plain text: labels are never interpreted as markup."""
-    table.add_row(*(Text(visible(cell)) for cell in cells))
-
-
-def visible(text: str) -> str:
-    """The text with control characters replaced: names of classes and files may contain them."""
-    return "".join(character if character.isprintable() else "�" for character in text)
+    table.add_row(*(Text(for_terminal(cell)) for cell in cells))
 
 
 def _within(evaluation: Evaluation) -> str:

@@ -65,17 +65,18 @@ def teach_running(
     guard: Optional[float] = None,
     thumbnails: bool = False,
     threads: Optional[int] = None,
+    new_class: bool = False,
 ) -> TeachingResult:
     """Teaches the running bundle the pictures of a zip archive in one step, then removes the archive.
 
-    Without an archive, retries the pictures that the guard refused before. `guard`, `thumbnails` and `threads` are as
-    for the Learner.
+    Without an archive, retries the pictures that the guard refused before. `guard`, `thumbnails`, `threads` and
+    `new_class` are as for the Learner.
     Raises InstallError if nothing is installed, LearningError, StorageError.
     """
     try:
         slot = _running_slot(root)
         with Learner(slot.bundle, slot.state, threads=threads, thumbnails=thumbnails) as learner:
-            return teach_pictures(learner, _unpacked(archive) if archive else None, label, guard)
+            return teach_pictures(learner, _unpacked(archive) if archive else None, label, guard, new_class)
     finally:
         if archive is not None:
             archive.unlink(missing_ok=True)
@@ -86,6 +87,7 @@ def teach_pictures(
     pictures: Optional[Iterator[Union[ImageSource, Source]]],
     label: str,
     guard: Optional[float] = None,
+    new_class: bool = False,
 ) -> TeachingResult:
     """Teaches pictures in one step and skips those that cannot be read.
 
@@ -99,6 +101,7 @@ def teach_pictures(
             label,
             guard=RETRY_GUARD_POINTS if guard is None and pictures is None else guard,
             on_unreadable=lambda error: unreadable.append(str(error)),
+            new_class=new_class,
         )
     except LearningError as error:
         if not unreadable:
@@ -137,6 +140,6 @@ def _unpacked(archive: Path) -> Iterator[Source]:
     try:
         with zipfile.ZipFile(archive) as packed:
             for member in packed.infolist():
-                yield Source(member.comment.decode(), packed.read(member))
+                yield Source(member.comment.decode("utf-8", "surrogateescape"), packed.read(member))
     except (zipfile.BadZipFile, OSError) as error:
         raise LearningError(f"cannot read the archive of pictures {archive}: {error}; send it again") from error

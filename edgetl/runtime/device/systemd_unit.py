@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import List, Optional
 
 from edgetl.errors import OptionError
+from edgetl.text import for_systemd
 
 WATCHDOG_SECONDS = 120
 """More than the 30 s for which a command of --on-label may delay the next picture, on slow boards too."""
@@ -56,7 +57,7 @@ def _service_section(unit: Unit) -> List[str]:
         f"MemoryMax={unit.memory_bytes // 2 if unit.memory_bytes else '50%'}",
         *([f"User={unit.account}", *_SYSTEM_HARDENING] if unit.account else _USER_HARDENING),
         *_HARDENING,
-        f"ReadWritePaths={_quoted(str(unit.root / 'slots'))}",
+        f"ReadWritePaths={for_systemd(str(unit.root / 'slots'))}",
     ]
 
 
@@ -73,14 +74,7 @@ def _command(unit: Unit) -> str:
     words = [unit.python, "-m", "edgetl", "run", str(current / "bundle.edgetl")]
     # With a named state, a service that started before the first picture was taught follows it too.
     words += ["--state", str(current / "bundle.state"), *options]
-    return " ".join(_quoted(word).replace("$", "$$") for word in words)
-
-
-def _quoted(word: str) -> str:
-    """A word quoted for systemd.syntax(7), so that nothing in it is expanded."""
-    if any(not character.isprintable() for character in word):
-        raise OptionError(f"invalid word {word!r} in the service: remove line breaks and control characters")
-    return '"' + word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%") + '"'
+    return " ".join(for_systemd(word).replace("$", "$$") for word in words)
 
 
 _HARDENING = [

@@ -18,6 +18,7 @@ from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Seq
 from edgetl.durable import sync_folder
 from edgetl.errors import LearningError, StorageError
 from edgetl.runtime.learning.projection import Row
+from edgetl.text import for_sqlite, from_sqlite
 
 JOURNAL_FILE = "journal.sqlite"
 """The name of the journal in a state folder."""
@@ -126,7 +127,7 @@ class Journal:
                 draft.subject,
                 draft.former,
                 draft.origin,
-                draft.source,
+                for_sqlite(draft.source),
                 zlib.compress(draft.embedding, _COMPRESSION) if draft.embedding is not None else None,
                 draft.thumbnail,
             )
@@ -146,7 +147,7 @@ class Journal:
     def notes(self) -> Dict[int, Note]:
         """Return the notes on every row, by id."""
         query = "SELECT id, time, source, thumbnail IS NOT NULL FROM journal"
-        return {number: Note(time, source, bool(has)) for number, time, source, has in self._query(query)}
+        return {number: Note(time, from_sqlite(source), bool(has)) for number, time, source, has in self._query(query)}
 
     def embeddings(self, pictures: Sequence[int]) -> Dict[int, bytes]:
         """Return the raw embeddings of pictures, by id."""

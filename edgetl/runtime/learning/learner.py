@@ -113,17 +113,18 @@ class Learner:
         """The state folder."""
         return self._state.journal.folder
 
-    def teach(self, image: ImageSource, label: str, guard: Optional[float] = None) -> Step:
+    def teach(self, image: ImageSource, label: str, guard: Optional[float] = None, new_class: bool = False) -> Step:
         """Learn that an image shows a class, which may be a new one.
 
-        With `guard`, a step that costs the known classes more points of accuracy is refused; see `teach_many`.
+        With `guard`, a step that costs the known classes more points of accuracy is refused; see `teach_many`. A label
+        that looks like that of another class is refused unless `new_class` is set.
 
         Raises:
             ImageError: the image cannot be read.
-            LearningError: the label is invalid.
+            LearningError: the label is invalid, or looks like that of another class.
             StorageError: the disk refuses.
         """
-        return self.teach_many([image], label, guard=guard)
+        return self.teach_many([image], label, guard=guard, new_class=new_class)
 
     def teach_many(
         self,
@@ -131,6 +132,7 @@ class Learner:
         label: str,
         guard: Optional[float] = None,
         on_unreadable: Optional[Callable[[ImageError], None]] = None,
+        new_class: bool = False,
     ) -> Step:
         """Learn several images of one class in one step, which one `undo` reverses.
 
@@ -142,11 +144,12 @@ class Learner:
                 and its pictures are pending.
             on_unreadable: called with the error of each image that cannot be read. Without it, the first such error
                 is raised, and nothing is learned.
+            new_class: accept a label that looks like that of another class.
 
         Raises:
             ImageError, LearningError, StorageError: as in `teach`; LearningError also if there is no image.
         """
-        label = self._resolve_label(label)
+        label = self._distinct_label(label, new_class)
         drafts = []
         for image in images:
             try:
@@ -157,15 +160,17 @@ class Learner:
                 on_unreadable(error)
         return self._teach(drafts, label, guard)
 
-    def teach_embeddings(self, raw: np.ndarray, label: str, guard: Optional[float] = None) -> Step:
+    def teach_embeddings(
+        self, raw: np.ndarray, label: str, guard: Optional[float] = None, new_class: bool = False
+    ) -> Step:
         """Learn raw embeddings (d,) or (n, d), as returned by `Classifier.embed`, in one step."""
-        label = self._resolve_label(label)
+        label = self._distinct_label(label, new_class)
         drafts = [Draft(TEACH, label, embedding=data) for data in self._state.live_statistics.encode(raw)]
         return self._teach(drafts, label, guard)
 
-    def correct(self, picture: int, label: str, guard: Optional[float] = None) -> Step:
+    def correct(self, picture: int, label: str, guard: Optional[float] = None, new_class: bool = False) -> Step:
         """Give a picture that was taught here another label. If `guard` refuses, the picture keeps its label."""
-        label = self._resolve_label(label)
+        label = self._distinct_label(label, new_class)
         return self._record(lambda projection: operations.correct(projection, picture, label), guard)
 
     def forget(self, picture: int, guard: Optional[float] = None) -> Step:
@@ -180,9 +185,11 @@ class Learner:
         label = self._resolve_label(label)
         return self._record(lambda projection: operations.forget_class(projection, label), guard)
 
-    def rename(self, old: str, new: str) -> Step:
-        """Give a class another name, which no other class may have."""
+    def rename(self, old: str, new: str, new_class: bool = False) -> Step:
+        """Give a class another name, which no other class may have, or look like unless `new_class` is set."""
         old, new = self._resolve_label(old), operations.normalized_label(new)
+        if not new_class:
+            operations.require_distinct(new, [label for label in self.labels if label != old])
         return self._record(lambda projection: operations.rename(projection, old, new))
 
     def undo(self) -> Step:
@@ -378,6 +385,14 @@ class Learner:
     def _resolve_label(self, label: str) -> str:
         """A class in effect with exactly this name; otherwise the normalized label, so that no class exists twice."""
         return label if label in self.labels else operations.normalized_label(label)
+
+    def _distinct_label(self, label: str, new_class: bool) -> str:
+        label = self._resolve_label(label)
+        if not new_class:
+            with self._state.lock:
+                projection = self._state.projection()
+                operations.require_distinct(label, [*projection.labels, *projection.pending.values()])
+        return label
 
     def _draft_teaching(self, image: Union[ImageSource, Source], label: str) -> Draft:
         return operations.teach_image(image, label, self.classifier(), self._state.live_statistics, self._thumbnails)

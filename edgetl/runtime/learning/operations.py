@@ -5,12 +5,12 @@ from __future__ import annotations
 import io
 import os
 import unicodedata
-from typing import Iterable, List, Sequence, Tuple, Union
+from typing import Collection, Iterable, List, Sequence, Tuple, Union
 
 import numpy as np
 from PIL import Image
 
-from edgetl.bundle import is_label
+from edgetl.bundle import is_label, look_alike
 from edgetl.errors import LearningError
 from edgetl.runtime.inference.classifier import Classifier
 from edgetl.runtime.inference.preprocess import ImageSource, decode
@@ -128,6 +128,20 @@ def normalized_label(label: str) -> str:
     if not is_label(normalized):
         raise LearningError(f"invalid label {label!r}: expected 1 to 200 characters without control characters")
     return normalized
+
+
+def require_distinct(label: str, labels: Collection[str]) -> None:
+    """Check a label against those in use.
+
+    Raises:
+        LearningError: it is another label than these, but looks like one of them.
+    """
+    twin = look_alike(label, labels)
+    if twin is not None:
+        raise LearningError(
+            f"{label!a} looks like the class {twin!a}, which exists; use that name, "
+            "or make a second class: --new-class"
+        )
 
 
 def require_pictures(drafts: Sequence[Draft], label: str) -> Sequence[Draft]:

@@ -15,6 +15,7 @@ from typing import Callable, Dict, List, Optional, Sequence, Tuple, Type
 
 from edgetl.errors import OptionError
 from edgetl.runtime.inference.classifier import Prediction
+from edgetl.text import for_process
 
 TIMEOUT_SECONDS = 30.0
 """Time limit of a command; then it is killed."""
@@ -114,8 +115,8 @@ class _Hook:
         """Runs the command; returns why it failed, or an empty text."""
         try:
             self._process = subprocess.Popen(
-                command,
-                env=environment,
+                [for_process(part) for part in command],
+                env={name: for_process(value) for name, value in environment.items()},
                 stdin=subprocess.DEVNULL,
                 stdout=sys.stderr,
                 stderr=sys.stderr,

@@ -24,7 +24,7 @@ def native_stderr_silenced() -> Iterator[None]:
     python_stderr = sys.stderr
     if _descriptor(python_stderr) == 2:
         unbuffered = io.FileIO(saved, "w", closefd=False)
-        sys.stderr = io.TextIOWrapper(unbuffered, python_stderr.encoding, write_through=True)
+        sys.stderr = io.TextIOWrapper(unbuffered, python_stderr.encoding, python_stderr.errors, write_through=True)
     try:
         with open(os.devnull, "wb") as null:
             os.dup2(null.fileno(), 2)
