@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgetl.bundle.format import LABEL_LIMIT, Bundle, Manifest, is_label, open_bundle, pack, write_bundle
-from edgetl.bundle.labels import look_alike, look_alike_key, look_alikes
+from edgetl.bundle.labels import distinguishable, look_alike, look_alike_key, look_alikes
 from edgetl.bundle.layout import (
     CANARIES,
     CANARY_FOLDER,
@@ -37,6 +37,7 @@ __all__ = [
     "STATISTICS",
     "Bundle",
     "Manifest",
+    "distinguishable",
     "is_label",
     "look_alike",
     "look_alike_key",

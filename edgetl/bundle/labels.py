@@ -38,6 +38,13 @@ def look_alikes(labels: Iterable[str]) -> List[List[str]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
+def distinguishable(label: str) -> str:
+    """A label in quotes, with its code points if it passes for ASCII or has characters that cannot be seen."""
+    escaped = ascii(label)
+    deceives = look_alike_key(label).isascii() or not label.isprintable()
+    return f"'{label}'" if label.isascii() or not deceives else f"{escaped} ('{label}')"
+
+
 _INVISIBLE = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0")
 _CYRILLIC = ("авекмнорстухіјѕһԁԛԝ", "abekmhopctyxijshdqw")
 _GREEK = ("αβεζηικμνορτυχϲϳ", "abezhikmvoptyxcj")

@@ -42,7 +42,7 @@ def evaluate(
 
     listing = list_photos(data)
     for finding in listing.findings:
-        click.echo(f"note: {finding.detail}", err=True)
+        echo(f"note: {finding.detail}", err=True)
     photos = [photo for photo in listing.photos if photo.split == "test"] or list(listing.photos)
     classifier = open_classifier(bundle, state, threads)
     if note := _note_on_known_photos(bundle, listing):

@@ -96,11 +96,11 @@ def new_class_option(command: Command) -> Command:
 
 def _warn_of_look_alikes(labels: Sequence[str], known: set[str]) -> None:
     """Report new classes that look like another one."""
-    from edgetl.bundle import look_alikes
+    from edgetl.bundle import distinguishable, look_alikes
 
     for similar in look_alikes(labels):
         if not known.issuperset(similar):
-            names = " and ".join(map(ascii, similar))
+            names = " and ".join(map(distinguishable, similar))
             line = f"{names} count as different classes but look the same; if they are one, use: edgetl correct"
             echo(f"edgetl: {line}", err=True)
 

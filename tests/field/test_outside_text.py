@@ -326,3 +326,15 @@ def test_the_library_refuses_it_and_can_be_told_otherwise(folder: Path) -> None:
 def test_labels_that_only_resemble_each_other_are_different() -> None:
     for first, second in [("red", "reed"), ("1", "-1"), ("a b", "ab"), ("e", "é"), ("10", "1 0"), ("том", "tom")]:
         assert look_alike(first, [second]) is None
+
+
+def test_every_verb_prints_through_the_functions_that_escape() -> None:
+    package = Path(text.__file__).parent
+    for path in (package / "cli").glob("*.py"):
+        if path.name != "console.py":
+            source = path.read_text(encoding="utf-8")
+            assert not re.search(r"click\.(echo|secho|style)\(|\bprint\(|std(out|err)\.write\(", source), path
+    for path in package.rglob("*.py"):
+        assert not re.search(
+            r"add_(row|column)\(f?\"[^\"]*\{|console\.print\(f?\"", path.read_text(encoding="utf-8")
+        ), path

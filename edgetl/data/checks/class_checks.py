@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from edgetl.bundle import LABEL_LIMIT, is_label, look_alike_key, look_alikes
+from edgetl.bundle import LABEL_LIMIT, distinguishable, is_label, look_alikes
 from edgetl.data.findings import Finding
 from edgetl.data.listing import Photo, classes_inside
 from edgetl.errors import DataError
@@ -90,17 +90,10 @@ def _similar_names(labels: Mapping[str, int]) -> list[Finding]:
     """Findings for class names that look the same, e.g. but for case, width, or characters that cannot be seen."""
     findings = []
     for similar in look_alikes(labels):
-        names = ", ".join(map(_distinguishable, similar))
+        names = ", ".join(map(distinguishable, similar))
         detail = f"{names} count as different classes; merge them if they are one"
         findings.append(Finding("similar class names", (), detail))
     return findings
-
-
-def _distinguishable(label: str) -> str:
-    """A label in quotes, with its code points if it passes for ASCII or has characters that cannot be seen."""
-    escaped = ascii(label)
-    deceives = look_alike_key(label).isascii() or not label.isprintable()
-    return f"'{label}'" if label.isascii() or not deceives else f"{escaped} ('{label}')"
 
 
 def _refuse_wrapper(photos: Sequence[Photo], source: Path) -> None:
