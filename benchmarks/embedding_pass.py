@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from edgetl.conversion import Origin, find_origin
+from edgetl.conversion import BackboneSource, find_backbone_source
 from edgetl.data import DataOptions, Dataset, load_folder
 from edgetl.runtime import Embedder, Engine
 from edgetl.runtime.system import cores
@@ -69,25 +69,25 @@ def parse() -> argparse.Namespace:
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, object]:
-    origin = find_origin(arguments.backbone, None, arguments.weights, None)
-    int8, float32 = origin.compile("int8").model, origin.compile("float32").model
-    dataset = load(arguments.data, Embedder(int8, origin.preprocess))
+    source = find_backbone_source(arguments.backbone, None, arguments.weights, None)
+    int8, float32 = source.compile("int8").model, source.compile("float32").model
+    dataset = load(arguments.data, Embedder(int8, source.preprocess))
     frames = np.stack([dataset.frame(index) for index in range(min(len(dataset), KERAS_IMAGES))])
     count = dataset.report.embedded
     contenders: list[Callable[[], Row]] = [
         lambda: bare("int8", int8, frames, count),
-        lambda: embedding_pass("edgetl's pass, from files", int8, origin, arguments.data, False),
-        lambda: embedding_pass("edgetl's pass, frames kept on disk", int8, origin, arguments.data, True),
+        lambda: embedding_pass("edgetl's pass, from files", int8, source, arguments.data, False),
+        lambda: embedding_pass("edgetl's pass, frames kept on disk", int8, source, arguments.data, True),
         lambda: bare("float32", float32, frames, count),
     ]
     rows = fastest(contenders, arguments.rounds)
-    rows += fastest([keras(origin, frames)], arguments.rounds)
+    rows += fastest([keras(source, frames)], arguments.rounds)
     ratios = {
         f"{row.what} / {rows[0].what}": {"value": rows[0].rate / row.rate, "limit": PASS_LIMIT} for row in rows[1:3]
     }
     result: dict[str, object] = {
         "data": str(arguments.data),
-        "backbone": origin.name,
+        "backbone": source.name,
         "cores": cores(),
         "load_average": os.getloadavg()[0],
         "pixels": median_size(dataset),
@@ -95,7 +95,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, object]:
     if arguments.phone_photos:
         with tempfile.TemporaryDirectory() as folder:
             root = write_phone_photos(Path(folder), dataset, arguments.phone_photos)
-            rows.append(embedding_pass("edgetl's pass, 12-megapixel photos", int8, origin, root, False))
+            rows.append(embedding_pass("edgetl's pass, 12-megapixel photos", int8, source, root, False))
         thousand = rows[-1].seconds / rows[-1].images * 1000
         ratios["seconds for 1,000 photos of 12 megapixels"] = {"value": thousand, "limit": PHONE_LIMIT_SECONDS}
     return {**result, "rows": [{**asdict(row), "images_per_second": row.rate} for row in rows], "targets": ratios}
@@ -125,10 +125,10 @@ def bare(name: str, model: bytes, frames: np.ndarray, count: int) -> Row:
     return Row(f"{name} interpreter, bare", count, time.monotonic() - started)
 
 
-def embedding_pass(what: str, model: bytes, origin: Origin, data: Path, keep_frames: bool) -> Row:
+def embedding_pass(what: str, model: bytes, source: BackboneSource, data: Path, keep_frames: bool) -> Row:
     """What `edgetl build` does with new photos: list, decode, check, embed, split."""
     started = time.monotonic()
-    dataset = load(data, Embedder(model, origin.preprocess), keep_frames)
+    dataset = load(data, Embedder(model, source.preprocess), keep_frames)
     seconds = time.monotonic() - started
     dataset.close()
     return Row(what, dataset.report.embedded, seconds)
@@ -139,11 +139,11 @@ def load(data: Path, embedder: Embedder, keep_frames: bool = False) -> Dataset:
         return load_folder(data, DataOptions(), None, embedder, keep_frames, Path(cache))
 
 
-def keras(origin: Origin, frames: np.ndarray) -> Callable[[], Row]:
+def keras(source: BackboneSource, frames: np.ndarray) -> Callable[[], Row]:
     """Keras's predict on the same frames, which are normalised beforehand."""
-    assert origin.assemble is not None
-    model = origin.assemble()
-    offset, scale = origin.normalization
+    assert source.assemble is not None
+    model = source.assemble()
+    offset, scale = source.normalization
     images = (frames.astype(np.float32) - offset) / scale
     model.predict(images[:BATCH], batch_size=BATCH, verbose=0)
 

@@ -6,8 +6,9 @@ loaded on first use, so that importing edgetl costs nothing.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from edgetl.lazy import attribute_loader
 
 if TYPE_CHECKING:
     from edgetl.backbones import list_backbones
@@ -136,83 +137,77 @@ __all__ = [
     "trust_key",
 ]
 
-_HOMES = {
-    "Artifact": "edgetl.conversion",
-    "Budget": "edgetl.pipeline",
-    "BuildOptions": "edgetl.pipeline",
-    "BuildResult": "edgetl.pipeline",
-    "Bundle": "edgetl.bundle",
-    "BundleError": "edgetl.errors",
-    "CanaryError": "edgetl.errors",
-    "Classifier": "edgetl.runtime",
-    "ConversionError": "edgetl.errors",
-    "DataError": "edgetl.errors",
-    "Deployed": "edgetl.deployment",
-    "DeviceError": "edgetl.errors",
-    "EdgetlError": "edgetl.errors",
-    "EngineError": "edgetl.errors",
-    "Evaluation": "edgetl.evaluation",
-    "ImageError": "edgetl.errors",
-    "InstallError": "edgetl.errors",
-    "IntegrityError": "edgetl.errors",
-    "KeyFileError": "edgetl.errors",
-    "Learner": "edgetl.runtime",
-    "LearningError": "edgetl.errors",
-    "MissingExtraError": "edgetl.errors",
-    "OptionError": "edgetl.errors",
-    "Prediction": "edgetl.runtime",
-    "Preprocess": "edgetl.runtime",
-    "Report": "edgetl.evaluation",
-    "SearchOptions": "edgetl.pipeline.search",
-    "SearchResult": "edgetl.pipeline.search",
-    "SignatureError": "edgetl.errors",
-    "Statistics": "edgetl.learners",
-    "Step": "edgetl.runtime.learning",
-    "StorageError": "edgetl.errors",
-    "Target": "edgetl.targets",
-    "TrainingError": "edgetl.errors",
-    "Transport": "edgetl.deployment",
-    "UnknownNameError": "edgetl.errors",
-    "WeightsError": "edgetl.errors",
-    "bench": "edgetl.runtime.bench",
-    "build": "edgetl.pipeline",
-    "check": "edgetl.pipeline.edgetpu",
-    "compile": "edgetl.pipeline.edgetpu:compile_bundle",
-    "connect": "edgetl.deployment",
-    "deploy": "edgetl.deployment",
-    "devices": "edgetl.deployment",
-    "doctor": "edgetl.deployment.provisioning",
-    "evaluate": "edgetl.evaluation",
-    "export": "edgetl.conversion.bundle_export",
-    "list_backbones": "edgetl.backbones",
-    "list_keys": "edgetl.deployment",
-    "list_targets": "edgetl.targets",
-    "load_target": "edgetl.targets",
-    "logs": "edgetl.deployment",
-    "new_key": "edgetl.deployment",
-    "open_bundle": "edgetl.bundle",
-    "prepare": "edgetl.deployment.provisioning",
-    "pull": "edgetl.deployment",
-    "rollback": "edgetl.deployment",
-    "run": "edgetl.runtime.learning",
-    "search": "edgetl.pipeline.search",
-    "service": "edgetl.deployment",
-    "show": "edgetl.conversion.file_description",
-    "sign": "edgetl.deployment",
-    "status": "edgetl.deployment",
-    "trim": "edgetl.deployment",
-    "trust_key": "edgetl.deployment",
+_MODULES = {
+    "Artifact": "conversion",
+    "Budget": "pipeline",
+    "BuildOptions": "pipeline",
+    "BuildResult": "pipeline",
+    "Bundle": "bundle",
+    "BundleError": "errors",
+    "CanaryError": "errors",
+    "Classifier": "runtime",
+    "ConversionError": "errors",
+    "DataError": "errors",
+    "Deployed": "deployment",
+    "DeviceError": "errors",
+    "EdgetlError": "errors",
+    "EngineError": "errors",
+    "Evaluation": "evaluation",
+    "ImageError": "errors",
+    "InstallError": "errors",
+    "IntegrityError": "errors",
+    "KeyFileError": "errors",
+    "Learner": "runtime",
+    "LearningError": "errors",
+    "MissingExtraError": "errors",
+    "OptionError": "errors",
+    "Prediction": "runtime",
+    "Preprocess": "runtime",
+    "Report": "evaluation",
+    "SearchOptions": "pipeline.search",
+    "SearchResult": "pipeline.search",
+    "SignatureError": "errors",
+    "Statistics": "learners",
+    "Step": "runtime.learning",
+    "StorageError": "errors",
+    "Target": "targets",
+    "TrainingError": "errors",
+    "Transport": "deployment",
+    "UnknownNameError": "errors",
+    "WeightsError": "errors",
+    "bench": "runtime.bench",
+    "build": "pipeline",
+    "check": "pipeline.edgetpu",
+    "compile": "pipeline.edgetpu:compile_bundle",
+    "connect": "deployment",
+    "deploy": "deployment",
+    "devices": "deployment",
+    "doctor": "deployment.provisioning",
+    "evaluate": "evaluation",
+    "export": "conversion.bundle_export",
+    "list_backbones": "backbones",
+    "list_keys": "deployment",
+    "list_targets": "targets",
+    "load_target": "targets",
+    "logs": "deployment",
+    "new_key": "deployment",
+    "open_bundle": "bundle",
+    "prepare": "deployment.provisioning",
+    "pull": "deployment",
+    "rollback": "deployment",
+    "run": "runtime.learning",
+    "search": "pipeline.search",
+    "service": "deployment",
+    "show": "conversion.file_description",
+    "sign": "deployment",
+    "status": "deployment",
+    "trim": "deployment",
+    "trust_key": "deployment",
 }
 """The module that each name is loaded from, with the name there where it is another one."""
 
-
-if not TYPE_CHECKING:  # a type checker would accept any name
-
-    def __getattr__(name: str) -> Any:
-        if name not in _HOMES:
-            raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
-        module, _, attribute = _HOMES[name].partition(":")
-        return getattr(importlib.import_module(module), attribute or name)
+if not TYPE_CHECKING:
+    __getattr__ = attribute_loader(__name__, _MODULES)
 
 
 def __dir__() -> list[str]:

@@ -5,11 +5,12 @@ Importing this module is cheap: each name is loaded on first use, and TensorFlow
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from edgetl.lazy import attribute_loader
 
 if TYPE_CHECKING:
-    from edgetl.conversion.backbone_source import COMPILED_SUFFIXES, Origin, find_origin
+    from edgetl.conversion.backbone_source import COMPILED_SUFFIXES, BackboneSource, find_backbone_source
     from edgetl.conversion.bundle_export import export
     from edgetl.conversion.compression.sparsity import SparsityOptions
     from edgetl.conversion.compression.structured_pruning import PruningOptions
@@ -30,9 +31,9 @@ __all__ = [
     "QUANTIZATIONS",
     "QUANTIZE_CHOICES",
     "Artifact",
+    "BackboneSource",
     "ConversionOptions",
     "Operator",
-    "Origin",
     "PruningOptions",
     "SparsityOptions",
     "WeightCount",
@@ -44,7 +45,7 @@ __all__ = [
     "describe",
     "estimate_ram",
     "export",
-    "find_origin",
+    "find_backbone_source",
     "least_ram",
     "list_operators",
     "recipe_frames",
@@ -58,7 +59,7 @@ _MODULES = {
     "Artifact": "tflite.artifact",
     "ConversionOptions": "keras.options",
     "Operator": "tflite.operators",
-    "Origin": "backbone_source",
+    "BackboneSource": "backbone_source",
     "PruningOptions": "compression.structured_pruning",
     "SparsityOptions": "compression.sparsity",
     "WeightCount": "tflite.weight_counts",
@@ -70,18 +71,15 @@ _MODULES = {
     "describe": "tflite.description",
     "estimate_ram": "memory_estimate",
     "export": "bundle_export",
-    "find_origin": "backbone_source",
+    "find_backbone_source": "backbone_source",
     "least_ram": "memory_estimate",
     "list_operators": "tflite.operators",
     "recipe_frames": "keras.representative_frames",
     "tensorflow_version": "keras.compile_cache",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
-    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+if not TYPE_CHECKING:
+    __getattr__ = attribute_loader(__name__, _MODULES)
 
 
 def __dir__() -> list[str]:

@@ -1,6 +1,6 @@
 """Finds the frozen backbone to start from: by name, or in a Keras file, a .tflite file or an earlier bundle.
 
-All of them become an `Origin`, so that the rest of a build does not depend on where the backbone came from.
+All of them become a `BackboneSource`, so that the rest of a build does not depend on where the backbone came from.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ COMPILED_SUFFIXES = (".tflite", ".edgetl")
 
 
 @dataclass(frozen=True)
-class Origin:
+class BackboneSource:
     """A backbone to start from.
 
     Attributes:
@@ -62,14 +62,14 @@ class Origin:
         return Workload.of(self.description)
 
 
-def find_origin(
+def find_backbone_source(
     backbone: str,
     input_size: Optional[int] = None,
     weights: Optional[Path] = None,
     cache: Optional[Path] = None,
     normalization: Optional[tuple[float, float]] = None,
     edgetpu_backbone: Optional[Path] = None,
-) -> Origin:
+) -> BackboneSource:
     """The backbone with the name `backbone`, one of `edgetl backbones`, or in the file `backbone`.
 
     `normalization` (offset, scale) is for a Keras file that does not include its own. `edgetpu_backbone` is the output
@@ -92,14 +92,14 @@ def find_origin(
         raise OptionError(f"--normalization is only for Keras model files; {path} has its own, omit the option")
     if not path.exists():
         raise OptionError(f"no such backbone file: {path}; give a file, or a name from: edgetl backbones")
-    origin = _from_bundle(path) if path.suffix == ".edgetl" else _from_tflite(path, edgetpu_backbone)
-    if input_size not in (None, origin.preprocess.height):
-        height = origin.preprocess.height
+    source = _from_bundle(path) if path.suffix == ".edgetl" else _from_tflite(path, edgetpu_backbone)
+    if input_size not in (None, source.preprocess.height):
+        height = source.preprocess.height
         raise OptionError(f"{path} was compiled for {height} pixels, received {input_size}; omit --input-size")
-    return origin
+    return source
 
 
-def _from_spec(spec: Spec, input_size: Optional[int], weights: Optional[Path], cache: Optional[Path]) -> Origin:
+def _from_spec(spec: Spec, input_size: Optional[int], weights: Optional[Path], cache: Optional[Path]) -> BackboneSource:
     size = spec.input_size(input_size)
     description = {
         "name": spec.name,
@@ -110,7 +110,7 @@ def _from_spec(spec: Spec, input_size: Optional[int], weights: Optional[Path], c
         "source": spec.source,
         "weights_sha256": backbones.weights_digest(spec, weights, size),
     }
-    return Origin(
+    return BackboneSource(
         description=description,
         preprocess=spec.preprocess(size),
         compile=lambda quantize: compile_backbone(spec, size, weights, quantize, cache and cache / "compiled"),
@@ -120,16 +120,18 @@ def _from_spec(spec: Spec, input_size: Optional[int], weights: Optional[Path], c
     )
 
 
-def _from_bundle(path: Path) -> Origin:
+def _from_bundle(path: Path) -> BackboneSource:
     bundle = open_bundle(path)
     manifest = bundle.manifest
     preprocess = Preprocess.from_dict(manifest.preprocess)
     artifact = Artifact.from_model(bundle.read(MODEL), manifest.quantize, preprocess)
     edgetpu_model = bundle.read(EDGETPU_MODEL) if EDGETPU_MODEL in bundle else None
-    return Origin(dict(manifest.backbone), preprocess, _single_format(artifact, path), edgetpu_model=edgetpu_model)
+    return BackboneSource(
+        dict(manifest.backbone), preprocess, _single_format(artifact, path), edgetpu_model=edgetpu_model
+    )
 
 
-def _from_tflite(path: Path, edgetpu_path: Optional[Path]) -> Origin:
+def _from_tflite(path: Path, edgetpu_path: Optional[Path]) -> BackboneSource:
     content = _read(path)
     model = take_raw_pixels(content)
     described = describe(model)
@@ -153,7 +155,7 @@ def _from_tflite(path: Path, edgetpu_path: Optional[Path]) -> Origin:
         "weights_sha256": hashlib.sha256(content).hexdigest(),
     }
     edgetpu_model = None if edgetpu_path is None else take_raw_pixels(_read(edgetpu_path))
-    return Origin(description, preprocess, _single_format(artifact, path), edgetpu_model=edgetpu_model)
+    return BackboneSource(description, preprocess, _single_format(artifact, path), edgetpu_model=edgetpu_model)
 
 
 def _read(path: Path) -> bytes:

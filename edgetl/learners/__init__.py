@@ -5,9 +5,9 @@ Names that prediction does not need are imported on first use.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from edgetl.lazy import attribute_loader
 from edgetl.learners.fixed_point import GRID, to_grid
 from edgetl.learners.last_layer import LastLayer
 
@@ -41,7 +41,7 @@ __all__ = [
     "to_grid",
 ]
 
-_HOMES = {
+_MODULES = {
     "SOLVERS": "solvers",
     "Adaptation": "adaptation",
     "Baseline": "drift",
@@ -58,15 +58,8 @@ _HOMES = {
     "relearn": "refitting",
 }
 
-
-if not TYPE_CHECKING:  # a type checker would accept any name
-
-    def __getattr__(name: str) -> Any:
-        if name not in _HOMES:
-            raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
-        value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-        globals()[name] = value
-        return value
+if not TYPE_CHECKING:
+    __getattr__ = attribute_loader(__name__, _MODULES)
 
 
 def __dir__() -> list[str]:

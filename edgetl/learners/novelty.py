@@ -14,6 +14,9 @@ from edgetl.learners.moments import Directions
 
 Floats = NDArray[np.float32]
 
+THRESHOLD = 0.98
+"""The share of known images, 0 to 1, that a new last layer accepts as known."""
+
 SHRINKAGE = "oas"
 """The shrinkage of the covariance for novelty, if the solver has no shrinkage of its own."""
 

@@ -12,14 +12,11 @@ from numpy.typing import NDArray
 from edgetl.errors import LearningError
 from edgetl.learners import cross_validation
 from edgetl.learners.last_layer import Floats, LastLayer, softmax
-from edgetl.learners.novelty import NoveltyModel
+from edgetl.learners.novelty import THRESHOLD, NoveltyModel
 from edgetl.learners.refitting import solve
 from edgetl.learners.solvers import SOLVERS, discriminant
 from edgetl.learners.statistics import Statistics
 from edgetl.learners.temperature import class_weights, fit_temperature, log_losses
-
-NOVELTY_THRESHOLD = 0.98
-"""The share of known images that pass as known, 0 to 1."""
 
 
 class SolverResult(NamedTuple):
@@ -161,7 +158,7 @@ def _solve(total: Statistics, chosen: _Trial, predicted: cross_validation.OutOfF
         weights=solution.weights,
         bias=solution.bias,
         temperature=chosen.temperature,
-        novelty_model=NoveltyModel.of(solution.directions, scales, quantiles, NOVELTY_THRESHOLD),
+        novelty_model=NoveltyModel.of(solution.directions, scales, quantiles, THRESHOLD),
         solver=chosen.solver,
     )
 

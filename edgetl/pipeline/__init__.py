@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from edgetl.lazy import attribute_loader
 
 if TYPE_CHECKING:
     from edgetl.pipeline.budget import Budget
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Budget", "BuildOptions", "BuildResult", "build", "compile_bundle"]
 
-_HOMES = {
+_MODULES = {
     "Budget": "budget",
     "BuildOptions": "options",
     "BuildResult": "options",
@@ -21,14 +22,8 @@ _HOMES = {
     "compile_bundle": "edgetpu",
 }
 
-if not TYPE_CHECKING:  # a type checker would accept any name
-
-    def __getattr__(name: str) -> Any:
-        if name not in _HOMES:
-            raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
-        value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-        globals()[name] = value
-        return value
+if not TYPE_CHECKING:
+    __getattr__ = attribute_loader(__name__, _MODULES)
 
 
 def __dir__() -> list[str]:

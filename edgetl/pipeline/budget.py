@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Optional
 
-from edgetl.conversion import Artifact, Origin, estimate_ram
+from edgetl.conversion import Artifact, BackboneSource, estimate_ram
 from edgetl.errors import OptionError
 from edgetl.evaluation import wording
 from edgetl.targets import LatencyEstimate, Target
@@ -67,7 +67,7 @@ def require_known_latency(budget: Optional[Budget], board: Target, quantize: str
         )
 
 
-def require_within(budget: Optional[Budget], backbone: Origin, artifact: Artifact, board: Target) -> None:
+def require_within(budget: Optional[Budget], backbone: BackboneSource, artifact: Artifact, board: Target) -> None:
     """Raise OptionError if the compiled backbone exceeds the budget, or its latency on the board is not known."""
     if budget is None:
         return

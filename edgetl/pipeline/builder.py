@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Optional, Union
 
-from edgetl.conversion import Artifact, Origin, check, find_origin
+from edgetl.conversion import Artifact, BackboneSource, check, find_backbone_source
 from edgetl.data import Dataset, ReadingOptions, load_folder, load_related, load_unlabelled
 from edgetl.durable import replace_file, sync_folder
 from edgetl.errors import DataError
@@ -123,13 +123,13 @@ def build(
     return result
 
 
-def _check_before_work(source: Path, output: Path, name: str, board: Target, options: BuildOptions) -> Origin:
+def _check_before_work(source: Path, output: Path, name: str, board: Target, options: BuildOptions) -> BackboneSource:
     """The backbone's source, after all checks that need neither compiled models nor photos."""
     check_board(board, options)
     require_known_latency(options.budget, board, options.conversion.quantize)
     name_of_backbone = options.backbone or board.backbone
     require_suitable(name_of_backbone, board)
-    backbone = find_origin(
+    backbone = find_backbone_source(
         name_of_backbone,
         options.input_size,
         options.weights,
@@ -152,7 +152,7 @@ class _CompiledBackbone:
 
 
 def _compile_backbone(
-    backbone: Origin, board: Target, options: BuildOptions, progress: Optional[Progress]
+    backbone: BackboneSource, board: Target, options: BuildOptions, progress: Optional[Progress]
 ) -> _CompiledBackbone:
     artifact = backbone.compile(options.conversion.quantize)
     check(artifact.model, board)
@@ -167,7 +167,7 @@ def _compile_backbone(
 
 
 def _load_photos(
-    source: Path, backbone: Origin, artifact: Artifact, options: BuildOptions, progress: Optional[Progress]
+    source: Path, backbone: BackboneSource, artifact: Artifact, options: BuildOptions, progress: Optional[Progress]
 ) -> Dataset:
     """Each photo is opened once: checked, embedded, and kept as a decoded frame if a later stage needs it."""
     embedder = Embedder(artifact.model, backbone.preprocess)
@@ -181,7 +181,7 @@ def _load_photos(
     return dataset
 
 
-def _load_further_pictures(job: Job, backbone: Origin, artifact: Artifact) -> Job:
+def _load_further_pictures(job: Job, backbone: BackboneSource, artifact: Artifact) -> Job:
     """The job with the unlabelled pictures and related photos, their findings added to those of the photos."""
     options, embedder = job.options, Embedder(artifact.model, backbone.preprocess)
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from edgetl import __version__
 from edgetl.bundle import EDGETPU_MODEL, GUARD_EMBEDDINGS, GUARD_LABELS, MODEL, REPORT, STATISTICS, Manifest, pack
-from edgetl.conversion import Origin
+from edgetl.conversion import BackboneSource
 from edgetl.data import Dataset
 from edgetl.evaluation import Evaluation, Latency, Report, Variant, compressed_size, evaluate, measure_latency
 from edgetl.pipeline.candidate import Candidate
@@ -42,7 +42,7 @@ class BundlePacker:
 
     name: str
     board: Target
-    backbone: Origin
+    backbone: BackboneSource
     dataset: Dataset
 
     @property

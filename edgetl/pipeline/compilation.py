@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from edgetl.conversion import Artifact, ConversionOptions, Origin, check, convert
+from edgetl.conversion import Artifact, BackboneSource, ConversionOptions, check, convert
 from edgetl.data import Dataset
 from edgetl.learners import Selection
 from edgetl.pipeline.candidate import Candidate, known_photos, solve_cross_validated, solve_held_out
@@ -41,7 +41,7 @@ class TrainedBackbone(Protocol):
 
 
 def compile_and_solve(
-    stage: str, trained: TrainedBackbone, backbone: Origin, job: Job, solve: Solve = solve_held_out
+    stage: str, trained: TrainedBackbone, backbone: BackboneSource, job: Job, solve: Solve = solve_held_out
 ) -> Candidate:
     """A trained backbone compiled for the board, with a last layer solved on the embeddings of the compiled model.
 
@@ -77,7 +77,7 @@ def solver_for(candidate: Candidate) -> Solve:
     return solve_cross_validated if candidate.model is None else solve_held_out
 
 
-def compile_for_board(model: KerasModel, options: ConversionOptions, backbone: Origin, job: Job) -> Artifact:
+def compile_for_board(model: KerasModel, options: ConversionOptions, backbone: BackboneSource, job: Job) -> Artifact:
     """A tf_keras backbone compiled and checked against the board; ConversionError if the board cannot run it."""
     artifact = compile_on_photos(model, options, backbone, job)
     check(artifact.model, job.board)
@@ -85,7 +85,7 @@ def compile_for_board(model: KerasModel, options: ConversionOptions, backbone: O
     return artifact
 
 
-def compile_on_photos(model: KerasModel, options: ConversionOptions, backbone: Origin, job: Job) -> Artifact:
+def compile_on_photos(model: KerasModel, options: ConversionOptions, backbone: BackboneSource, job: Job) -> Artifact:
     """A tf_keras backbone compiled, calibrated on the user's own training photos."""
     frames = calibration_frames(job.dataset, options.calibration_images)
     return convert(model, backbone.normalization, backbone.preprocess, options, frames)

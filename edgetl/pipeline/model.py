@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Optional
 
-from edgetl.conversion import Origin
+from edgetl.conversion import BackboneSource
 from edgetl.data import Dataset
 from edgetl.evaluation import Gate, ImageResult, Pruning, Stage, proportion
 from edgetl.pipeline.candidate import FOLDS, Candidate
@@ -32,7 +32,7 @@ class Model:
     """
 
     candidate: Candidate
-    backbone: Origin
+    backbone: BackboneSource
     start: Candidate
     stages: tuple[Stage, ...]
     pruning: Optional[Pruning] = None

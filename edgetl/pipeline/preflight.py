@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from edgetl.bundle import is_label
-from edgetl.conversion import Origin, find_origin
+from edgetl.conversion import BackboneSource, find_backbone_source
 from edgetl.data import list_photos, list_pictures
 from edgetl.errors import OptionError, StorageError
 from edgetl.pipeline.options import BuildOptions
@@ -40,7 +40,7 @@ def check_board(board: Target, options: BuildOptions) -> None:
         raise OptionError(f"{board.name} has no Edge TPU; leave --edgetpu-backbone out")
 
 
-def require_float_model(backbone: Origin, options: BuildOptions) -> None:
+def require_float_model(backbone: BackboneSource, options: BuildOptions) -> None:
     """Raise OptionError if an option needs the float backbone, and only a compiled one is available."""
     if backbone.assemble is not None:
         return
@@ -72,7 +72,7 @@ def check_sources(source: Path, options: BuildOptions) -> None:
     if options.related is not None:
         list_photos(options.related)
     if options.teacher is not None:
-        find_origin(options.teacher, cache=options.cache)
+        find_backbone_source(options.teacher, cache=options.cache)
 
 
 def output_files(output: Path, name: str) -> list[Path]:

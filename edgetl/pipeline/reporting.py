@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Optional
 
 from edgetl import __version__
-from edgetl.conversion import Origin
+from edgetl.conversion import BackboneSource
 from edgetl.data import Dataset, suspect_labels
 from edgetl.evaluation import Comparison, Data, Epoch, Figure, Report, Summary, Training, compare
 from edgetl.pipeline.bundle_packer import BundlePacker, Measurement
@@ -51,7 +51,7 @@ def make_report(
     )
 
 
-def latency_figure(board: Target, backbone: Origin, quantize: str) -> Optional[Figure]:
+def latency_figure(board: Target, backbone: BackboneSource, quantize: str) -> Optional[Figure]:
     """The backbone's latency on the board, measured with this backbone or estimated; None if it is not known."""
     estimate = board.estimate_latency(backbone.workload, quantize)
     if estimate is None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from edgetl import __version__
-from edgetl.conversion import Origin
+from edgetl.conversion import BackboneSource
 from edgetl.data import Dataset, FrameStore, JoinedFrames, open_cache_folder
 from edgetl.errors import OptionError
 from edgetl.pipeline.job import Job
@@ -46,7 +46,7 @@ def photos_to_train_on(dataset: Dataset) -> TrainingPhotos:
     return TrainingPhotos(dataset.frames, labels, dataset.indices("train"), dataset.indices("val"))
 
 
-def obstacle_to_training(backbone: Origin, dataset: Dataset) -> str:
+def obstacle_to_training(backbone: BackboneSource, dataset: Dataset) -> str:
     """Why the backbone cannot be trained on these photos; empty if it can."""
     if backbone.assemble is None:
         return f"{backbone.name} is compiled, so it cannot be fine-tuned"
@@ -55,7 +55,7 @@ def obstacle_to_training(backbone: Origin, dataset: Dataset) -> str:
     return ""
 
 
-def trainable_backbone(backbone: Origin, dataset: Dataset, advice: str) -> KerasModel:
+def trainable_backbone(backbone: BackboneSource, dataset: Dataset, advice: str) -> KerasModel:
     """The float tf_keras backbone as published.
 
     Raises:
@@ -67,7 +67,7 @@ def trainable_backbone(backbone: Origin, dataset: Dataset, advice: str) -> Keras
     return backbone.assemble()
 
 
-def training_options(stage: str, backbone: Origin, job: Job) -> FineTuneOptions:
+def training_options(stage: str, backbone: BackboneSource, job: Job) -> FineTuneOptions:
     """The options of a fine-tuning: seeded like the split, for the number of epochs that was asked for."""
     training = replace(job.options.training, seed=job.options.data.seed)
     if isinstance(job.options.fine_tune, int):
@@ -76,7 +76,7 @@ def training_options(stage: str, backbone: Origin, job: Job) -> FineTuneOptions:
     return with_checkpoint(training, stage, backbone, job)
 
 
-def with_checkpoint(training: FineTuneOptions, stage: str, backbone: Origin, job: Job) -> FineTuneOptions:
+def with_checkpoint(training: FineTuneOptions, stage: str, backbone: BackboneSource, job: Job) -> FineTuneOptions:
     """The options with a checkpoint file for just this stage, these photos, this backbone and these options."""
     description = json.dumps(backbone.description, sort_keys=True)
     key = f"{__version__}\n{stage}\n{job.dataset.digest}\n{description}\n{training}"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from edgetl.lazy import attribute_loader
 
 if TYPE_CHECKING:
     from edgetl.runtime.inference.classifier import Classifier, Prediction
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from edgetl.runtime.stream.sources import iterate
     from edgetl.runtime.stream.watched_folder import watch
 
-_HOMES = {
+_MODULES = {
     "Classifier": "inference.classifier",
     "Embedder": "inference.embedder",
     "Engine": "inference.engine",
@@ -40,13 +41,8 @@ __all__ = [
     "watch",
 ]
 
-
-if not TYPE_CHECKING:  # a type checker would accept any name
-
-    def __getattr__(name: str) -> Any:
-        if name not in _HOMES:
-            raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
-        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+if not TYPE_CHECKING:
+    __getattr__ = attribute_loader(__name__, _MODULES)
 
 
 def __dir__() -> list[str]:

@@ -5,11 +5,11 @@ Importing this module and creating its options does not import TensorFlow.
 
 from __future__ import annotations
 
-import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
 from edgetl.errors import MissingExtraError
+from edgetl.lazy import attribute_loader
 from edgetl.training.options import (
     AugmentationOptions,
     DistillationOptions,
@@ -63,14 +63,12 @@ _MODULES = {  # of the names that need TensorFlow
 }
 
 
-if not TYPE_CHECKING:  # a type checker would accept any name
+if not TYPE_CHECKING:
+    _load = attribute_loader(__name__, _MODULES)
 
     def __getattr__(name: str) -> Any:
-        if name not in _MODULES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         try:
-            module = importlib.import_module(f"{__name__}.{_MODULES[name]}")
+            return _load(name)
         except ImportError as error:
             raise MissingExtraError("tensorflow and tf_keras", "host", "training a backbone") from error
-        return getattr(module, name)

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from edgetl.conversion import find_origin
+from edgetl.conversion import find_backbone_source
 from edgetl.errors import ConversionError, EdgetlError, OptionError, StorageError
 from tests.conversion.edgetpu.graphs import GraphBuilder, options
 from tests.conversion.edgetpu.nonsense import nonsense
@@ -34,16 +34,16 @@ def file(tmp_path):
 @pytest.mark.parametrize("kind", ["INT8", "UINT8"])
 @pytest.mark.parametrize("output", [(1, 3), (1, 1, 1, 3)])
 def test_a_model_with_one_embedding_is_accepted(file, kind, output):
-    origin = find_origin(file(backbone(kind, output=output)))
-    assert origin.name == "mine"
-    assert origin.preprocess.size == (8, 8)
-    assert origin.compile("int8").embedding == {"size": 3, "dtype": kind.lower(), "scale": 0.5, "zero_point": 0}
-    assert (origin.assemble, origin.edgetpu_model) == (None, None)
+    source = find_backbone_source(file(backbone(kind, output=output)))
+    assert source.name == "mine"
+    assert source.preprocess.size == (8, 8)
+    assert source.compile("int8").embedding == {"size": 3, "dtype": kind.lower(), "scale": 0.5, "zero_point": 0}
+    assert (source.assemble, source.edgetpu_model) == (None, None)
 
 
 def test_a_float_model_is_reported_as_float32(file):
     with pytest.raises(OptionError, match="in float32, not in int8; use --quantize float32"):
-        find_origin(file(backbone("FLOAT32"))).compile("int8")
+        find_backbone_source(file(backbone("FLOAT32"))).compile("int8")
 
 
 @pytest.mark.parametrize(
@@ -59,16 +59,16 @@ def test_a_float_model_is_reported_as_float32(file):
 )
 def test_any_other_file_is_refused_with_the_reason(file, content, line):
     with pytest.raises((ConversionError, OptionError), match=line):
-        find_origin(file(content))
+        find_backbone_source(file(content))
 
 
 def test_an_unreadable_file_is_reported(file, tmp_path):
     with pytest.raises(StorageError, match="cannot read the backbone"):
-        find_origin(file(backbone()), edgetpu_backbone=tmp_path / "missing_edgetpu.tflite")
+        find_backbone_source(file(backbone()), edgetpu_backbone=tmp_path / "missing_edgetpu.tflite")
 
 
 def test_random_valid_graphs_are_refused_in_one_line(file):
     chance = random.Random(5)
     for _ in range(300):
         with pytest.raises(EdgetlError, match=r"^[^\n]+$"):
-            find_origin(file(nonsense(chance)))
+            find_backbone_source(file(nonsense(chance)))

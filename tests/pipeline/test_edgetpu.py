@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edgetl.conversion import Origin, find_origin
+from edgetl.conversion import BackboneSource, find_backbone_source
 from edgetl.conversion.edgetpu import analyse
 from edgetl.errors import ConversionError
 from edgetl.pipeline import BuildOptions, build
@@ -38,8 +38,8 @@ def keras_file(folder: Path, odd=lambda x: x) -> Path:
     return path
 
 
-def origin(path: Path) -> Origin:
-    return find_origin(str(path), input_size=32)
+def source_of(path: Path) -> BackboneSource:
+    return find_backbone_source(str(path), input_size=32)
 
 
 def hard_swish(x):
@@ -67,14 +67,14 @@ def swish(x):
 
 
 def test_any_batch_any_size_and_float_pixels_are_converted(tmp_path):
-    analysis = analyse(origin(keras_file(tmp_path)).compile("int8").model)
+    analysis = analyse(source_of(keras_file(tmp_path)).compile("int8").model)
     assert analysis.refused is None
     assert analysis.cpu_ops == ()
     assert analysis.notes == ()
 
 
 def test_an_activation_that_maps_to_several_operators_is_accepted(tmp_path):
-    assert analyse(origin(keras_file(tmp_path, swish)).compile("int8").model).cpu_ops == ()
+    assert analyse(source_of(keras_file(tmp_path, swish)).compile("int8").model).cpu_ops == ()
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_an_activation_that_maps_to_several_operators_is_accepted(tmp_path):
     ],
 )
 def test_an_operator_that_the_edge_tpu_lacks_is_refused_with_a_reason_and_a_workaround(tmp_path, odd, reason):
-    model = origin(keras_file(tmp_path, odd)).compile("int8").model
+    model = source_of(keras_file(tmp_path, odd)).compile("int8").model
     with pytest.raises(ConversionError, match=reason):
         require_mappable(model, CORAL)
 
@@ -98,7 +98,7 @@ def test_an_unsuitable_backbone_is_refused_before_its_weights_are_fetched(tmp_pa
 
 
 def test_a_board_without_an_edge_tpu_accepts_such_operators(tmp_path):
-    model = origin(keras_file(tmp_path, leaky_relu)).compile("int8").model
+    model = source_of(keras_file(tmp_path, leaky_relu)).compile("int8").model
     assert require_mappable(model, load_target("rpi4")) is None
 
 
@@ -116,4 +116,4 @@ def test_a_compiled_backbone_for_float_pixels_is_refused(tmp_path):
     image = {"shape": (1, 32, 32, 3), "kind": "FLOAT32"}
     path.write_bytes(one_operator("RELU", [image], [image]))
     with pytest.raises(ConversionError, match=r"input must be uint8 \[1, 32, 32, 3\], received float32"):
-        find_origin(str(path))
+        find_backbone_source(str(path))

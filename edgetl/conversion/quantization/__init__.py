@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from edgetl.lazy import attribute_loader
 
 if TYPE_CHECKING:
     from edgetl.conversion.quantization.bias_correction import correct_bias
@@ -42,11 +43,8 @@ _MODULES = {
     "tensors_around": "layerwise_error",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
-    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+if not TYPE_CHECKING:
+    __getattr__ = attribute_loader(__name__, _MODULES)
 
 
 def __dir__() -> list[str]:

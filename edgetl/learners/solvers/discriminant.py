@@ -26,7 +26,8 @@ def solve(
     Args:
         statistics: of fixed-point embeddings.
         shrinkage: a, between 0 and 1, or "oas" to compute it from the statistics.
-        correction: compensate for the noise in the means of classes with few embeddings; see `_corrected`.
+        correction: compensate for the noise in the means of classes with few embeddings; see
+            `_corrected_for_few_pictures`.
 
     Raises:
         LearningError: the statistics are empty.
@@ -40,7 +41,7 @@ def from_directions(directions: Directions, correction: bool = True) -> tuple[ND
     centred = directions.recentred(np.sqrt(directions.counts))
     squares, scales = np.diag(centred.products), np.ones(len(centred.counts))
     if correction:
-        squares, scales = _corrected(squares, centred.counts, centred.noise)
+        squares, scales = _corrected_for_few_pictures(squares, centred.counts, centred.noise)
     weights = centred.vectors * scales
     bias = -scales * squares / 2 - centred.centre @ weights
     return weights.astype(np.float32), bias.astype(np.float32)
@@ -50,7 +51,7 @@ _MIN_SIGNAL = 0.05
 _LEVELLING = 0.25
 
 
-def _corrected(squares: Array, counts: Array, noise: float) -> tuple[Array, Array]:
+def _corrected_for_few_pictures(squares: Array, counts: Array, noise: float) -> tuple[Array, Array]:
     """Return (K,) squared distances of the true means from the centre, estimated, and (K,) factors for the scores.
 
     The squared distance of the mean of n embeddings from the centre is too large by noise / n, so a class with few

@@ -12,7 +12,7 @@ from typing import Optional, Protocol
 
 import numpy as np
 
-from edgetl.conversion import check, estimate_ram, find_origin
+from edgetl.conversion import check, estimate_ram, find_backbone_source
 from edgetl.data import Dataset, load_folder
 from edgetl.errors import DataError, EdgetlError, ImageError, MissingExtraError, StorageError
 from edgetl.pipeline.candidate import Candidate, held_out_predictions
@@ -115,7 +115,9 @@ class Trials:
 
     def _try(self, recipe: Recipe, started: float) -> TrialResult:
         options, board = recipe.build_options(self._common), self._board
-        backbone = find_origin(recipe.backbone, recipe.input_size, recipe.weights, options.cache, options.normalization)
+        backbone = find_backbone_source(
+            recipe.backbone, recipe.input_size, recipe.weights, options.cache, options.normalization
+        )
         artifact = backbone.compile("int8")
         check(artifact.model, board)
         require_mappable(artifact.model, board)

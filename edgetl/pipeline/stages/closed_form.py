@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgetl.conversion import Artifact, Origin
+from edgetl.conversion import Artifact, BackboneSource
 from edgetl.data import Dataset
 from edgetl.pipeline.candidate import Candidate, held_out_predictions, solve_cross_validated
 from edgetl.pipeline.model import CROSS_VALIDATED, Model, stage_record
@@ -10,7 +10,7 @@ from edgetl.pipeline.model import CROSS_VALIDATED, Model, stage_record
 STAGE_1 = "stage 1"
 
 
-def solve_closed_form(artifact: Artifact, backbone: Origin, dataset: Dataset) -> Model:
+def solve_closed_form(artifact: Artifact, backbone: BackboneSource, dataset: Dataset) -> Model:
     """The first model of a build: all other stages start from it."""
     assert dataset.embeddings is not None
     selection = solve_cross_validated(artifact, dataset.embeddings, dataset)

@@ -10,7 +10,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from edgetl.bundle import MODEL, open_bundle
-from edgetl.conversion import find_origin
+from edgetl.conversion import find_backbone_source
 from edgetl.data import JoinedFrames
 from edgetl.errors import OptionError
 from edgetl.learners import LastLayer, Selection, choose, to_grid
@@ -96,8 +96,8 @@ def _find_teacher(model: Model, job: Job) -> _Teacher:
         bundle = open_bundle(name)
         last_layer = _reordered(read_last_layer(bundle), job.dataset.labels, name)
         return _Teacher(Embedder(bundle.read(MODEL), Preprocess.from_dict(bundle.manifest.preprocess)), last_layer)
-    origin = find_origin(name, cache=job.options.cache)
-    return _teacher_from(Embedder(origin.compile("int8").model, origin.preprocess), job)
+    source = find_backbone_source(name, cache=job.options.cache)
+    return _teacher_from(Embedder(source.compile("int8").model, source.preprocess), job)
 
 
 def _teacher_from(backbone: Embedder, job: Job) -> _Teacher:

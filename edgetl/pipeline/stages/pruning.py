@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Optional
 import numpy as np
 
 from edgetl.backbones import count_macs, count_workload
-from edgetl.conversion import Origin, PruningOptions
+from edgetl.conversion import BackboneSource, PruningOptions
 from edgetl.conversion.compression import find_groups, prune
 from edgetl.errors import OptionError
 from edgetl.evaluation import PrunedLayer, Pruning
@@ -70,7 +70,7 @@ class _Pruned:
 
 
 def _prune_in_rounds(
-    whole: KerasModel, kept: Candidate, backbone: Origin, pruning: PruningOptions, job: Job
+    whole: KerasModel, kept: Candidate, backbone: BackboneSource, pruning: PruningOptions, job: Job
 ) -> _Pruned:
     from edgetl.training import Teacher, fine_tune, label_loss
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from edgetl.conversion import Origin, SparsityOptions, count_weights
+from edgetl.conversion import BackboneSource, SparsityOptions, count_weights
 from edgetl.conversion.compression import cluster, sparsify
 from edgetl.errors import OptionError
 from edgetl.evaluation import compressed_size
@@ -74,7 +74,7 @@ def _name_and_option(sparsity: SparsityOptions) -> tuple[str, str]:
     return f"weights {', '.join(names)}", " and ".join(options)
 
 
-def _compress(whole: KerasModel, sparsity: SparsityOptions, backbone: Origin, job: Job) -> KerasModel:
+def _compress(whole: KerasModel, sparsity: SparsityOptions, backbone: BackboneSource, job: Job) -> KerasModel:
     """Sparse first, then clustered with the zeros kept, so that the result is both."""
     from edgetl.training import copy_for_training, fold, imitate
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from edgetl.lazy import attribute_loader
 
 if TYPE_CHECKING:
     from edgetl.runtime.learning.classification import check_source, has_state, open_classifier, open_source, run
@@ -33,7 +34,7 @@ __all__ = [
     "state_folder",
 ]
 
-_HOMES = {
+_MODULES = {
     "JOURNAL_FILE": "journal",
     "SPANNED": "projection",
     "Effect": "guard",
@@ -51,14 +52,8 @@ _HOMES = {
     "state_folder": "state",
 }
 
-if not TYPE_CHECKING:  # a type checker would accept any name
-
-    def __getattr__(name: str) -> Any:
-        if name not in _HOMES:
-            raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
-        value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-        globals()[name] = value
-        return value
+if not TYPE_CHECKING:
+    __getattr__ = attribute_loader(__name__, _MODULES)
 
 
 def __dir__() -> list[str]:

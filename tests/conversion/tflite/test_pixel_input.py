@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
-from edgetl.conversion import find_origin
+from edgetl.conversion import find_backbone_source
 from edgetl.conversion.edgetpu import analyse, verify
 from edgetl.conversion.tflite.pixel_input import take_raw_pixels
 from edgetl.errors import ConversionError
@@ -53,9 +53,9 @@ def test_a_matching_pair_still_matches(pair, tmp_path):
     source, compiled = tmp_path / "mine.tflite", tmp_path / "mine_edgetpu.tflite"
     source.write_bytes(for_int8_pixels(one.source))
     compiled.write_bytes(for_int8_pixels(one.compiled))
-    origin = find_origin(str(source), edgetpu_backbone=compiled)
-    assert origin.edgetpu_model != compiled.read_bytes()
-    assert verify(origin.compile("int8").model, origin.edgetpu_model).match
+    backbone = find_backbone_source(str(source), edgetpu_backbone=compiled)
+    assert backbone.edgetpu_model != compiled.read_bytes()
+    assert verify(backbone.compile("int8").model, backbone.edgetpu_model).match
 
 
 def test_a_damaged_file_is_refused():

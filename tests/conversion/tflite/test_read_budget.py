@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as generated
 
-from edgetl.conversion import append_last_layer, describe, find_origin, list_operators
+from edgetl.conversion import append_last_layer, describe, find_backbone_source, list_operators
 from edgetl.conversion.edgetpu import analyse, is_compiled
 from edgetl.conversion.tflite import metadata, schema
 from edgetl.conversion.tflite.pixel_input import take_raw_pixels
@@ -119,7 +119,7 @@ def test_reading_a_small_hostile_file_ends_soon(file, look):
 def test_building_from_a_small_hostile_file_fails_soon(file, tmp_path):
     path = tmp_path / "mine.tflite"
     path.write_bytes(file())
-    refused_soon(find_origin, str(path))
+    refused_soon(find_backbone_source, str(path))
 
 
 def test_reading_hostile_metadata_ends_soon():
