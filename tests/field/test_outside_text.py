@@ -324,7 +324,7 @@ def test_the_library_refuses_it_and_can_be_told_otherwise(folder: Path) -> None:
 
 
 def test_labels_that_only_resemble_each_other_are_different() -> None:
-    for first, second in [("red", "reed"), ("1", "-1"), ("a b", "ab"), ("e", "é"), ("10", "1 0"), ("том", "tom")]:
+    for first, second in [("red", "reed"), ("1", "-1"), ("a b", "ab"), ("e", "é"), ("10", "1 0"), ("кот", "cat")]:
         assert look_alike(first, [second]) is None
 
 

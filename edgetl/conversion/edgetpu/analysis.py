@@ -9,7 +9,7 @@ from typing import Any, Optional
 from edgetl.conversion.edgetpu.memory import Parameters, estimate_parameters, peak_activation_bytes
 from edgetl.conversion.edgetpu.package import CUSTOM_OPERATOR
 from edgetl.conversion.edgetpu.partition import first_subset
-from edgetl.conversion.edgetpu.rules import Obstacle, Rules, load_rules
+from edgetl.conversion.edgetpu.rules import NEWEST, Obstacle, Rules, load_rules
 from edgetl.conversion.tflite.graph import Graph, read_graph
 from edgetl.targets import Target
 
@@ -87,19 +87,19 @@ class Analysis:
         }
 
 
-def analyse(model: bytes, limits: Optional[Limits] = None) -> Analysis:
-    """Predict what the Edge TPU compiler will do with a .tflite file.
+def analyse(model: bytes, limits: Optional[Limits] = None, compiler: str = NEWEST) -> Analysis:
+    """Predict what the Edge TPU compiler, by default its last version, will do with a .tflite file.
 
     Raises:
         ConversionError: the bytes are not an intact .tflite file.
     """
-    return analyse_graph(read_graph(model), limits or Limits())
+    return analyse_graph(read_graph(model), limits or Limits(), compiler)
 
 
-def analyse_graph(graph: Graph, limits: Limits) -> Analysis:
+def analyse_graph(graph: Graph, limits: Limits, compiler: str = NEWEST) -> Analysis:
     """As `analyse`, for a graph that is already read."""
     rules = load_rules()
-    obstacles = [rules.obstacle(graph, operator) for operator in graph.operators]
+    obstacles = [rules.obstacle(graph, operator, compiler) for operator in graph.operators]
     mapped = first_subset(graph, [obstacle is None for obstacle in obstacles])
     peak = peak_activation_bytes(graph, mapped)
     refusal = rules.refusal(graph)
@@ -147,6 +147,7 @@ def _notes(graph: Graph, parameters: Parameters, peak: int, runtime: int, rules:
         notes.append(
             "this file is already compiled; check the file that it was compiled from, or inspect it: edgetl show"
         )
+    notes += dict.fromkeys(filter(None, map(rules.older_compilers, graph.operators)))
     if graph.subgraphs > 1:
         notes.append(f"the file has {graph.subgraphs} subgraphs; only the first will be compiled")
     if any(-1 in graph.tensors[index].signature for index in graph.inputs):

@@ -23,6 +23,7 @@ from edgetl.bundle import EDGETPU_MODEL, MODEL
 from edgetl.conversion.edgetpu.analysis import Analysis, Limits, analyse
 from edgetl.conversion.edgetpu.compiler_log import CompilerLog, parse_log
 from edgetl.conversion.edgetpu.package import CompiledModel, read_package
+from edgetl.conversion.edgetpu.rules import load_rules
 from edgetl.conversion.edgetpu.verification import left_to_cpu, verify
 from edgetl.errors import ConversionError, OptionError
 from edgetl.runtime.system import data_folder
@@ -179,6 +180,7 @@ def compile(
     if not verification.match:
         raise ConversionError(f"the output of the Edge TPU compiler is not this model: {verification.reasons[0]}")
     compiled = read_package(content)
+    analysis = analyse(model, limits, log.version)
     differences = tuple(_differences(analysis, left_to_cpu(model, content), log))
     return CompileResult(content, compiled, log, analysis, differences)
 
@@ -232,7 +234,10 @@ def _stop(process: subprocess.Popen[bytes], compiler: Compiler, name: str) -> No
 
 
 def _cause(log: CompilerLog, text: str) -> str:
-    return "; ".join(log.failures) or _last_line(text)
+    """Why the compiler wrote no model; it prints an unknown version before the failure that follows from it."""
+    unknown = dict.fromkeys(log.unknown_versions)
+    reasons = [f"it does not know version {version} of {op}: {load_rules().version_fix(op)}" for op, version in unknown]
+    return "; ".join(reasons or log.failures) or _last_line(text)
 
 
 def _last_line(text: str) -> str:

@@ -9,6 +9,7 @@ from typing import Optional
 _ROW = re.compile(r"^(?P<op>[A-Za-z][\w:.\-]*)\s+(?P<count>\d{1,9})\s+(?P<status>\S.*)$")
 _VERSION = re.compile(r"^Edge TPU Compiler version (\S+)")
 _SIZE = re.compile(r"^(?P<what>O\w+-chip memory [^:]+): (?P<size>\d+(?:\.\d+)?)(?P<unit>\w+)$")
+_UNKNOWN_VERSION = re.compile(r"Didn't find op for builtin opcode '\s*(?P<op>\w+)\s*' version '(?P<version>\d{1,9})'")
 _UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _FAILURES = (
     "Invalid model:",
@@ -39,7 +40,10 @@ class LogRow:
 
 @dataclass(frozen=True)
 class CompilerLog:
-    """The compiler's version, its table, its memory plan (bytes, rounded by the compiler) and its error lines."""
+    """The compiler's version, its table, its memory plan (bytes, rounded by the compiler) and its error lines.
+
+    `unknown_versions` are the operators, with their versions, for which it refused the whole model.
+    """
 
     version: str
     rows: tuple[LogRow, ...]
@@ -47,6 +51,7 @@ class CompilerLog:
     remaining_bytes: Optional[int]
     streamed_bytes: Optional[int]
     failures: tuple[str, ...]
+    unknown_versions: tuple[tuple[str, int], ...] = ()
 
 
 def parse_log(text: str) -> CompilerLog:
@@ -61,6 +66,9 @@ def parse_log(text: str) -> CompilerLog:
         remaining_bytes=memory.get("On-chip memory remaining for caching model parameters"),
         streamed_bytes=memory.get("Off-chip memory used for streaming uncached model parameters"),
         failures=tuple(line for line in lines if any(failure in line for failure in _FAILURES)),
+        unknown_versions=tuple(
+            (found["op"], int(found["version"])) for found in map(_UNKNOWN_VERSION.search, lines) if found
+        ),
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from typing import Any, Optional
 
@@ -41,6 +41,10 @@ class _Violation:
 _Predicate = Callable[[Graph, Operator, Mapping[str, Any]], Optional[_Violation]]
 
 
+NEWEST = "16.0"
+"""The last version of the compiler."""
+
+
 class Rules:
     """The rules of rules.toml, applied to operators and models."""
 
@@ -49,11 +53,14 @@ class Rules:
         self.chip: Mapping[str, Any] = table["chip"]
         self.statuses: Mapping[str, str] = table["statuses"]
 
-    def obstacle(self, graph: Graph, operator: Operator) -> Optional[Obstacle]:
-        """Why the Edge TPU cannot run the operator, wherever in the graph it is; None if it can."""
+    def obstacle(self, graph: Graph, operator: Operator, compiler: str = NEWEST) -> Optional[Obstacle]:
+        """Why a compiler of this version leaves the operator on the CPU, wherever it is; None if it does not."""
         entry = self.table["operators"].get(operator.name)
         if entry is None:
             return self._unsupported(operator)
+        unmapped = self._unmapped_version(operator, compiler)
+        if unmapped is not None:
+            return unmapped
         conditions = (*self.table["every"], *entry.get("conditions", ()))
         for condition in sorted(conditions, key=lambda condition: not condition.get("first", False)):
             violation = _PREDICATES[condition["predicate"]](graph, operator, condition)
@@ -80,6 +87,20 @@ class Rules:
         capacity = self.chip["activation_bytes"]
         return self._whole_model("activations", f"{size_bytes} bytes at once, the chip has {capacity}")
 
+    def version_fix(self, name: str) -> str:
+        """How to get an older version of an operator from the converter."""
+        return str(self.table["version_fixes"].get(name, self.table["fixes"]["version"]))
+
+    def older_compilers(self, operator: Operator) -> str:
+        """A note if only the newest compiler maps the operator's version, else an empty text."""
+        limit = self.table["mapped_versions"].get(operator.name, {})
+        if "before" not in limit or operator.version <= limit["max"]:
+            return ""
+        return (
+            f"compilers before {limit['before']} leave {operator.name} version {operator.version} on the CPU "
+            f"({self.statuses['version']}); for those, {self.version_fix(operator.name)}"
+        )
+
     def runtime(self, name: str) -> int:
         """The oldest Edge TPU runtime that runs an operator of this name."""
         return int(self.table["operators"][name]["runtime"])
@@ -90,6 +111,15 @@ class Rules:
         return Obstacle(
             "unsupported", f"{status}: {operator.name}", entry.get("fix", self.table["fixes"]["unsupported"])
         )
+
+    def _unmapped_version(self, operator: Operator, compiler: str) -> Optional[Obstacle]:
+        limit = self.table["mapped_versions"].get(operator.name)
+        if limit is None or operator.version <= limit["max"]:
+            return None
+        if "before" in limit and _release(compiler) >= _release(limit["before"]):
+            return None
+        why = f"{self.statuses['version']}: {operator.name} has version {operator.version}, up to {limit['max']} maps"
+        return Obstacle("version", why, self.version_fix(operator.name))
 
     def _version_refusal(self, operator: Operator) -> Optional[Obstacle]:
         newest = self.table["builtin_code"]["max"]
@@ -102,7 +132,8 @@ class Rules:
         ceiling = self.table["versions"].get(operator.name)
         if ceiling is not None and operator.version > ceiling["max"]:
             what = f"operator {operator.index} {operator.name} has version {operator.version}"
-            return self._whole_model("not_parsed", f"{what}, the compiler knows up to {ceiling['max']}", "version")
+            refusal = self._whole_model("not_parsed", f"{what}, the compiler knows up to {ceiling['max']}")
+            return replace(refusal, fix=self.version_fix(operator.name))
         return None
 
     def _dynamic_refusal(self, graph: Graph, operator: Operator) -> Optional[Obstacle]:
@@ -130,6 +161,12 @@ def load_rules() -> Rules:
     """The rules of compiler 16.0, the last version."""
     text = resources.files(__package__).joinpath("rules.toml").read_text(encoding="utf-8")
     return Rules(parse_toml(text))
+
+
+def _release(version: str) -> tuple[int, ...]:
+    """The numbers of a version; an unknown version counts as the newest."""
+    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())
+    return numbers or _release(NEWEST)
 
 
 def _tensor_name(tensor: Tensor) -> str:

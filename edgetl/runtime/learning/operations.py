@@ -10,7 +10,7 @@ from typing import Collection, Iterable, List, Sequence, Tuple, Union
 import numpy as np
 from PIL import Image
 
-from edgetl.bundle import is_label, look_alike
+from edgetl.bundle import distinguishable, is_label, look_alike
 from edgetl.errors import LearningError
 from edgetl.runtime.inference.classifier import Classifier
 from edgetl.runtime.inference.preprocess import ImageSource, decode
@@ -139,7 +139,7 @@ def require_distinct(label: str, labels: Collection[str]) -> None:
     twin = look_alike(label, labels)
     if twin is not None:
         raise LearningError(
-            f"{label!a} looks like the class {twin!a}, which exists; use that name, "
+            f"{distinguishable(label)} looks like the class {distinguishable(twin)}, which exists; use that name, "
             "or make a second class: --new-class"
         )
 
