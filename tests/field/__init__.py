@@ -1,0 +1,1 @@
+"""Faults that real photos, machines, shells and cameras showed, one file for each kind."""

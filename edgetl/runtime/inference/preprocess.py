@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
+import stat
 import struct
 import zlib
 from dataclasses import asdict, dataclass, fields
 from io import BytesIO
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Any, Dict, Iterator, Optional, Tuple, Union
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from typing import TypeGuard
 
 from edgetl.errors import ImageError, OptionError, UnknownNameError
+from edgetl.runtime.inference.picture_memory import decoding_bytes, require_memory
 
 ImageSource = Union[str, "os.PathLike[str]", bytes, bytearray, memoryview, Image.Image, np.ndarray]
 
@@ -124,7 +125,9 @@ def decode(source: ImageSource, size_hint: Optional[Tuple[int, int]] = None, nam
         if isinstance(source, Image.Image):
             return _upright_rgb(source, name)
         with _open(source, name) as image:
+            full_size = image.size
             _reduce_on_load(image, size_hint)
+            require_memory(decoding_bytes(image, full_size), name)
             return _upright_rgb(image, name)
     except _DECODING_ERRORS as error:
         raise ImageError(f"cannot read {name}: {_reason(error)}") from error
@@ -201,22 +204,38 @@ def _open(source: Any, name: str) -> Image.Image:
             f"an image must be a path, bytes, a Pillow image or a uint8 array (height, width, 3), "
             f"received {type(source).__name__}"
         )
+    data = source if isinstance(source, (bytes, bytearray, memoryview)) else _read_file(source, name)
     try:
-        image: Image.Image = Image.open(_openable(source))
+        image: Image.Image = Image.open(BytesIO(data))
     except UnidentifiedImageError:
-        image = _open_unidentified(source, name)
+        image = _open_unidentified(data, name)
     if image.width * image.height > PIXEL_LIMIT:
         image.close()
         raise Image.DecompressionBombError
     return image
 
 
-def _openable(source: Any) -> Any:
-    return source if isinstance(source, (str, os.PathLike)) else BytesIO(source)
+def _read_file(path: Union[str, os.PathLike[str]], name: str) -> bytes:
+    """The bytes of a regular file; anything else could block or never end."""
+    with open(path, "rb", opener=_open_without_waiting) as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise ImageError(f"cannot read {name}: it is {_kind(status.st_mode)}, not a file; leave it out")
+        require_memory(status.st_size, name)
+        return file.read(status.st_size)
 
 
-def _open_unidentified(source: Any, name: str) -> Image.Image:
-    head = _head(source)
+def _open_without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def _kind(mode: int) -> str:
+    kinds = ((stat.S_ISFIFO, "a named pipe"), (stat.S_ISSOCK, "a socket"), (stat.S_ISDIR, "a folder"))
+    return next((kind for matches, kind in kinds if matches(mode)), "a device")
+
+
+def _open_unidentified(data: Union[bytes, bytearray, memoryview], name: str) -> Image.Image:
+    head = bytes(data[:12])
     if not head:
         raise ImageError(f"cannot read {name}: it is empty; replace it or leave it out")
     if head[4:8] != b"ftyp" or head[8:12] not in _HEIF_BRANDS:
@@ -229,14 +248,7 @@ def _open_unidentified(source: Any, name: str) -> Image.Image:
             "(or convert the photo to JPEG)"
         ) from None
     pillow_heif.register_heif_opener()
-    return Image.open(_openable(source))
-
-
-def _head(source: Any) -> bytes:
-    if not isinstance(source, (str, os.PathLike)):
-        return bytes(source[:12])
-    with Path(source).open("rb") as file:
-        return file.read(12)
+    return Image.open(BytesIO(data))
 
 
 def _reduce_on_load(image: Image.Image, size_hint: Optional[Tuple[int, int]]) -> None:
@@ -251,13 +263,12 @@ def _reduce_on_load(image: Image.Image, size_hint: Optional[Tuple[int, int]]) ->
 def _upright_rgb(image: Image.Image, name: str) -> Image.Image:
     if 0 in image.size:
         raise ImageError(f"cannot read {name}: it is {image.width} x {image.height} pixels")
+    image.load()  # first, because Pillow turns a TIFF upright then, and reading its tags earlier disturbs the decoder
     rgb = _rgb(image)
     transpose = _TRANSPOSES.get(_orientation(image))
     if transpose is not None:
         rgb = rgb.transpose(transpose)
         rgb.info.clear()  # or the next reader of the EXIF would rotate it again
-    elif rgb is image:
-        rgb.load()
     return rgb
 
 
@@ -272,32 +283,54 @@ def _rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode[0] in "IF":
-        return Image.fromarray(_eight_bit(np.asarray(image))).convert("RGB")
-    if image.mode == "La":
-        image = image.convert("LA")  # the only conversion that Pillow offers for premultiplied grey
-    if image.mode in ("RGBA", "RGBa", "LA", "PA") or "transparency" in image.info:
-        return _on_white(image.convert("RGBA"))
+        return _grey_of_many_bits(image)
+    if image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
+        return _on_white(image)
     return image.convert("RGB")
+
+
+_STRIP_ROWS = 256
+"""Rows that are converted at a time, so that a large picture has no third copy in memory."""
+
+
+def _strips(image: Image.Image) -> Iterator[Tuple[int, Image.Image]]:
+    """The (top row, strip) pairs of an image, from top to bottom."""
+    for top in range(0, image.height, _STRIP_ROWS):
+        yield top, image.crop((0, top, image.width, min(image.height, top + _STRIP_ROWS)))
 
 
 def _on_white(image: Image.Image) -> Image.Image:
     white = Image.new("RGB", image.size, (255, 255, 255))
-    white.paste(image, mask=image.getchannel("A"))
+    for top, strip in _strips(image):
+        if strip.mode == "La":
+            strip = strip.convert("LA")  # the only conversion that Pillow offers for premultiplied grey
+        strip = strip.convert("RGBA")
+        white.paste(strip, (0, top), mask=strip.getchannel("A"))
     return white
 
 
-def _eight_bit(values: np.ndarray) -> np.ndarray:
-    """Converts grey values of more than 8 bits to uint8.
+def _grey_of_many_bits(image: Image.Image) -> Image.Image:
+    """Converts grey values of more than 8 bits to RGB.
 
     Integers are taken as 0..65535 and floats as 0..1, unless the values show that they are 0..255: integers that do
     not exceed 255 (the photo would be black), floats that exceed 1.
     """
-    if values.dtype.kind == "f":
-        values = np.nan_to_num(values)
-        scale = 255.0 if values.max() <= 1 else 1.0
+    largest = max(float(_numbers(strip).max()) for _, strip in _strips(image))
+    if image.mode[0] == "F":
+        scale = 255.0 if largest <= 1 else 1.0
     else:
-        scale = 255.0 / 65535.0 if values.max() > 255 else 1.0
-    return np.clip(np.rint(values * scale), 0, 255).astype(np.uint8)
+        scale = 255.0 / 65535.0 if largest > 255 else 1.0
+    rgb = Image.new("RGB", image.size)
+    for top, strip in _strips(image):
+        grey = np.clip(np.rint(_numbers(strip) * scale), 0, 255).astype(np.uint8)
+        rgb.paste(Image.fromarray(grey).convert("RGB"), (0, top))
+    return rgb
+
+
+def _numbers(image: Image.Image) -> np.ndarray:
+    """The values of a grey image; those that are not finite as numbers."""
+    values = np.asarray(image)
+    return np.nan_to_num(values) if values.dtype.kind == "f" else values
 
 
 def _largest_centred_box(available: Tuple[int, int], wanted: Tuple[int, int]) -> Tuple[float, float, float, float]:

@@ -12,6 +12,7 @@ from edgetl.runtime.system.machine import (
     temperature,
     throttling,
 )
+from edgetl.runtime.system.memory import available_memory
 from edgetl.runtime.system.native_stderr import native_stderr_silenced
 from edgetl.runtime.system.packages import Package, list_packages
 
@@ -19,6 +20,7 @@ __all__ = [
     "DATA_FOLDERS",
     "Package",
     "architecture",
+    "available_memory",
     "board_name",
     "cache_folder",
     "config_folder",
