@@ -316,15 +316,19 @@ def _grey_of_many_bits(image: Image.Image) -> Image.Image:
     not exceed 255 (the photo would be black), floats that exceed 1.
     """
     largest = max(float(_numbers(strip).max()) for _, strip in _strips(image))
-    if image.mode[0] == "F":
-        scale = 255.0 if largest <= 1 else 1.0
-    else:
-        scale = 255.0 / 65535.0 if largest > 255 else 1.0
+    scale = _grey_scale(image.mode[0] == "F", largest)
     rgb = Image.new("RGB", image.size)
     for top, strip in _strips(image):
         grey = np.clip(np.rint(_numbers(strip) * scale), 0, 255).astype(np.uint8)
         rgb.paste(Image.fromarray(grey).convert("RGB"), (0, top))
     return rgb
+
+
+def _grey_scale(is_float: bool, largest: float) -> float:
+    """The factor to 0..255."""
+    if is_float:
+        return 255.0 if largest <= 1 else 1.0
+    return 255.0 / 65535.0 if largest > 255 else 1.0
 
 
 def _numbers(image: Image.Image) -> np.ndarray:
