@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from io import BufferedReader
 from typing import Iterator, Optional, Union
 
@@ -47,6 +48,8 @@ _JPEG = b"\xff\xd8\xff"
 _VIDEO_BRANDS = (b"isom", b"iso2", b"mp41", b"mp42", b"qt  ", b"M4V ", b"avc1")
 _SPACES = (b" ", b"\n", b"\t", b"\r")
 _AFTER_NETPBM = tuple(bytes([byte]) for byte in b"0123456789#")
+_MARKER = re.compile(rb"\xff[\x00\xc0-\xfe]")
+"""What compressed data contains soon, and a path in almost no encoding."""
 _PROBE_BYTES = 16
 _TEXT_CONTROLS = b"\0\t\n\r"
 _HEADERS = (b"--", b"HTTP/", b"content-", b"\r\n--", b"\n--")
@@ -79,7 +82,7 @@ def _is_decided(data: bytearray) -> bool:
         return True
     if bytes(data[:_PROBE_BYTES].lower()).startswith(_HEADERS):
         return False
-    has_line = b"\n" in data or b"\0" in data
+    has_line = (b"\n" in data or b"\0" in data) and not _MARKER.search(data)
     return (len(data) >= _PROBE_BYTES and is_image(bytes(data))) or (has_line and not _is_binary(bytes(data)))
 
 
