@@ -24,9 +24,12 @@ _WINDOW = ("strides", "padding", "dilation_rate", "activation", "use_bias")
 _POOL = ("pool_size", "strides", "padding")
 _IGNORED = frozenset(
     (
-        "ActivityRegularization", "AlphaDropout", "Dropout", "GaussianDropout", "GaussianNoise", "RandomBrightness",
-        "RandomContrast", "RandomCrop", "RandomFlip", "RandomHeight", "RandomRotation", "RandomTranslation",
-        "RandomWidth", "RandomZoom", "SpatialDropout2D",
+        "ActivityRegularization", "AlphaDropout", "AugMix", "CutMix", "Dropout", "GaussianDropout", "GaussianNoise",
+        "Identity", "MixUp", "RandAugment", "RandomBrightness", "RandomColorDegeneration", "RandomColorJitter",
+        "RandomContrast", "RandomCrop", "RandomElasticTransform", "RandomErasing", "RandomFlip", "RandomGaussianBlur",
+        "RandomGrayscale", "RandomHeight", "RandomHue", "RandomInvert", "RandomPerspective", "RandomPosterization",
+        "RandomRotation", "RandomSaturation", "RandomSharpness", "RandomShear", "RandomTranslation", "RandomWidth",
+        "RandomZoom", "SpatialDropout2D",
     )
 )  # fmt: skip
 _REBUILT = {  # each layer with the arguments that it is rebuilt from

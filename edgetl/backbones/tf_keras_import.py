@@ -23,10 +23,18 @@ def tf_keras() -> ModuleType:
         MissingExtraError: tf_keras or TensorFlow is not installed.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ["KERAS_BACKEND"] = "tensorflow"  # TensorFlow imports Keras 3, whose backend the user may have set
     try:
-        return importlib.import_module("tf_keras")
-    except ImportError as error:
+        keras = importlib.import_module("tf_keras")
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("tf_keras", "tensorflow"):
+            raise WeightsError(f"tf_keras is installed but cannot be imported: {error}") from error
         raise MissingExtraError("tensorflow and tf_keras", "host", "building a backbone") from error
+    except ImportError as error:
+        raise WeightsError(f"tf_keras is installed but cannot be imported: {error}") from error
+    keras.backend.set_image_data_format("channels_last")  # whatever ~/.keras/keras.json says
+    keras.backend.set_floatx("float32")
+    return keras
 
 
 def load_keras_weights(model: Model, path: Path) -> None:
