@@ -10,6 +10,7 @@ from edgetl.data.loading import load_folder
 from edgetl.data.reading.cache import open_cache_folder
 from edgetl.data.reading.embedding_pass import embed_all
 from edgetl.data.reading.frames import FrameStore, JoinedFrames
+from edgetl.data.reading.value_range import ValueRange, find_value_range
 
 __all__ = [
     "DataOptions",
@@ -22,7 +23,9 @@ __all__ = [
     "Photo",
     "ReadingOptions",
     "Sample",
+    "ValueRange",
     "embed_all",
+    "find_value_range",
     "list_photos",
     "list_pictures",
     "load_folder",

@@ -14,8 +14,8 @@ class Finding:
 
     The kinds are unreadable, truncated, tiny, blank, exact duplicates, near duplicates, contradicting labels,
     leakage, similar class names, class name not UTF-8, outside classes, empty class, few photos, class imbalance,
-    not measured, cache rebuilt and suspected label; for unlabelled and related photos also like a labelled photo and
-    like another picture.
+    not measured, value range, cache rebuilt and suspected label; for unlabelled and related photos also like a
+    labelled photo and like another picture.
     """
 
     kind: str

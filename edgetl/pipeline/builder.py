@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Optional, Union
 
 from edgetl.conversion import Artifact, BackboneSource, check, find_backbone_source
-from edgetl.data import Dataset, ReadingOptions, load_folder, load_related, load_unlabelled
+from edgetl.data import Dataset, Finding, ReadingOptions, load_folder, load_related, load_unlabelled
 from edgetl.durable import replace_file, sync_folder
 from edgetl.errors import DataError
 from edgetl.evaluation import Report, write_html
@@ -36,6 +36,7 @@ from edgetl.pipeline.preflight import (
     check_output,
     check_sources,
     default_name,
+    fit_to_values,
     output_files,
     require_float_model,
 )
@@ -98,7 +99,9 @@ def build(
         compiled = _compile_backbone(backbone, board, options, progress)
     artifact = compiled.artifact
     with steps.measure("read photos"):
+        backbone, value_range = fit_to_values(backbone, source)
         dataset = _load_photos(source, backbone, artifact, options, progress)
+        dataset = _with_findings(dataset, value_range.finding()) if value_range else dataset
     with steps.measure("solve last layer"):
         model = solve_closed_form(artifact, backbone, dataset)
     stage_1 = model.candidate
@@ -181,6 +184,10 @@ def _load_photos(
     return dataset
 
 
+def _with_findings(dataset: Dataset, *findings: Finding) -> Dataset:
+    return replace(dataset, report=replace(dataset.report, findings=(*dataset.report.findings, *findings)))
+
+
 def _load_further_pictures(job: Job, backbone: BackboneSource, artifact: Artifact) -> Job:
     """The job with the unlabelled pictures and related photos, their findings added to those of the photos."""
     options, embedder = job.options, Embedder(artifact.model, backbone.preprocess)
@@ -193,9 +200,9 @@ def _load_further_pictures(job: Job, backbone: BackboneSource, artifact: Artifac
             return loader(source, job.dataset, embedder, reading, job.steps.progress)
 
     unlabelled, related = load(load_unlabelled, options.unlabelled), load(load_related, options.related)
-    findings = [further.report.findings for further in (unlabelled, related) if further is not None]
-    report = replace(job.dataset.report, findings=sum(findings, job.dataset.report.findings))
-    return replace(job, dataset=replace(job.dataset, report=report), unlabelled=unlabelled, related=related)
+    reports = [further.report for further in (unlabelled, related) if further is not None]
+    dataset = _with_findings(job.dataset, *(finding for report in reports for finding in report.findings))
+    return replace(job, dataset=dataset, unlabelled=unlabelled, related=related)
 
 
 def _measure_float(model: Model, packer: BundlePacker, job: Job, scratch: Path) -> Optional[Measurement]:

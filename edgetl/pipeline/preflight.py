@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import tempfile
+from dataclasses import replace
 from pathlib import Path
+from typing import Optional
 
 from edgetl.bundle import is_label
 from edgetl.conversion import BackboneSource, find_backbone_source
-from edgetl.data import list_photos, list_pictures
+from edgetl.data import ValueRange, find_value_range, list_photos, list_pictures
 from edgetl.errors import OptionError, StorageError
 from edgetl.pipeline.options import BuildOptions
 from edgetl.targets import Target
@@ -73,6 +75,14 @@ def check_sources(source: Path, options: BuildOptions) -> None:
         list_photos(options.related)
     if options.teacher is not None:
         find_backbone_source(options.teacher, cache=options.cache)
+
+
+def fit_to_values(backbone: BackboneSource, source: Path) -> tuple[BackboneSource, Optional[ValueRange]]:
+    """The backbone with the white level of the photos, and their range, if they are grey with more than 8 bits."""
+    found = find_value_range([photo.path for photo in list_photos(source).photos])
+    if found is None:
+        return backbone, None
+    return replace(backbone, preprocess=replace(backbone.preprocess, white_level=found.white_level)), found
 
 
 def output_files(output: Path, name: str) -> list[Path]:

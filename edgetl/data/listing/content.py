@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import stat
-from pathlib import Path
 from typing import Optional
 
 from edgetl.data.listing.photo import suffix_of
+from edgetl.data.reading.regular_file import read_prefix
 
 
 def is_folder(entry: os.DirEntry[str]) -> bool:
@@ -40,7 +39,7 @@ def has_photo_content(entry: os.DirEntry[str]) -> bool:
 
 def kind_of_file(path: str | os.PathLike[str]) -> Optional[str]:
     """ "photo", "TIFF", or another kind, e.g. "ZIP archive"; None if the kind is not known or it cannot be read."""
-    head = _head(path)
+    head = read_prefix(path, 16)
     if head[4:8] == b"ftyp":
         return "photo" if head[8:12] in _PHOTO_BRANDS else "video"
     if head[:4] == b"RIFF":
@@ -70,17 +69,3 @@ _KINDS = (
     (b"SQLite format 3\0", "database"),
     (b"PAR1", "Parquet table"),
 )
-
-
-def _head(path: str | os.PathLike[str]) -> bytes:
-    """The first 16 bytes of a regular file; empty if it cannot be read. A pipe is never waited for."""
-    try:
-        descriptor = os.open(Path(path), os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-    except OSError:
-        return b""
-    try:
-        return os.read(descriptor, 16) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
-    except OSError:
-        return b""
-    finally:
-        os.close(descriptor)

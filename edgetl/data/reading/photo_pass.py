@@ -21,7 +21,7 @@ from edgetl.data.reading.regular_file import read_regular_file
 from edgetl.data.reading.workers import run_workers
 from edgetl.errors import ImageError
 from edgetl.progress import Progress
-from edgetl.runtime import Embedder, Preprocess, decode, interpreters
+from edgetl.runtime import Embedder, Preprocess, interpreters
 
 BLANK_RANGE = 8
 """An image is blank if each channel spans at most this many of 256 levels (JPEG noise spans less)."""
@@ -152,7 +152,7 @@ class _Pass:
             return _Result(index, cached)
         header = _header(data)
         try:
-            image = decode(data, size_hint=self._preprocess.size)
+            image = self._preprocess.decode(data)
         except ImageError as error:
             return _Result(index, fault=Fault("truncated" if header else "unreadable", str(error)))
         header = header or _Header(image.size, image.mode, False, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from pathlib import Path
@@ -26,6 +27,14 @@ def read_regular_file(path: Path) -> bytes:
         if status.st_size > FILE_LIMIT_BYTES:
             raise ImageError(f"the file has {status.st_size} bytes, more than {FILE_LIMIT_BYTES}; scale the photo down")
         return file.read(FILE_LIMIT_BYTES)
+
+
+def read_prefix(path: str | os.PathLike[str], count: int) -> bytes:
+    """The first bytes of a file; empty for a pipe, a device, or a file that cannot be read."""
+    with contextlib.suppress(OSError), open(path, "rb", opener=_open_without_waiting) as file:
+        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            return file.read(count)
+    return b""
 
 
 def _open_without_waiting(path: str, flags: int) -> int:

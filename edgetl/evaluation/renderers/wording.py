@@ -12,8 +12,11 @@ from edgetl.evaluation.values import Figure
 LEAKAGE = "leakage"
 """The kind of finding about photos that the user put on both sides of the split."""
 
-ABOUT_CLASS_FOLDERS = ("class name not UTF-8", "similar class names", "outside classes", "value range")
+ABOUT_THE_SOURCE = ("class name not UTF-8", "similar class names", "outside classes", "value range")
 """Kinds of findings by which folders or values may not mean what the user thinks."""
+
+UNEVEN = 5
+"""A class with this many times the photos of another is not the one to add photos of."""
 
 FEW_IMAGES = 100
 """With fewer test images, the interval is so wide that more photos are the first advice."""
@@ -131,7 +134,7 @@ def headline(report: Report) -> str:
 def advice(report: Report) -> list[str]:
     """What to do next, the most useful first, each in one or two sentences; never empty."""
     candidates = (
-        *_class_folders(report),
+        *_about_the_source(report),
         _leakage(report),
         _suspects(report),
         _weak_class(report),
@@ -143,10 +146,10 @@ def advice(report: Report) -> list[str]:
     return found or ["No problems found. Next, run the bundle on photos from the place where it will be used."]
 
 
-def _class_folders(report: Report) -> list[str]:
-    """What the listing found out about the folders; a report without the findings' details says nothing."""
+def _about_the_source(report: Report) -> list[str]:
+    """What was found out about folders and values; a report without the findings' details says nothing."""
     findings = report.data.findings if report.data else ()
-    details = [finding.detail for finding in findings if finding.kind in ABOUT_CLASS_FOLDERS]
+    details = [finding.detail for finding in findings if finding.kind in ABOUT_THE_SOURCE]
     return [f"{detail[0].upper()}{detail[1:]}." for detail in details if detail]
 
 
@@ -187,10 +190,31 @@ def _weak_class(report: Report) -> str:
     worst, recall = ranked[0]
     mistaken = [pair for pair in report.evaluation.confusions() if pair[0] == worst.label]
     most = f", and most of the others were predicted as {mistaken[0][1]}" if mistaken else ""
+    if rare := _rare_class(report, worst.label, [pair[1] for pair in mistaken]):
+        return (
+            f"Add photos of {rare}, which has {_photos(report, rare):,}, rather than of {worst.label}, which has "
+            f"{_photos(report, worst.label):,}. Fitting weighs all classes alike, which costs the large ones: only "
+            f"{percent(recall.value, 0)} of {count(worst.support, 'test photo')} of {worst.label} were right{most}."
+        )
     return (
         f"Add photos of {worst.label}: only {percent(recall.value, 0)} of its {count(worst.support, 'test photo')} "
         f"were recognised{most}."
     )
+
+
+def _rare_class(report: Report, label: str, predicted: Sequence[str]) -> str:
+    """The class with far fewer photos than `label` that it is mistaken for, else the smallest; empty if none is."""
+    counts = report.data.counts if report.data else {}
+    if label not in counts:
+        return ""
+    candidates = [*(other for other in predicted if other in counts), min(counts, key=lambda one: _photos(report, one))]
+    uneven = (one for one in candidates if UNEVEN * _photos(report, one) <= _photos(report, label))
+    return next(uneven, "")
+
+
+def _photos(report: Report, label: str) -> int:
+    """The photos of a class in use, in all splits."""
+    return sum(report.data.counts[label].values()) if report.data else 0
 
 
 def _few_images(report: Report) -> str:

@@ -19,6 +19,7 @@ from edgetl.pipeline.candidate import Candidate, held_out_predictions
 from edgetl.pipeline.edgetpu import require_mappable
 from edgetl.pipeline.job import Job
 from edgetl.pipeline.options import BuildOptions
+from edgetl.pipeline.preflight import fit_to_values
 from edgetl.pipeline.search.space import Recipe
 from edgetl.pipeline.stages.closed_form import solve_closed_form
 from edgetl.pipeline.stages.fine_tuning import fine_tune_backbone, reason_not_to_fine_tune
@@ -121,6 +122,7 @@ class Trials:
         artifact = backbone.compile("int8")
         check(artifact.model, board)
         require_mappable(artifact.model, board)
+        backbone, _ = fit_to_values(backbone, self.source)
         embedder = Embedder(artifact.model, backbone.preprocess)
         trains = recipe.epochs > 0 or recipe.pruned > 0
         dataset = load_folder(

@@ -97,7 +97,8 @@ def _find_teacher(model: Model, job: Job) -> _Teacher:
         last_layer = _reordered(read_last_layer(bundle), job.dataset.labels, name)
         return _Teacher(Embedder(bundle.read(MODEL), Preprocess.from_dict(bundle.manifest.preprocess)), last_layer)
     source = find_backbone_source(name, cache=job.options.cache)
-    return _teacher_from(Embedder(source.compile("int8").model, source.preprocess), job)
+    preprocess = replace(source.preprocess, white_level=job.dataset.preprocess.white_level)
+    return _teacher_from(Embedder(source.compile("int8").model, preprocess), job)
 
 
 def _teacher_from(backbone: Embedder, job: Job) -> _Teacher:

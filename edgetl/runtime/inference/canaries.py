@@ -19,7 +19,6 @@ from edgetl.errors import CanaryError, ImageError, IntegrityError
 from edgetl.learners import LastLayer, to_grid
 from edgetl.runtime.inference.classifier import Classifier, Prediction
 from edgetl.runtime.inference.embedder import Embedder
-from edgetl.runtime.inference.preprocess import decode
 
 TOLERANCE = {"cosine": 0.98, "probability": 0.1}
 """How far a device may differ from the host: interpreters round differently, by a few of 255 steps per element."""
@@ -61,7 +60,7 @@ def canary_entries(
     entries = {f"{CANARY_FOLDER}{number:02d}.jpg": picture for number, picture in enumerate(pictures)}
     expected = []
     for name, picture in entries.items():
-        raw = embedder.embed(embedder.preprocess.apply(decode(picture, size_hint=embedder.preprocess.size)))
+        raw = embedder.embed(embedder.preprocess.frame(picture))
         answer = _answer(raw, last_layer, embedder.zero_point)
         expected.append({"image": name, **answer, "embedding": raw.tolist()})
     document = {

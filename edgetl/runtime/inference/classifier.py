@@ -16,7 +16,7 @@ from edgetl.errors import IntegrityError, OptionError
 from edgetl.learners import LastLayer, to_grid
 from edgetl.runtime.inference.bundle_entries import read_last_layer
 from edgetl.runtime.inference.engine import Engine
-from edgetl.runtime.inference.preprocess import ImageSource, Preprocess, decode
+from edgetl.runtime.inference.preprocess import ImageSource, Preprocess
 from edgetl.runtime.system import cores
 
 THREADS_LIMIT = 4
@@ -128,7 +128,7 @@ class Classifier:
         if self._preprocess.is_frame(source):
             return _Prepared(source, 0.0, 0.0)
         start = perf_counter()
-        image = decode(source, size_hint=self._preprocess.size)
+        image = self._preprocess.decode(source)
         decoded = perf_counter()
         frame = self._preprocess.apply(image)
         return _Prepared(frame, decoded - start, perf_counter() - decoded)

@@ -27,6 +27,9 @@ PIXEL_LIMIT = 170_000_000
 SIDE_LIMIT = 4096
 """The largest height or width of a frame, in pixels."""
 
+WHITE_LIMIT = 65535
+"""The largest `white_level`."""
+
 INTERPOLATIONS = {
     "nearest": Image.Resampling.NEAREST,
     "box": Image.Resampling.BOX,
@@ -57,6 +60,8 @@ class Preprocess:
     width: int
     fit: str = "squash"
     interpolation: str = "bilinear"
+    white_level: Optional[int] = None
+    """The value that is white in grey images of more than 8 bits, e.g. 1023 for 10 bits; None: each image decides."""
 
     def __post_init__(self) -> None:
         for name in ("height", "width"):
@@ -67,6 +72,10 @@ class Preprocess:
             raise UnknownNameError("fit", str(self.fit), FITS, "edgetl backbones")
         if not isinstance(self.interpolation, str) or self.interpolation not in INTERPOLATIONS:
             raise UnknownNameError("filter", str(self.interpolation), INTERPOLATIONS, "edgetl backbones")
+
+        level = self.white_level
+        if level is not None and (type(level) is not int or not 1 <= level <= WHITE_LIMIT):
+            raise OptionError(f"preprocess white_level must be 1 to {WHITE_LIMIT}, received {level!r}")
 
     @property
     def size(self) -> Tuple[int, int]:
@@ -81,7 +90,11 @@ class Preprocess:
         """
         if self.is_frame(source):
             return source
-        return self.apply(decode(source, size_hint=self.size))
+        return self.apply(self.decode(source))
+
+    def decode(self, source: ImageSource) -> Image.Image:
+        """Decodes an image to upright RGB, not smaller than the frame, for `apply`. Raises ImageError."""
+        return decode(source, size_hint=self.size, white_level=self.white_level)
 
     def is_frame(self, source: Any) -> TypeGuard[np.ndarray]:
         """Whether `source` is already a frame of the model, uint8 (height, width, 3)."""
@@ -98,37 +111,42 @@ class Preprocess:
         return np.asarray(image)
 
     def to_dict(self) -> Dict[str, Any]:
-        """The fields as a JSON object."""
-        return asdict(self)
+        """The fields as a JSON object, without `white_level` if it is None."""
+        return {name: value for name, value in asdict(self).items() if name != "white_level" or value is not None}
 
     @classmethod
     def from_dict(cls, values: Any) -> Preprocess:
         """The inverse of `to_dict`. Raises OptionError for unknown or missing keys, and for values out of range."""
-        known = {field.name for field in fields(cls)}
-        if not isinstance(values, dict) or set(values) != known:
+        required = {field.name for field in fields(cls)} - {"white_level"}
+        if not isinstance(values, dict) or set(values) - {"white_level"} != required:
             received = sorted(map(str, values)) if isinstance(values, dict) else values
-            raise OptionError(f"preprocess must have exactly the keys {sorted(known)}, received {received!r}")
+            raise OptionError(f"preprocess must have exactly the keys {sorted(required)}, received {received!r}")
         return cls(**values)
 
 
-def decode(source: ImageSource, size_hint: Optional[Tuple[int, int]] = None, name: Optional[str] = None) -> Image.Image:
+def decode(
+    source: ImageSource,
+    size_hint: Optional[Tuple[int, int]] = None,
+    name: Optional[str] = None,
+    white_level: Optional[int] = None,
+) -> Image.Image:
     """Decodes an image to upright RGB: applies the EXIF orientation, puts transparency on white, takes the first frame.
 
     With `size_hint` = (height, width), a JPEG that is much larger is decoded at a reduced scale (1/2, 1/4, 1/8) that
-    still covers the hint. A Pillow image is not modified. Raises ImageError, which names the image by `name`, by
-    default its path.
+    still covers the hint. `white_level` is that of `Preprocess`. A Pillow image is not modified. Raises ImageError,
+    which names the image by `name`, by default its path.
     """
     name = name or _describe(source)
     try:
         if isinstance(source, np.ndarray):
             return _from_array(source)
         if isinstance(source, Image.Image):
-            return _upright_rgb(source, name)
+            return _upright_rgb(source, name, white_level)
         with _open(source, name) as image:
             full_size = image.size
             _reduce_on_load(image, size_hint)
             require_memory(decoding_bytes(image, full_size), name)
-            return _upright_rgb(image, name)
+            return _upright_rgb(image, name, white_level)
     except _DECODING_ERRORS as error:
         raise ImageError(f"cannot read {name}: {_reason(error)}") from error
 
@@ -260,11 +278,11 @@ def _reduce_on_load(image: Image.Image, size_hint: Optional[Tuple[int, int]]) ->
     image.draft("RGB", (height, width) if is_rotated else (width, height))
 
 
-def _upright_rgb(image: Image.Image, name: str) -> Image.Image:
+def _upright_rgb(image: Image.Image, name: str, white_level: Optional[int]) -> Image.Image:
     if 0 in image.size:
         raise ImageError(f"cannot read {name}: it is {image.width} x {image.height} pixels")
     image.load()  # first, because Pillow turns a TIFF upright then, and reading its tags earlier disturbs the decoder
-    rgb = _rgb(image)
+    rgb = _rgb(image, white_level)
     transpose = _TRANSPOSES.get(_orientation(image))
     if transpose is not None:
         rgb = rgb.transpose(transpose)
@@ -279,11 +297,11 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def _rgb(image: Image.Image, white_level: Optional[int]) -> Image.Image:
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode[0] in "IF":
-        return _grey_of_many_bits(image)
+        return _grey_of_many_bits(image, white_level)
     if image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
         return _on_white(image)
     return image.convert("RGB")
@@ -309,14 +327,14 @@ def _on_white(image: Image.Image) -> Image.Image:
     return white
 
 
-def _grey_of_many_bits(image: Image.Image) -> Image.Image:
+def _grey_of_many_bits(image: Image.Image, white_level: Optional[int]) -> Image.Image:
     """Converts grey values of more than 8 bits to RGB.
 
-    Integers are taken as 0..65535 and floats as 0..1, unless the values show that they are 0..255: integers that do
-    not exceed 255 (the photo would be black), floats that exceed 1.
+    Without a white level, integers are taken as 0..65535 and floats as 0..1, unless the values show that they are
+    0..255: integers that do not exceed 255 (the photo would be black), floats that exceed 1.
     """
     largest = max(float(_numbers(strip).max()) for _, strip in _strips(image))
-    scale = _grey_scale(image.mode[0] == "F", largest)
+    scale = _grey_scale(image.mode[0] == "F", largest, white_level)
     rgb = Image.new("RGB", image.size)
     for top, strip in _strips(image):
         grey = np.clip(np.rint(_numbers(strip) * scale), 0, 255).astype(np.uint8)
@@ -324,8 +342,10 @@ def _grey_of_many_bits(image: Image.Image) -> Image.Image:
     return rgb
 
 
-def _grey_scale(is_float: bool, largest: float) -> float:
+def _grey_scale(is_float: bool, largest: float, white_level: Optional[int]) -> float:
     """The factor to 0..255."""
+    if white_level is not None:
+        return 255.0 / white_level
     if is_float:
         return 255.0 if largest <= 1 else 1.0
     return 255.0 / 65535.0 if largest > 255 else 1.0

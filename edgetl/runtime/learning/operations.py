@@ -45,14 +45,15 @@ def teach_image(
         ImageError: the image cannot be read.
     """
     source = os.fspath(image) if isinstance(image, (str, os.PathLike)) else None
+    preprocess = classifier.manifest.preprocess
+    white_level = preprocess.get("white_level")
     if isinstance(image, Source):
-        preprocess = classifier.manifest.preprocess
         frame_size = (preprocess["height"], preprocess["width"])
         size_hint = (THUMBNAIL_SIDE, THUMBNAIL_SIDE) if with_thumbnail else frame_size
-        source, image = image.name, decode(image.image, size_hint, image.name)
+        source, image = image.name, decode(image.image, size_hint, image.name, white_level)
     thumbnail = None
     if with_thumbnail:
-        image = decode(image, size_hint=(THUMBNAIL_SIDE, THUMBNAIL_SIDE))
+        image = decode(image, (THUMBNAIL_SIDE, THUMBNAIL_SIDE), white_level=white_level)
         thumbnail = _thumbnail(image)
     (embedding,) = live_statistics.encode(classifier.embed(image))
     return Draft(TEACH, label, source=source, embedding=embedding, thumbnail=thumbnail)

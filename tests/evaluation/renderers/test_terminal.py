@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from edgetl.evaluation import DataFinding, Report, render_evaluation, render_terminal, score
+from edgetl.evaluation import DataFinding, ImageResult, Report, render_evaluation, render_terminal, score
 from tests.evaluation.conftest import bare_report, full_report
 
 
@@ -54,6 +54,21 @@ def test_folders_that_may_not_be_the_classes_that_were_meant_are_the_first_advic
     similar = DataFinding("similar class names", (), "'Oak', 'oak' count as different classes; merge them")
     text = printed(replace(report, data=replace(report.data, findings=(similar,))))
     assert "1. 'Oak', 'oak' count as different classes; merge them." in text
+
+
+def test_the_advice_is_to_add_photos_of_the_rare_class_not_of_the_large_one(report: Report) -> None:
+    oaks = [ImageResult(f"oak/{n}.jpg", "oak", "birch" if n else "oak", 0.9, 0.1) for n in range(5)]
+    others = [ImageResult(f"{label}.jpg", label, label, 0.9, 0.9) for label in ("birch", "maple")]
+    counts = {label: {"train": number} for label, number in (("birch", 4), ("maple", 3), ("oak", 130))}
+    uneven = replace(
+        report,
+        evaluation=score([*oaks, *others], ("birch", "maple", "oak"), "int8"),
+        data=replace(report.data, counts=counts, findings=()),
+    )
+    text = printed(uneven)
+    assert "Add photos of birch, which has 4, rather than of oak, which has 130." in text
+    assert "Fitting weighs all classes alike, which costs the large ones" in " ".join(text.split())
+    assert "Add photos of oak" not in text
 
 
 def test_probabilities_are_not_called_wrong_on_few_photos() -> None:
