@@ -61,7 +61,7 @@ def measure(arguments: argparse.Namespace, share: float, seed: int) -> list[dict
         folder = Path(scratch)
         photos, unlabelled = hide_labels(SHARED / "data" / arguments.data, share, folder)
         for teacher in arguments.teachers:
-            given = tuned_teacher(photos, seed, folder) if teacher == TUNED else teacher
+            source = tuned_teacher(photos, seed, folder) if teacher == TUNED else teacher
             for pictures in [None, unlabelled] if unlabelled else [None]:
                 if teacher == ITSELF and pictures is None:
                     continue
@@ -70,7 +70,7 @@ def measure(arguments: argparse.Namespace, share: float, seed: int) -> list[dict
                     input_size=arguments.input_size,
                     weights=SHARED / WEIGHTS[student] if student in WEIGHTS else None,
                     float_reference=False,
-                    teacher=None if teacher == ITSELF else given,
+                    teacher=None if teacher == ITSELF else source,
                     unlabelled=pictures,
                     data=DataOptions(seed=seed),
                 )

@@ -65,8 +65,8 @@ class Place:
     labels: list[str]
     folds: np.ndarray
     is_guard: np.ndarray
-    asked: dict[str, np.ndarray]
-    asked_labels: np.ndarray
+    tests: dict[str, np.ndarray]
+    test_labels: np.ndarray
 
 
 def main() -> None:
@@ -90,8 +90,8 @@ def parts(folder: Path) -> list[Path]:
 def read(folder: Path, embedder: Embedder) -> Place:
     dataset = load_folder(folder, preprocess=embedder.preprocess, embedder=embedder)
     known = np.sort(np.concatenate([dataset.indices("train"), dataset.indices("val")]))
-    asked = dataset.indices("test")
-    frames = [Image.fromarray(dataset.frame(index)) for index in asked]
+    test = dataset.indices("test")
+    frames = [Image.fromarray(dataset.frame(index)) for index in test]
     changed = {
         name: np.stack([embedder.embed(np.asarray(change(frame))) for frame in frames])
         for name, change in CHANGES.items()
@@ -102,8 +102,8 @@ def read(folder: Path, embedder: Embedder) -> Place:
         labels=list(dataset.labels_of(known)),
         folds=dataset.folds(known, FOLDS),
         is_guard=np.isin(known, dataset.indices("val")),
-        asked={name: to_grid(raw, embedder.zero_point) for name, raw in changed.items()},
-        asked_labels=np.array(dataset.labels_of(asked)),
+        tests={name: to_grid(raw, embedder.zero_point) for name, raw in changed.items()},
+        test_labels=np.array(dataset.labels_of(test)),
     )
 
 
@@ -114,8 +114,8 @@ def measure(place: Place, places: list[Place], windows: int) -> Iterator[dict[st
     rest = built.statistics.copy()
     rest.remove(guard, np.array(place.labels)[place.is_guard].tolist())
     baseline = Baseline.of(relearn(layer, rest, parameters), rest, parameters, guard)
-    others = {f"photos of {other.name}": other.asked[AS_THEY_ARE] for other in places if other is not place}
-    for change, rows in {**place.asked, **others}.items():
+    others = {f"photos of {other.name}": other.tests[AS_THEY_ARE] for other in places if other is not place}
+    for change, rows in {**place.tests, **others}.items():
         chance = np.random.default_rng(0)
         count = windows * (FALSE_ALARM_WINDOWS if change == AS_THEY_ARE else 1)
         found: dict[int, Counter[str]] = {}
@@ -127,7 +127,7 @@ def measure(place: Place, places: list[Place], windows: int) -> Iterator[dict[st
         yield {
             "data": place.name,
             "change": change,
-            "accuracy": round(float((right == place.asked_labels).mean()), 3) if change in place.asked else None,
+            "accuracy": round(float((right == place.test_labels).mean()), 3) if change in place.tests else None,
             "alarms": {size: round(1 - verdicts[STABLE] / count, 3) for size, verdicts in found.items()},
             "changed": {size: round(verdicts[CHANGED] / count, 3) for size, verdicts in found.items()},
         }
@@ -148,7 +148,7 @@ def window(layer: Any, rows: np.ndarray) -> Window:
 def table(result: dict[str, Any]) -> str:
     lines = [
         f"Windows found drifting or changed (changed), {result['backbone']}",
-        f"{'built on':16}{'asked about':28}{'accuracy':>9}" + "".join(f"{f'{size} photos':>18}" for size in SIZES),
+        f"{'built on':16}{'tested on':28}{'accuracy':>9}" + "".join(f"{f'{size} photos':>18}" for size in SIZES),
     ]
     for row in result["rows"]:
         accuracy = "" if row["accuracy"] is None else f"{row['accuracy']:.1%}"

@@ -58,8 +58,8 @@ def parts(folder: Path) -> list[Path]:
 
 def embed_part(folder: Path, embedder: Embedder) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     dataset = load_folder(folder, preprocess=embedder.preprocess, embedder=embedder)
-    grid = to_grid(dataset.embeddings, embedder.zero_point)
+    embeddings = to_grid(dataset.embeddings, embedder.zero_point)
     learned = np.sort(np.concatenate([dataset.indices("train"), dataset.indices("val")]))
-    asked = dataset.indices("test")
+    test = dataset.indices("test")
     labels = np.array(dataset.labels_of(np.arange(len(dataset))))
-    return grid[learned], labels[learned], grid[asked], labels[asked]
+    return embeddings[learned], labels[learned], embeddings[test], labels[test]

@@ -73,11 +73,11 @@ def classes(sets: list[Photos], seed: int) -> Iterator[Arrival]:
     order = np.random.default_rng(seed).permutation(photos.labels).tolist()
     for labels in (order[:FIRST_CLASSES], *([label] for label in order[FIRST_CLASSES:])):
         learned = np.isin(photos.train_labels, labels)
-        asked = {label: photos.test_labels == label for label in labels}
+        is_test = {label: photos.test_labels == label for label in labels}
         yield Arrival(
             photos.train[learned],
             photos.train_labels[learned].tolist(),
-            {label: (photos.test[chosen], photos.test_labels[chosen]) for label, chosen in asked.items()},
+            {label: (photos.test[chosen], photos.test_labels[chosen]) for label, chosen in is_test.items()},
         )
 
 
@@ -99,11 +99,11 @@ def measure(arrivals: list[Arrival], seed: int) -> dict[str, tuple[float, float]
 
 def answers(learner: Learner, arrivals: list[Arrival]) -> list[dict[str, np.ndarray]]:
     """The predictions after each step for the test photos of every class or session so far."""
-    steps, asked = [], {}
+    steps, tests = [], {}
     for arrival in arrivals:
         learner.learn(arrival.rows, arrival.labels)
-        asked |= arrival.tests
-        steps.append({group: learner.predict(rows) for group, (rows, _) in asked.items()})
+        tests |= arrival.tests
+        steps.append({group: learner.predict(rows) for group, (rows, _) in tests.items()})
     return steps
 
 

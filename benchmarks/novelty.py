@@ -40,10 +40,10 @@ def compare(photos: Photos, others: list[Photos]) -> list[dict[str, Any]]:
         known = photos.train_labels != label
         folds = stratified(photos.train_labels[known])
         layer = choose(photos.train[known], photos.train_labels[known].tolist(), folds).last_layer
-        asked = photos.test_labels != label
-        groups = [photos.test[~asked], *([np.concatenate([other.test for other in others])] if others else [])]
+        is_known = photos.test_labels != label
+        groups = [photos.test[~is_known], *([np.concatenate([other.test for other in others])] if others else [])]
         for name, score in scores(layer, photos.train[known], photos.train_labels[known]).items():
-            ours = score(photos.test[asked])
+            ours = score(photos.test[is_known])
             areas.setdefault(name, []).append([area(ours, score(group)) for group in groups])
     means = {name: np.mean(values, axis=0).round(3).tolist() for name, values in areas.items()}
     return [
@@ -56,13 +56,13 @@ def scores(layer: LastLayer, rows: np.ndarray, labels: np.ndarray) -> dict[str, 
     means = np.stack([rows[labels == label].mean(axis=0) for label in layer.labels])
     directions, _ = from_means(means)
 
-    def energy(grid: np.ndarray) -> np.ndarray:
-        return -np.logaddexp.reduce(layer.scores(grid) / layer.temperature, axis=1)
+    def energy(embeddings: np.ndarray) -> np.ndarray:
+        return -np.logaddexp.reduce(layer.scores(embeddings) / layer.temperature, axis=1)
 
     return {
         "edgetl": layer.novelty,
-        "cosine to the nearest mean": lambda grid: -(grid / GRID @ directions).max(axis=1),
-        "largest probability": lambda grid: -layer.probabilities(grid).max(axis=1),
+        "cosine to the nearest mean": lambda embeddings: -(embeddings / GRID @ directions).max(axis=1),
+        "largest probability": lambda embeddings: -layer.probabilities(embeddings).max(axis=1),
         "energy": energy,
     }
 

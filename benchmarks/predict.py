@@ -118,12 +118,13 @@ def bare_interpreter(model: bytes, threads: int, classifier: Classifier) -> Call
     module = import_module(PACKAGES[classifier.interpreter.split()[0]])
     interpreter = module.Interpreter(model_content=model, num_threads=threads)
     interpreter.allocate_tensors()
-    taken, given = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
+    input_index = interpreter.get_input_details()[0]["index"]
+    output_index = interpreter.get_output_details()[0]["index"]
 
     def run(frame: np.ndarray) -> np.ndarray:
-        interpreter.set_tensor(taken, frame[np.newaxis])
+        interpreter.set_tensor(input_index, frame[np.newaxis])
         interpreter.invoke()
-        return interpreter.get_tensor(given)
+        return interpreter.get_tensor(output_index)
 
     return run
 

@@ -76,12 +76,12 @@ def deal(source: Path, photos: int, seed: int, folder: Path) -> tuple[Path, Path
     listed = list_photos(source.resolve()).photos
     random = np.random.default_rng(seed)
     labels = random.permutation(sorted({one.label for one in listed}))
-    asked = set(labels[: len(labels) // 2].tolist())
-    labelled = [one for one in listed if one.label in asked and one.split == "test"]
-    for label in sorted(asked):
+    task = set(labels[: len(labels) // 2].tolist())
+    labelled = [one for one in listed if one.label in task and one.split == "test"]
+    for label in sorted(task):
         training = [one for one in listed if one.label == label and one.split == "train"]
         labelled += [training[at] for at in random.permutation(len(training))[:photos]]
-    related = [one for one in listed if one.label not in asked]
+    related = [one for one in listed if one.label not in task]
     return (
         write(folder / "labelled.csv", [(one.path, one.label, one.split) for one in labelled]),
         write(folder / "related.csv", [(one.path, one.label) for one in related]),

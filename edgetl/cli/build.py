@@ -133,9 +133,9 @@ class _Sparsity(click.ParamType):  # type: ignore[type-arg]  # generic from clic
 def build(as_json: bool, **arguments: Any) -> None:
     """Build a verified bundle and its report from a folder of photos.
 
-    With a limit, e.g. --max-latency-ms 60, the best model within it is searched among those that the other options
-    allow. Options may be stored in ./edgetl.toml, under [build]. Without --data there and here, the built-in digits are
-    used.
+    With a limit, e.g. --max-latency-ms 60, edgetl searches for the best model within it, among those that the other
+    options allow. Options may be stored in ./edgetl.toml, under [build]. If --data is given neither there nor here, the
+    built-in digits are used.
     """
     from edgetl.evaluation import wording
 
@@ -158,14 +158,14 @@ def build(as_json: bool, **arguments: Any) -> None:
 
 
 def _search_or_build(
-    given: dict[str, Any], search_options: dict[str, Any], progress: Progress
+    parameters: dict[str, Any], search_options: dict[str, Any], progress: Progress
 ) -> tuple[Optional[SearchResult], BuildResult]:
     """Build, after a search for the model if there are limits and the other options leave a choice."""
     from edgetl.pipeline import build
     from edgetl.pipeline.search import SearchOptions, search
 
-    source, target, options = given["data"], given.get("target", "generic"), _build_options(given)
-    name, folder = name_and_folder(given.get("name"), given.get("output", Path(".")))
+    source, target, options = parameters["data"], parameters.get("target", "generic"), _build_options(parameters)
+    name, folder = name_and_folder(parameters.get("name"), parameters.get("output", Path(".")))
     if not search_options or options.names_one_model:
         options = replace(options, budget=search_options.get("budget"))
         return None, build(source, target, options, name=name, output=folder, progress=progress)
@@ -212,16 +212,16 @@ def _typed(option: click.Parameter, value: Any, path: Path) -> Any:
         raise OptionError(f"{path}: {option.name}: {error.message}") from error
 
 
-def _build_options(given: dict[str, Any]) -> BuildOptions:
+def _build_options(parameters: dict[str, Any]) -> BuildOptions:
     """The options of a build: each parameter fills the field of the same name, in the options of the room that owns it.
 
-    `given` contains the parameters of `build` that were given.
+    `parameters` contains the parameters of `build` that were set.
     """
     from edgetl.conversion import ConversionOptions, PruningOptions, SparsityOptions
     from edgetl.data import DataOptions
     from edgetl.pipeline import BuildOptions
 
-    values = {key: value for key, value in given.items() if key not in _NOT_FIELDS}
+    values = {key: value for key, value in parameters.items() if key not in _NOT_FIELDS}
     aware = values.get("quantize") == "int8-qat"
     if aware:
         values["quantize"] = "int8"

@@ -57,12 +57,12 @@ def budget_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def take_budget(given: dict[str, Any]) -> dict[str, Any]:
-    """Move the values of `budget_options` out of `given`; return them as arguments of `SearchOptions`."""
+def take_budget(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Move the values of `budget_options` out of `parameters`; return them as arguments of `SearchOptions`."""
     from edgetl.pipeline import Budget
 
-    limits = {name.removeprefix("max_"): given.pop(name) for name in _LIMITS if name in given}
-    time = {"time_s": given.pop("time")} if "time" in given else {}
+    limits = {name.removeprefix("max_"): parameters.pop(name) for name in _LIMITS if name in parameters}
+    time = {"time_s": parameters.pop("time")} if "time" in parameters else {}
     return {**({"budget": Budget(**limits)} if limits else {}), **time}
 
 

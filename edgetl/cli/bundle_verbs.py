@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     "--data",
     required=True,
     type=click.Path(path_type=Path),
-    help="Labelled photos: a subfolder per class, or a CSV file with path,label. Of a folder with test/, only that.",
+    help="Labelled photos: a subfolder per class, or a CSV file with path,label. Only test/ of a folder that has one.",
 )
 @click.option("--leave-out-unknown", is_flag=True, help="Leave out photos of classes that the bundle does not know.")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of the interpreter.  [default: one per core]")

@@ -35,7 +35,7 @@ FAILED = 1
 @click.option("--fresh", is_flag=True, help="Leave what was taught with the bundle that runs there now.")
 @click.option("--allow-downgrade", is_flag=True, help="Accept a signed bundle that is older than the running one.")
 @click.option("--whole", is_flag=True, help="Send all of BUNDLE, including what the device already has.")
-@click.option("--service", "serves", is_flag=True, help="Then run it as a service, like edgetl service.")
+@click.option("--service", "serves", is_flag=True, help="Also run it as a service, like edgetl service.")
 @device_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, or a list for several devices.")
 def deploy(
@@ -109,9 +109,9 @@ def deploy(
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of lines.")
 def trim(bundle: Path, status: IO[bytes], output: Path, as_json: bool) -> None:
-    """Write what a device lacks of BUNDLE into a folder.
+    """Write the parts of BUNDLE that a device is missing to a folder.
 
-    This is for transfers by other means than edgetl deploy. It writes one file, or two, and prints the command that
+    This is for transfers by other means than edgetl deploy. It writes one or two files, and prints the command that
     installs them on the device.
     """
     from edgetl.deployment import trim as trim_bundle
@@ -202,8 +202,8 @@ def service(where: str, run_options: Optional[str], remove: bool, as_json: bool,
     """Run the bundle of a device as a systemd service.
 
     It runs from now on and after every start of the device. It restarts if it fails or hangs, and switches to bundles
-    that are deployed later. If it does not start with a new bundle, or fails within the probation, the device returns
-    to the previous one. For root it is a system service, otherwise one of the user.
+    that are deployed later. If it does not start with a new bundle, or fails during the probation, the device returns
+    to the previous one. For root it is a system service, otherwise a user service.
     """
     from edgetl.deployment import InstalledService
     from edgetl.deployment import service as change_service
@@ -234,7 +234,7 @@ def _print_service(done: InstalledService) -> None:
     show_default=True,
     help="Number of lines, counted from the latest.",
 )
-@click.option("-f", "--follow", is_flag=True, help="Then print new lines until Ctrl-C.")
+@click.option("-f", "--follow", is_flag=True, help="Keep printing new lines until Ctrl-C.")
 @device_options
 @click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object instead of lines; with --follow, one per line."
@@ -264,7 +264,7 @@ def logs(where: str, lines: int, follow: bool, as_json: bool, **options: Any) ->
 def rollback(where: str, as_json: bool, **options: Any) -> None:
     """Return a device to its previous bundle.
 
-    What that bundle had been taught is in effect again, with what was taught since.
+    What that bundle had been taught takes effect again, together with what was taught since.
     """
     from edgetl.deployment import rollback as roll_back
 
@@ -306,7 +306,7 @@ def pull(where: str, output: Path, as_json: bool, **options: Any) -> None:
 @device_options
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list instead of a table.")
 def devices(where: Sequence[str], as_json: bool, **options: Any) -> None:
-    """List what devices run and are.
+    """List devices: what they are and what they run.
 
     A device that does not answer is reported, and does not stop the others.
     """

@@ -25,7 +25,7 @@ def device_options(command: Command) -> Command:
     for option in (
         click.option("--root", help="Folder of the bundles on the device.  [default: ~/.local/share/edgetl]"),
         click.option("--python", help="Python on the device that has edgetl.  [default: edgetl's own, else python3]"),
-        click.option("--ssh-config", type=click.Path(path_type=Path), help="Read this instead of ~/.ssh/config."),
+        click.option("--ssh-config", type=click.Path(path_type=Path), help="Use this instead of ~/.ssh/config."),
         click.option("--accept-new-host-key", is_flag=True, help="Accept the key of a host that is not known yet."),
     ):
         command = option(command)
@@ -33,7 +33,7 @@ def device_options(command: Command) -> Command:
 
 
 def reach(where: str, alone: bool = True, **options: Any) -> Transport:
-    """Connect to a device. If it is the only one at a time, the user may be asked for a password."""
+    """Connect to a device. If only one device is reached at a time, the user may be asked for a password."""
     from edgetl.deployment import connect
 
     return connect(where, ask_password=password_prompt() if alone else None, **options)

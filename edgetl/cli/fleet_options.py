@@ -47,15 +47,15 @@ def rollout_options(command: Command) -> Command:
     return command
 
 
-def require_fleet(**given: Any) -> None:
+def require_fleet(**options: Any) -> None:
     """Raise OptionError if an option of a rollout was given without an inventory."""
-    if any(given.values()):
+    if any(options.values()):
         raise OptionError("--limit, --waves, --max-fail-percentage and --check need --inventory")
 
 
-def require_no_single_device(**given: Any) -> None:
+def require_no_single_device(**options: Any) -> None:
     """Raise OptionError if an argument for single devices was given with an inventory."""
-    if any(given.values()):
+    if any(options.values()):
         raise OptionError(
             "--inventory cannot be combined with HOST, --service, --root or --python; list the hosts in the inventory, "
             "with edgetl_root and edgetl_python as their variables"

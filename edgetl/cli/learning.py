@@ -228,9 +228,9 @@ def adapt(bundle: Path, guard: Optional[float], leave_old: bool, state: Optional
     """Adapt the classes of BUNDLE to changed conditions.
 
     Nothing changes unless it improves the accuracy on the pictures taught here. First teach some pictures of each class
-    under the new conditions. The classes then cover old and new conditions alike; only if giving up the old ones is far
-    better, what was shipped gets a lower weight instead. edgetl undo reverts it. An adaptation is not merged into other
-    devices.
+    under the new conditions. The classes then cover old and new conditions alike; only if giving up the old ones is
+    much better does what was shipped get a lower weight instead. edgetl undo reverts it. An adaptation is not merged
+    into other devices.
     """
     with open_learner(bundle, state) as learner:
         step = learner.adapt(guard, leave_old)

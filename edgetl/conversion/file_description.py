@@ -1,4 +1,4 @@
-"""Describes what a bundle or a .tflite file holds."""
+"""Describes the content of a bundle or a .tflite file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edgetl.errors import BundleError, OptionError
 
 
 def show(file: Union[str, Path]) -> dict[str, Any]:
-    """What a bundle or a .tflite file holds, as `edgetl show --json` prints it.
+    """The content of a bundle or a .tflite file, as `edgetl show --json` prints it.
 
     Raises:
         OptionError: there is no such file.

@@ -62,7 +62,7 @@ def measure_latency(
 ) -> Latency:
     """The time that a bundle's classifier takes from a frame of the model's size to its prediction.
 
-    Decoding a photo is not included. `threads` is the number of cores for None, as for `Classifier`.
+    Decoding a photo is not included. For None, `threads` is the number of cores, as for `Classifier`.
     """
     threads = threads or default_threads()
     classifier = Classifier(bundle, threads=threads)

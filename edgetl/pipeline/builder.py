@@ -65,7 +65,7 @@ STAGES: tuple[Callable[[Model, Job], Model], ...] = (
     pass_gate,
     compare_from_scratch,
 )
-"""What follows stage 1, in order. A stage that the options do not ask for changes nothing."""
+"""The stages after stage 1, in order. A stage that the options do not ask for changes nothing."""
 
 
 def build(

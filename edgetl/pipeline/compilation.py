@@ -1,4 +1,4 @@
-"""Compiles a backbone for the board, calibrated on the user's photos, and solves a last layer on what it gives."""
+"""Compiles a backbone for the board, calibrated on the user's photos, and solves a last layer on its embeddings."""
 
 from __future__ import annotations
 

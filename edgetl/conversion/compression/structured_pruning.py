@@ -167,8 +167,8 @@ def choose_channels(
         open_groups = [name for name, width in plan.widths.items() if _below(width, multiple) >= floors[name]]
         if not open_groups:
             raise ConversionError(
-                f"{model.name} cannot be pruned below {plan.macs():,} multiply-accumulates, required are {budget:,}; "
-                "prune less, or choose a smaller backbone: edgetl backbones"
+                f"{model.name} cannot be pruned below {plan.macs():,} multiply-accumulates, more than the "
+                f"{budget:,} allowed; prune less, or choose a smaller backbone: edgetl backbones"
             )
         cheapest = min(open_groups, key=price)
         plan.widths[cheapest] = _below(plan.widths[cheapest], multiple)

@@ -67,7 +67,7 @@ def render_html(report: Report, root: Optional[Path] = None, album: Optional[Alb
 
 
 def write_html(report: Report, path: Path, root: Optional[Path] = None, album: Optional[AlbumOptions] = None) -> Path:
-    """Writes the page beside `path` and moves it there; raises StorageError where that cannot be done."""
+    """Write the page to `path` in one step; raises StorageError if that fails."""
     replace_file(path, render_html(report, root, album).encode())
     return path
 

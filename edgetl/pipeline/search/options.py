@@ -26,8 +26,8 @@ class SearchOptions:
         prune: shares (0..1) of the multiply-accumulates to remove from the best models at the end.
         weights: a folder of weights files, searched in addition to the usual places.
         ray: the address of a Ray cluster that runs the trials; None for this process.
-        build: the other options of the final build. A backbone with its weights, an input size, a number of epochs
-            or a pruning that it fixes holds for every model that can be picked. Its budget is ignored.
+        build: the other options of the final build. If it fixes the backbone and its weights, the input size, the
+            number of epochs or the pruning, every model that can be picked has them. Its budget is ignored.
 
     Raises:
         OptionError: a value is out of range, or `build` asks for something that a search cannot do.

@@ -113,7 +113,7 @@ def rank(trials: Sequence[FinishedTrial], fast_enough: bool = False) -> Ranking:
 
 
 def explain(trials: Sequence[FinishedTrial], ranking: Ranking) -> str:
-    """Why the pick was picked, in one sentence."""
+    """The reason for the pick, in one sentence."""
     pick, best = trials[ranking.pick], trials[ranking.best]
     photos = wording.count(ranking.right.shape[1], "validation photo")
     accuracy, highest = (wording.percent(ranking.accuracy(at)) for at in (ranking.pick, ranking.best))

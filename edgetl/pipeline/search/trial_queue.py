@@ -78,7 +78,7 @@ class TrialQueue:
         return done
 
     def _start(self, recipe: Recipe) -> _Running:
-        """Start the recipe, or take its stored result: that counts with its seconds, as if it had run now."""
+        """Start the recipe, or take its stored result, whose seconds count as if it had run now."""
         self._report_progress()
         stored = self._store.find(recipe)
         return _Running(recipe, self._runner.start(recipe) if stored is None else lambda: stored)

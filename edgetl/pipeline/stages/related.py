@@ -80,7 +80,7 @@ def _nearest(first: Candidate, dataset: Dataset, related: Dataset) -> np.ndarray
 
 
 def _train(chosen: np.ndarray, model: Model, job: Job) -> tuple[KerasModel, Candidate]:
-    """The backbone trained on the related photos at `chosen`, and the candidate that it gives for the labelled ones."""
+    """The backbone trained on the related photos at `chosen`, and the resulting candidate for the labelled photos."""
     from edgetl.training import fine_tune
 
     related, backbone = job.related, model.backbone

@@ -1,4 +1,4 @@
-"""Quantizes changed versions of one float backbone again, and solves the last layer on what each gives."""
+"""Quantizes changed versions of one float backbone again, and solves the last layer on the embeddings of each."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def run(
     """Classify the images of a source one after the other; yields the name of each with its prediction.
 
     Args:
-        bundle: a bundle; what it was taught is used, and followed while it runs.
+        bundle: a bundle; what it was taught applies, including what is taught while this runs.
         source: a file, a folder, "camera" or "camera:X", or "-" for standard input.
         watch: wait for further images in the folder, without end.
         only_new: with `watch`, leave out the images that are there already.
@@ -40,7 +40,7 @@ def run(
     Raises:
         BundleError: it is not a bundle that edgetl can use.
         DataError: there is no such source, or nothing in it.
-        OptionError: `watch` or `only_new` do not go with the source.
+        OptionError: the source cannot be used with `watch` or `only_new`.
     """
     images = open_source(source, watch, only_new)
     classifier = open_classifier(bundle, state, threads, observe=True)
@@ -55,14 +55,14 @@ def run(
 def open_classifier(
     bundle: StrPath, state: Optional[StrPath] = None, threads: Optional[int] = None, observe: bool = False
 ) -> Classifier:
-    """A classifier that follows what was taught, where there is such a state; else the shipped one.
+    """A classifier that follows the state of the bundle; if there is no state, the classifier as shipped.
 
-    With `observe`, what it predicts counts for the state's drift; a state that was named is created for that.
+    With `observe`, its predictions are recorded for drift detection; a state folder that was named is created for that.
     """
     if not has_state(bundle, state):
         return Classifier(bundle, threads=threads)
     if observe and state is not None:
-        with suppress(OSError):  # a read-only disk is no reason not to classify
+        with suppress(OSError):  # classify from a read-only disk too
             Path(state).mkdir(parents=True, exist_ok=True)
     from edgetl.runtime.learning.learner import Learner
 
@@ -70,18 +70,18 @@ def open_classifier(
 
 
 def has_state(bundle: StrPath, state: Optional[StrPath] = None) -> bool:
-    """Whether a state was named, or there is one where it is kept by default."""
+    """Whether a state folder was named, or the default one exists."""
     return state is not None or state_folder(bundle).is_dir()
 
 
 def open_source(
     source: str, watch: bool = False, only_new: bool = False, on_look: Optional[Callable[[], object]] = None
 ) -> Iterator[Source]:
-    """The images of a source, as `run` takes it; `on_look` is called each time that a watched folder is looked at.
+    """The images of a source, as `run` takes it; `on_look` is called after each scan of a watched folder.
 
     Raises:
         DataError: there is no such source, or nothing in it.
-        OptionError: `watch` or `only_new` do not go with the source.
+        OptionError: the source cannot be used with `watch` or `only_new`.
     """
     check_source(source, watch, only_new)
     if watch:
@@ -90,7 +90,7 @@ def open_source(
 
 
 def check_source(source: str, watch: bool, only_new: bool) -> None:
-    """Raise OptionError where `watch` or `only_new` do not go with the source; nothing is opened."""
+    """Raise OptionError if the source cannot be used with `watch` or `only_new`; nothing is opened."""
     if watch and not Path(source).is_dir():
         raise OptionError(f"--watch needs an existing folder as --source, received '{source}'")
     if only_new and not watch:

@@ -188,7 +188,7 @@ def pack_learned(
     names: Mapping[str, str],
     origins: FrozenSet[str],
 ) -> Path:
-    """Write a bundle with another last layer and its statistics. The report, which no longer holds, is left out.
+    """Write a bundle with another last layer and its statistics. The report no longer applies and is left out.
 
     Args:
         path: the file to write.

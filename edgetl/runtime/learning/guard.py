@@ -169,7 +169,7 @@ class Guard:
     ) -> List[Optional[str]]:
         """The predicted labels of fixed-point embeddings (n, d), by a layer solved from these statistics.
 
-        `without` are the pictures in effect that these statistics lack. None for each if no class is left.
+        `without` are the pictures in effect that these statistics do not include. All None if no class is left.
         """
         if not set(projection.labels) & set(statistics.labels):
             return [None] * len(rows)

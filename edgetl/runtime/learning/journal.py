@@ -62,7 +62,7 @@ class Journal:
         identity: what the state belongs to; see `state.identity_of`. Without it, an existing state is opened as it is.
 
     Raises:
-        StorageError: the disk refuses, or the file is damaged.
+        StorageError: the journal cannot be written, or is damaged.
         LearningError: the state belongs to another bundle; or, without `identity`, the folder has no state.
     """
 
@@ -94,7 +94,7 @@ class Journal:
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
-        """Exclude all other writers, in any process, until the block ends; its rows are committed all or none."""
+        """Exclude all other writers, in any process, during the block; all of its rows are committed, or none."""
         with self._lock, self._guarded():
             if not self._open_if_present():
                 self._create()

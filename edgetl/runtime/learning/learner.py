@@ -122,7 +122,7 @@ class Learner:
         Raises:
             ImageError: the image cannot be read.
             LearningError: the label is invalid, or looks like that of another class.
-            StorageError: the disk refuses.
+            StorageError: the state cannot be written.
         """
         return self.teach_many([image], label, guard=guard, new_class=new_class)
 
@@ -186,7 +186,7 @@ class Learner:
         return self._record(lambda projection: operations.forget_class(projection, label), guard)
 
     def rename(self, old: str, new: str, new_class: bool = False) -> Step:
-        """Give a class another name, which no other class may have, or look like unless `new_class` is set."""
+        """Rename a class; no other class may have the new name, or a similar-looking one unless `new_class` is set."""
         old, new = self._resolve_label(old), operations.normalized_label(new)
         if not new_class:
             operations.require_distinct(new, [label for label in self.labels if label != old])
@@ -206,14 +206,14 @@ class Learner:
     def adapt(self, guard: Optional[float] = None, leave_old: bool = False) -> Step:
         """Make the classes taught here hold under old and new conditions alike, if the taught pictures gain from it.
 
-        For conditions that have changed: teach some pictures of each class as they look now, then adapt. The
-        difference between these pictures and the shipped ones then no longer separates classes. The shipped pictures
-        weigh less instead only if that is far better (with `leave_old`: better), and if there are at least four taught
-        pictures per class. The choice is made by leave-one-out on the newest 600 pictures in effect. If it equals
-        what is in effect, nothing is recorded, and the step's id is 0.
+        For conditions that have changed: teach some pictures of each class as they look now, then adapt. The difference
+        between these pictures and the shipped ones then no longer separates classes. The shipped pictures are given
+        less weight instead only if that is much better (with `leave_old`: better), and if there are at least four
+        taught pictures per class. The choice is made by leave-one-out on the newest 600 pictures in effect. If it
+        equals what is in effect, nothing is recorded, and the step's id is 0.
 
         The statistics do not change, only how the solver sees them, so `undo` and `reset` restore everything. An
-        adaptation belongs to the place of this device: neither `merge` nor a patch transfers it.
+        adaptation is specific to the place of this device: neither `merge` nor a patch transfers it.
 
         With `guard`, it is refused if it costs the known classes too much under the shipped conditions.
 
@@ -331,7 +331,7 @@ class Learner:
         Raises:
             LearningError: no source is given, a source has no state, or a patch is for another backbone.
             BundleError: a patch cannot be read.
-            StorageError: a state cannot be read, or the disk refuses.
+            StorageError: a state cannot be read or written.
         """
         if not sources:
             raise LearningError("there is nothing to merge; give the state folders of other devices, or patches")

@@ -55,7 +55,7 @@ class LiveLastLayer:
             return stored
 
     def publish(self) -> None:
-        """Solve the last layer and store it. If the disk refuses, each process solves it for itself."""
+        """Solve the last layer and store it. If it cannot be stored, each process solves it for itself."""
         with self._state.lock:
             self.current()
             self._store(self._state.last_read)

@@ -146,7 +146,7 @@ class LiveStatistics:
     def solve(self, statistics: Statistics, projection: Projection, without: Collection[int] = ()) -> LastLayer:
         """Solve the last layer from statistics of what is in effect, for those classes in effect that they contain.
 
-        `without` are the pictures in effect that these statistics lack.
+        `without` are the pictures in effect that these statistics do not include.
         """
         labels = [label for label in projection.labels if label in statistics.labels]
         condition_weights = self._condition_weights(projection, without)
@@ -186,7 +186,7 @@ class LiveStatistics:
         return assess_drift(window, self.statistics(projection), self._parameters, baseline, condition_weights)
 
     def baseline(self, rest: Statistics, projection: Projection, rows: np.ndarray) -> Baseline:
-        """Return the usual drift signals of known fixed-point embeddings (n, d) that the statistics `rest` lack."""
+        """Return the usual drift signals of known fixed-point embeddings (n, d) that `rest` does not include."""
         return Baseline.of(self.solve(rest, projection), rest, self._parameters, rows)
 
     def _condition_weights(self, projection: Projection, without: Collection[int]) -> Optional[ConditionWeights]:

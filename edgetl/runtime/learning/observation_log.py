@@ -57,8 +57,8 @@ class Block:
 class ObservationLog:
     """Sums up predictions, which takes microseconds each; a thread stores the sums every `INTERVAL_SECONDS`.
 
-    Nothing is stored unless the state folder exists, and an error of the disk never disturbs prediction: the oldest
-    blocks that cannot be stored are dropped. A damaged file is deleted and started again. Thread-safe; any number of
+    Nothing is stored unless the state folder exists, and a disk error never disturbs prediction: of the blocks that
+    cannot be stored, the oldest are dropped. A damaged file is deleted and started again. Thread-safe; any number of
     processes may write to the same state.
 
     Args:
@@ -102,7 +102,7 @@ class ObservationLog:
         return _window_of([*stored, *unstored])
 
     def flush(self, only_full: bool = False) -> None:
-        """Store the blocks, or only the full ones; if the disk refuses, they stay in memory."""
+        """Store the blocks, or only the full ones; blocks that cannot be stored stay in memory."""
         with self._writing, contextlib.suppress(OSError):
             with self._lock:
                 blocks = [block for block in self._unstored if block is not self._block or not only_full]

@@ -26,7 +26,7 @@ class State:
 
     Raises:
         LearningError: the state belongs to another bundle.
-        StorageError: the disk refuses, or the file is damaged.
+        StorageError: the journal cannot be written, or is damaged.
     """
 
     def __init__(self, bundle: Bundle, folder: Optional[Union[str, os.PathLike[str]]] = None) -> None:

@@ -23,7 +23,7 @@ _LARGEST_CLASS_WEIGHT = 10.0
 NO_LABEL = -1
 """The label of an image without one, which is learned from a teacher's answers alone."""
 
-UNLABELLED_AN_EPOCH = 2000
+UNLABELLED_PER_EPOCH = 2000
 """An epoch shows at most this many images without a label, chosen at random, and all images with one."""
 
 
@@ -105,13 +105,13 @@ class Photos:
 
     def _images_an_epoch(self) -> int:
         labelled = len(self.labelled().training)
-        return labelled + min(len(self.training) - labelled, UNLABELLED_AN_EPOCH)
+        return labelled + min(len(self.training) - labelled, UNLABELLED_PER_EPOCH)
 
     def _drawn(self, rng: np.random.Generator) -> np.ndarray:
-        """The training images of an epoch in random order; of those without a label at most UNLABELLED_AN_EPOCH."""
+        """The training images of an epoch in random order; of those without a label at most UNLABELLED_PER_EPOCH."""
         shuffled = rng.permutation(self.training)
         unlabelled = self.labels[shuffled] == NO_LABEL
-        drawn: np.ndarray = shuffled[~unlabelled | (np.cumsum(unlabelled) <= UNLABELLED_AN_EPOCH)]
+        drawn: np.ndarray = shuffled[~unlabelled | (np.cumsum(unlabelled) <= UNLABELLED_PER_EPOCH)]
         return drawn
 
 

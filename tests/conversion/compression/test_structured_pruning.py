@@ -240,7 +240,7 @@ def test_channels_that_reach_a_softmax_are_kept():
 
 def test_a_budget_that_cannot_be_met_is_refused_with_the_least_possible():
     model = small_backbone()
-    with pytest.raises(ConversionError, match=r"cannot be pruned below [\d,]+ multiply-accumulates, required are 10"):
+    with pytest.raises(ConversionError, match=r"cannot be pruned below [\d,]+ multiply-accumulates, more than the 10"):
         prune(model, 10, batches_of(model), mean_square)
 
 
