@@ -15,6 +15,8 @@ from edgetl.learners import Adaptation
 from edgetl.runtime.device import Settings
 from edgetl.runtime.learning import Effect
 
+_LARGEST_NUMBER = 1 << 63
+"""No size, time or count of a device is larger."""
 _Parsed = TypeVar("_Parsed")
 
 
@@ -229,7 +231,7 @@ def _construct(kind: Any, table: Mapping[str, Any], path: str) -> Any:
     known = {name: _convert(hints[name], table[name], _join(path, name)) for name in hints if name in table}
     try:
         return kind(**known)
-    except EdgetlError as error:
+    except (EdgetlError, ValueError, TypeError) as error:
         raise _MismatchError(str(error)) from None
 
 
@@ -246,6 +248,8 @@ def _require(value: Any, kinds: tuple[type, ...], path: str) -> Any:
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
         expected = " or ".join(kind.__name__ for kind in kinds)
         raise _MismatchError(f"{path or 'the answer'} is {type(value).__name__}, expected {expected}")
+    if isinstance(value, (int, float)) and not abs(value) <= _LARGEST_NUMBER:
+        raise _MismatchError(f"{path} is out of range")
     return value
 
 

@@ -35,6 +35,8 @@ def deploy_each(where: Sequence[str], deploy_to: Callable[[str], Deployed]) -> l
             return DeployOutcome(device, deploy_to(device))
         except EdgetlError as error:
             return DeployOutcome(device, fault=str(error))
+        except Exception as error:  # an unforeseen answer of one device must not hide the others' results
+            return DeployOutcome(device, fault=f"{device}: unexpected {type(error).__name__}: {error}")
 
     with ThreadPoolExecutor(CONCURRENT_DEVICES) as pool:
         return list(pool.map(attempt, where))

@@ -7,6 +7,7 @@ difference is sent if this host still has statistics that it sent to the device 
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,8 @@ from edgetl.runtime.system import cache_folder
 
 KEPT_STATISTICS = 16
 """How many statistics of bundles that were sent are kept, the latest ones."""
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,8 @@ def write_payload(bundle: Bundle, slots: Iterable[Mapping[str, str]], folder: Pa
     """
     slots = list(slots)
     held = {digest for entries in slots for digest in entries.values()}
-    bases = {entries[STATISTICS] for entries in slots if STATISTICS in entries}
+    named = {entries[STATISTICS] for entries in slots if STATISTICS in entries}
+    bases = {digest for digest in named if _DIGEST.fullmatch(digest)}  # else it could name any file of this host
     path = _write_difference(bundle, held, bases, folder / "difference")
     if path is not None:
         held.add(_statistics_digest(bundle))

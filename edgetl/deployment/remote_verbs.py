@@ -267,6 +267,8 @@ def _list_device(where: str, options: dict[str, Any]) -> DeviceListing:
             return DeviceListing(where, inventory(transport))
     except EdgetlError as error:
         return DeviceListing(where, fault=str(error))
+    except Exception as error:  # an unforeseen answer of one device must not hide the others
+        return DeviceListing(where, fault=f"{where}: unexpected {type(error).__name__}: {error}")
 
 
 def _call(kind: type[_Answer], transport: Transport, verb: str, *arguments: str) -> _Answer:

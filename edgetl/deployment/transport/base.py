@@ -1,7 +1,7 @@
 """Defines the connection to a device: run a verb there, send it a file, fetch one.
 
-A transport implements `_run`, `_stream`, `_held_bytes`, `_append`, `_read` and `_remove`. The base class checks the
-answers and resumes interrupted transfers.
+A transport implements `_run`, `_stream`, `_held`, `_append`, `_read` and `_remove`. The base class checks the answers
+and resumes interrupted transfers. A device is not trusted: its answers are limited in size and in time.
 """
 
 from __future__ import annotations
@@ -29,6 +29,16 @@ COMMAND_NOT_FOUND = 127
 
 PREPARE = "edgetl prepare HOST"
 TOO_OLD = f"edgetl is older there than here; update it: {PREPARE}"
+
+ANSWER_BYTES = 32 << 20
+"""The longest answer that is read."""
+FILE_BYTES = 2 << 30
+"""The largest file that is fetched."""
+ANSWER_SECONDS = 1800.0
+"""Deadline for the answer of a verb that works on pictures."""
+QUICK_VERBS = frozenset({"status", "logs", "configure", "trust", "learned"})
+QUICK_SECONDS = 60.0
+"""Deadline for the answer of one of QUICK_VERBS."""
 
 EXCERPT_CHARACTERS = 80
 """How much of an unreadable answer an error shows."""
@@ -74,7 +84,8 @@ class Transport(ABC):
             DeviceError: the device cannot be reached, has no edgetl or another version of it, refuses (with its own
                 message), or does not answer with a JSON object.
         """
-        answer = self._run([*self._command(verb, arguments), "--json"])
+        seconds = QUICK_SECONDS if verb in QUICK_VERBS else ANSWER_SECONDS
+        answer = self._run([*self._command(verb, arguments), "--json"], seconds)
         if answer.code:
             raise DeviceError(f"{self.where}: {_reason(answer)}")
         return read_json_object(self.where, answer.output)
@@ -92,15 +103,15 @@ class Transport(ABC):
     def send(self, path: Path, root: str, progress: Optional[Progress] = None) -> str:
         """Send a file to the incoming folder of a device root; return its path there.
 
-        What arrived in an earlier call is not sent again.
+        What arrived whole in an earlier call is not sent again: its digest decides, not its size.
 
         Raises:
             DeviceError: the connection broke; the same call resumes.
         """
         content = path.read_bytes()
         name = f"{root}/{INCOMING}/{hashlib.sha256(content).hexdigest()}"
-        held = self._held_bytes(name)
-        if held > len(content):
+        held, digest = self._held(name)
+        if held > len(content) or digest != hashlib.sha256(content[:held]).hexdigest():
             self._remove(name)
             held = 0
         self._append(name, held, _blocks(content, held, f"{self.where}: sending", progress))
@@ -126,16 +137,20 @@ class Transport(ABC):
         return ["-m", "edgetl.runtime", verb, *arguments, *root]
 
     @abstractmethod
-    def _run(self, arguments: Sequence[str]) -> Answer:
-        """Run the device's Python with these arguments to its end."""
+    def _run(self, arguments: Sequence[str], seconds: float = QUICK_SECONDS) -> Answer:
+        """Run the device's Python with these arguments to its end, for at most this time.
+
+        Raises:
+            DeviceError: it took longer, or printed more than ANSWER_BYTES.
+        """
 
     @abstractmethod
     def _stream(self, arguments: Sequence[str]) -> Generator[str, None, Answer]:
         """Yield the lines that the device's Python prints, without line ends; closing this closes its stdin."""
 
     @abstractmethod
-    def _held_bytes(self, name: str) -> int:
-        """The size of a file on the device; 0 if it does not exist."""
+    def _held(self, name: str) -> tuple[int, str]:
+        """The size and the SHA-256 of a regular file on the device; 0 bytes if it does not exist."""
 
     @abstractmethod
     def _append(self, name: str, held: int, blocks: Iterator[bytes]) -> None:
@@ -143,7 +158,7 @@ class Transport(ABC):
 
     @abstractmethod
     def _read(self, name: str) -> bytes:
-        """The content of a file."""
+        """The content of a regular file of at most FILE_BYTES."""
 
     @abstractmethod
     def _remove(self, name: str) -> None:
@@ -157,15 +172,25 @@ def read_json_object(where: str, text: str) -> dict[str, Any]:
         DeviceError: the text is not a JSON object, or the device speaks a newer protocol.
     """
     try:
-        content = json.loads(text)
+        content = json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
         content = None
     if not isinstance(content, dict):
         raise DeviceError(f"{where} gave an unreadable answer: {excerpt(text)}; update edgetl there: {PREPARE}")
     protocol = content.pop("protocol", PROTOCOL)  # devices before protocol 1 do not state it
-    if not isinstance(protocol, int) or protocol > PROTOCOL:
+    if type(protocol) is not int or protocol > PROTOCOL:
         raise DeviceError(f"{where}: edgetl is newer there than here (protocol {protocol!r}); update edgetl here")
     return content
+
+
+def too_slow(where: str, seconds: float) -> DeviceError:
+    """The error for a device that does not answer in time."""
+    return DeviceError(f"{where} gave no answer within {seconds:.0f} s; restart the device, then try again")
+
+
+def too_long(where: str) -> DeviceError:
+    """The error for a device that prints without end."""
+    return DeviceError(f"{where} printed more than {ANSWER_BYTES >> 20} MiB instead of an answer; check the account")
 
 
 def excerpt(text: str) -> str:
@@ -177,6 +202,11 @@ def excerpt(text: str) -> str:
 def is_too_old(code: Optional[int], errors: str) -> bool:
     """Whether a device's edgetl did not know the verb or an option; before protocol 1 only argparse's words say so."""
     return code == USAGE_ERROR or "invalid choice" in errors or "unrecognized arguments" in errors
+
+
+def _refuse_constant(name: str) -> None:
+    """Refuse NaN and Infinity, which are not JSON."""
+    raise ValueError(name)
 
 
 def _blocks(content: bytes, start: int, step: str, progress: Optional[Progress]) -> Iterator[bytes]:
