@@ -65,13 +65,13 @@ def test_what_the_login_shell_prints_is_not_taken_for_an_answer(
         assert inventory(transport).running is None
         sent = transport.send(tmp_path / "file", str(tmp_path / "device"))
         assert Path(sent).read_bytes() == (tmp_path / "file").read_bytes()
-        with pytest.raises(DeviceError, match="^board: there is no previous bundle in .*it's a device!"):
+        with pytest.raises(DeviceError, match=r"^board: there is no previous bundle in .*it's a device!"):
             transport.call("rollback")
 
 
 def test_a_shell_that_runs_no_command_is_named(board: Server, shell: Path) -> None:
     write_shell(shell, "echo 'This account is not available'; exit 1")
-    with pytest.raises(DeviceError, match="login shell of board did not run .* 'This account is not available'"):
+    with pytest.raises(DeviceError, match=r"login shell of board did not run .* 'This account is not available'"):
         connect("board", ssh_config=board.config)
 
 
@@ -107,7 +107,7 @@ def test_what_openssh_accepts_in_its_configuration_is_accepted(board: Server, tm
 
 def test_a_configuration_that_openssh_refuses_is_one_line(board: Server, tmp_path: Path) -> None:
     config = config_with(board, tmp_path / "config", "NoSuchOption yes")
-    with pytest.raises(OptionError, match="ssh does not accept the configuration for board: .*nosuchoption"):
+    with pytest.raises(OptionError, match=r"ssh does not accept the configuration for board: .*nosuchoption"):
         connect("board", ssh_config=config)
     with pytest.raises(OptionError, match="does not accept"):
         connect("board", ssh_config=tmp_path / "missing")
@@ -136,7 +136,7 @@ def test_a_changed_key_is_accepted_only_where_checking_is_off(board: Server, tmp
     known.write_text(f"[127.0.0.1]:{board.port} {(board.folder / 'key.pub').read_text()}")
     lines = (f"UserKnownHostsFile {known}",)
     config = config_with(board, tmp_path / "config", *lines, without="KnownHosts")
-    with pytest.raises(DeviceError, match="is not the known one: .*ssh-keygen -R"):
+    with pytest.raises(DeviceError, match=r"is not the known one: .*ssh-keygen -R"):
         connect("board", ssh_config=config)
     relaxed = config_with(board, tmp_path / "relaxed", *lines, "StrictHostKeyChecking no", without="KnownHosts")
     connect("board", ssh_config=relaxed).close()
@@ -177,17 +177,21 @@ def test_a_silent_device_is_given_up(board: Server, tmp_path: Path, monkeypatch:
     monkeypatch.setattr(base, "QUICK_SECONDS", 1.0)
     python = tmp_path / "python"
     write_shell(python, "sleep 60")
-    with connect("board", python=str(python), ssh_config=board.config) as transport:
-        with pytest.raises(DeviceError, match="board gave no answer within 1 s"):
-            transport.call("status")
+    with (
+        connect("board", python=str(python), ssh_config=board.config) as transport,
+        pytest.raises(DeviceError, match="board gave no answer within 1 s"),
+    ):
+        transport.call("status")
 
 
 def test_a_flood_is_given_up(board: Server, tmp_path: Path) -> None:
     python = tmp_path / "python"
     write_shell(python, "exec cat /dev/zero")
-    with connect("board", python=str(python), ssh_config=board.config) as transport:
-        with pytest.raises(DeviceError, match="board printed more than 32 MiB"):
-            transport.call("status")
+    with (
+        connect("board", python=str(python), ssh_config=board.config) as transport,
+        pytest.raises(DeviceError, match="board printed more than 32 MiB"),
+    ):
+        transport.call("status")
 
 
 @pytest.mark.parametrize("text", ["NaN", '{"a": NaN}', "[" * 100_000, "[]", '{"protocol": 1.5}', '{"protocol": true}'])
@@ -205,9 +209,11 @@ def test_a_number_out_of_range_is_one_line(tmp_path: Path) -> None:
 
 
 def test_a_device_cannot_make_its_host_open_another_file(tmp_path: Path) -> None:
-    with connect(f"{tmp_path}/device") as transport:
-        with pytest.raises(DeviceError, match="/dev/zero is not a regular file"):
-            transport.fetch("/dev/zero", "0" * 64)
+    with (
+        connect(f"{tmp_path}/device") as transport,
+        pytest.raises(DeviceError, match="/dev/zero is not a regular file"),
+    ):
+        transport.fetch("/dev/zero", "0" * 64)
 
 
 def test_a_file_that_a_power_cut_filled_with_zeros_is_sent_again(board: Server, tmp_path: Path) -> None:
