@@ -118,7 +118,7 @@ def test_a_host_with_another_key_is_refused_even_then(
     (tmp_path / ".ssh").mkdir()
     (tmp_path / ".ssh/known_hosts").write_text(other)
     config = with_config(server, tmp_path / "config", UserKnownHostsFile="")
-    with pytest.raises(DeviceError, match="the host key of board is not the known one: .*ssh-keygen -R"):
+    with pytest.raises(DeviceError, match=r"the host key of board is not the known one: .*ssh-keygen -R"):
         connect("board", ssh_config=config, accept_new_host_key=True)
     assert (tmp_path / ".ssh/known_hosts").read_text() == other
 
