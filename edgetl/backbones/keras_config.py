@@ -26,6 +26,12 @@ _WINDOW_KEYS = ("kernel_size", "pool_size", "strides", "dilation_rate", "padding
 LARGEST_WINDOW = 1024
 """The largest kernel, stride or padding; the largest published backbones have kernels of 31."""
 _DEEPEST = 200
+_PREPROCESSING = {
+    "GetItem": "'caffe' (blue first, minus a mean: ResNet50, VGG)",
+    "SlicingOpLambda": "'caffe' (blue first, minus a mean: ResNet50, VGG)",
+    "__tensor__": "'torch' (mean and deviation of ImageNet: DenseNet)",
+    "nn.bias_add": "'torch' (mean and deviation of ImageNet: DenseNet)",
+}
 
 
 def vetted_config(path: Path, config: Any, sizes: frozenset[int]) -> Dict[str, Any]:
@@ -89,6 +95,11 @@ class _Vetting:
         advice = ", ".join(sorted(LAYERS))
         if what == "Lambda":
             advice = f"{advice}. Write preprocessing as a Rescaling layer, which is data, not code"
+        if what in _PREPROCESSING:
+            advice = (
+                f"{advice}. It is probably preprocess_input in the mode {_PREPROCESSING[what]}; save the model without "
+                "it, with a Rescaling or Normalization layer for RGB in its place"
+            )
         raise WeightsError(
             f"{self._path} contains {what}, which edgetl does not support; supported are arithmetic and {advice}"
         )

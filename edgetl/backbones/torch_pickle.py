@@ -24,6 +24,7 @@ MAX_FILE_BYTES = 1 << 30
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PROTOCOL = 1001
+_MAX_AXES = 32
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
 
 
@@ -202,7 +203,7 @@ def _interpret(stream: io.BytesIO) -> tuple[Any, dict[str, _Storage]]:
             machine.step(opcode.name, argument)
     except _RefusedError:
         raise
-    except (ValueError, IndexError, KeyError, TypeError, struct.error) as error:
+    except (ValueError, IndexError, KeyError, TypeError, RecursionError, struct.error) as error:
         raise _RefusedError(f"its pickle is damaged or truncated ({error})") from error
     raise _RefusedError("its pickle has no end")
 
@@ -214,6 +215,7 @@ _LITERALS = frozenset(
     ("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE", "BINSTRING",
      "SHORT_BINSTRING")
 )  # fmt: skip
+_KEYS = (str, int, float, type(None))
 _SMALL_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
@@ -263,6 +265,8 @@ class _Machine:
             stack.append(tuple(self._since_mark()))
         elif name in ("SETITEM", "SETITEMS"):
             pairs = self._pop(2) if name == "SETITEM" else self._since_mark()
+            for key in pairs[::2]:
+                _expect(_KEYS, key)  # the hash of a deeply nested tuple would exhaust the stack
             _expect(dict, stack[-1]).update(zip(pairs[::2], pairs[1::2]))
         elif name in ("APPEND", "APPENDS"):
             items = self._pop(1) if name == "APPEND" else self._since_mark()
@@ -325,19 +329,23 @@ def _construct(callee: _Global, arguments: tuple[Any, ...]) -> Any:
         steps = tuple(_count(step) for step in _expect(tuple, strides))
         if len(lengths) != len(steps):
             raise _RefusedError("the strides of a tensor do not match its shape")
+        if len(lengths) > _MAX_AXES:
+            raise _RefusedError(f"a tensor has {len(lengths)} axes")
         return _Tensor(_expect(_Storage, storage), _count(offset), lengths, steps)
     if callee == _Global("torch._utils", "_rebuild_parameter") and len(arguments) == 3:
         return _expect(_Tensor, arguments[0])
     raise _RefusedError(f"it calls {callee.module}.{callee.name}")
 
 
-def _expect(kind: type, value: Any) -> Any:
+def _expect(kind: type | tuple[type, ...], value: Any) -> Any:
     if not isinstance(value, kind):
-        raise _RefusedError(f"its pickle has a {type(value).__name__} in place of a {kind.__name__}")
+        expected = " or ".join(each.__name__ for each in (kind if isinstance(kind, tuple) else (kind,)))
+        raise _RefusedError(f"its pickle has a {type(value).__name__} in place of a {expected}")
     return value
 
 
 def _count(value: Any) -> int:
     if type(value) is not int or not 0 <= value <= MAX_FILE_BYTES:
-        raise _RefusedError(f"{value!r} is not a valid size")
+        shown = value if isinstance(value, (int, float)) else f"a {type(value).__name__}"
+        raise _RefusedError(f"{shown} is not a valid size")
     return value

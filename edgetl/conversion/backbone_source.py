@@ -16,6 +16,7 @@ from edgetl.backbones import Spec
 from edgetl.bundle import EDGETPU_MODEL, MODEL, open_bundle
 from edgetl.conversion.keras.compile_cache import compile_backbone
 from edgetl.conversion.tflite.artifact import Artifact
+from edgetl.conversion.tflite.classifier_cut import cut_classifier
 from edgetl.conversion.tflite.description import describe
 from edgetl.conversion.tflite.pixel_input import take_raw_pixels
 from edgetl.errors import ConversionError, OptionError, StorageError
@@ -143,6 +144,14 @@ def _from_tflite(path: Path, edgetpu_path: Optional[Path]) -> BackboneSource:
     shapes = [tensor["shape"] for tensor in described["inputs"]]
     if len(shapes) != 1 or len(shapes[0]) != 4:
         raise ConversionError(f"{path} has inputs of shape {shapes}, expected one image: [1, height, width, 3]")
+    if edgetpu_path is None:
+        model = _without_classifier(model, path)
+        described = describe(model)
+    elif cut_classifier(model) != model:
+        raise ConversionError(
+            f"{path} ends in probabilities, not in an embedding; compile the model for the Edge TPU without its "
+            "classifier (include_top=False, pooling='avg')"
+        )
     preprocess = Preprocess(height=shapes[0][1], width=shapes[0][2])
     quantized = all(tensor["dtype"] in ("int8", "uint8") for tensor in described["outputs"])
     artifact = Artifact.from_model(model, "int8" if quantized else "float32", preprocess)
@@ -156,6 +165,16 @@ def _from_tflite(path: Path, edgetpu_path: Optional[Path]) -> BackboneSource:
     }
     edgetpu_model = None if edgetpu_path is None else take_raw_pixels(_read(edgetpu_path))
     return BackboneSource(description, preprocess, _single_format(artifact, path), edgetpu_model=edgetpu_model)
+
+
+def _without_classifier(model: bytes, path: Path) -> bytes:
+    embedding = cut_classifier(model)
+    if embedding is None:
+        raise ConversionError(
+            f"{path} ends in probabilities, and no embedding was found below them; give the model without its "
+            "classifier (include_top=False, pooling='avg')"
+        )
+    return embedding
 
 
 def _read(path: Path) -> bytes:
