@@ -19,7 +19,7 @@ from edgetl.errors import ImageError, OptionError
 
 if TYPE_CHECKING:
     from edgetl.runtime import Classifier
-    from edgetl.runtime.stream import Hooks, Source
+    from edgetl.runtime.stream import Hooks, PictureInHand, Source
 
 NOTHING_READ = 1
 """Exit code if there were images and none of them could be read."""
@@ -50,8 +50,9 @@ NOTHING_READ = 1
     help="Run COMMAND, without a shell, when an image is classified as LABEL; may be given several times. {source} is "
     "replaced by the image; EDGETL_LABEL, EDGETL_SOURCE, EDGETL_PROBABILITY and EDGETL_IS_NOVEL are in its "
     "environment. One at a time, for 30 seconds at most; meanwhile files wait, and a camera's images of LABEL do not "
-    "run it.",
+    "run it. An image that is unlike every class runs nothing.",
 )
+@click.option("--on-novel", is_flag=True, help="With --on-label: also for images that are unlike every class.")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of the interpreter.  [default: one per core]")
 @click.option(
     "--changes",
@@ -68,6 +69,7 @@ def run(
     watches: bool,
     only_new: bool,
     commands: Sequence[tuple[str, str]],
+    on_novel: bool,
     threads: Optional[int],
     only_changes: bool,
     state: Optional[Path],
@@ -78,19 +80,20 @@ def run(
     An image that cannot be read is reported and skipped. In a terminal, a table shows the latest image. Exits with code
     1 if none of the images could be read, else with 0. SIGTERM stops it after the current image, with code 0.
     """
-    from edgetl.runtime.learning import check_source, open_classifier, open_source
-    from edgetl.runtime.stream import Hooks, is_camera
+    from edgetl.runtime.learning import check_source, has_state, open_classifier, open_source, state_folder
+    from edgetl.runtime.stream import Hooks, PictureInHand, is_camera
     from edgetl.runtime.system import notify_alive, notify_ready
 
     check_source(source, watches, only_new)
     with GracefulStop() as stop:
-        hooks = Hooks(commands, on_failure=_warn, skip_while_busy=is_camera(source))
+        hooks = Hooks(commands, on_failure=_warn, skip_while_busy=is_camera(source), on_novel=on_novel)
         classifier = open_classifier(bundle, state, threads, observe=True)
         _warn_beforehand(classifier, hooks)
+        in_hand = PictureInHand((state or state_folder(bundle)) if has_state(bundle, state) else None)
         notify_ready()
         with hooks, open_display(as_json, is_camera(source), only_changes) as display:
             images = open_source(source, watches, only_new, on_look=notify_alive)
-            read, unread = _classify(classifier, images, display, hooks, stop)
+            read, unread = _classify(classifier, images, display, hooks, stop, in_hand)
     if unread:
         _warn(f"{unread} image{'s' if unread > 1 else ''} could not be read")
     if unread and not read:
@@ -225,24 +228,38 @@ def _rows(measured: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _classify(
-    classifier: Classifier, images: Iterator[Source], display: Display, hooks: Hooks, stop: GracefulStop
+    classifier: Classifier,
+    images: Iterator[Source],
+    display: Display,
+    hooks: Hooks,
+    stop: GracefulStop,
+    in_hand: PictureInHand,
 ) -> tuple[int, int]:
     """Classify images; return how many were classified, and how many could not be read."""
+    from edgetl.runtime.stream import CameraFrame
     from edgetl.runtime.system import notify_alive
 
     read = unread = 0
-    for name, image in images:
-        notify_alive()
+    note = classifier.note
+    for source in images:
+        name, image = source
         with stop.step():
             try:
-                prediction = classifier.predict(image)
+                with in_hand.reading(image):
+                    prediction = classifier.predict(image)
             except ImageError as error:
                 unread += 1
                 display.report_error(name, error)
+                if isinstance(image, Path):  # damaged files come to an end; a stream of them is a failed camera
+                    notify_alive()
                 continue
             read += 1
-            display.show(name, prediction)
+            notify_alive()
+            display.show(name, prediction, source.age_ms() if isinstance(source, CameraFrame) else None)
             hooks.fire(name, prediction)
+        if classifier.note != note:
+            note = classifier.note
+            _warn(note or "the Edge TPU works again")
     return read, unread
 
 

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Optional, Protocol
 
 from edgetl.cli.console import echo, print_json
+from edgetl.runtime.stream import RepeatedLines
 from edgetl.text import for_terminal
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ TOP = 5
 BAR_WIDTH = 24
 SUMMARY_SECONDS = 3600
 """Time between two summaries if only changes are printed."""
+SAME_ERROR_SECONDS = 60.0
+"""Least time between two reports of the same error if only changes are printed."""
 MIN_CHANGE_SECONDS = 1.0
 """Least time between two changes, because the log of a flickering label would wear out an SD card."""
 REFRESHES_PER_SECOND = 8
@@ -31,8 +34,8 @@ REFRESHES_PER_SECOND = 8
 class Display(Protocol):
     """Shows predictions, one at a time."""
 
-    def show(self, name: str, prediction: Prediction) -> None:
-        """Show the prediction for an image."""
+    def show(self, name: str, prediction: Prediction, age_ms: Optional[float] = None) -> None:
+        """Show the prediction for an image; `age_ms` is the age of a camera's frame."""
 
     def report_error(self, name: str, error: ImageError) -> None:
         """Show that an image cannot be read."""
@@ -46,7 +49,7 @@ def open_display(as_json: bool, is_camera: bool, only_changes: bool = False) -> 
         return nullcontext(_JsonLines())
     if sys.stdout.isatty():
         return _LiveTable(prints_lines=not is_camera)
-    return nullcontext(_Lines())
+    return _Lines()
 
 
 class _Log(Display, Protocol):
@@ -67,6 +70,9 @@ class Changes:
         self._clock = clock
         self._shown: Optional[tuple[str, bool]] = None
         self._shown_at = 0.0
+        self._error: Optional[str] = None
+        self._error_at = 0.0
+        self._oldest_ms = 0.0
         self._begin()
 
     def __enter__(self) -> Changes:
@@ -76,54 +82,62 @@ class Changes:
         if self._images or self._unreadable:
             self._sum_up()
 
-    def show(self, name: str, prediction: Prediction) -> None:
+    def show(self, name: str, prediction: Prediction, age_ms: Optional[float] = None) -> None:
         """Count an image, and show it if it is a change."""
         self._images[prediction.label] += 1
         self._novel += bool(prediction.is_novel)
+        self._oldest_ms = max(self._oldest_ms, age_ms or 0.0)
         found, now = (prediction.label, bool(prediction.is_novel)), self._clock()
         if found != self._shown and (self._shown is None or now - self._shown_at >= MIN_CHANGE_SECONDS):
             self._shown, self._shown_at = found, now
-            self._log.show(name, prediction)
+            if age_ms is None:
+                self._log.show(name, prediction)
+            else:
+                self._log.show(name, prediction, age_ms)
         if now - self._since >= SUMMARY_SECONDS:
             self._sum_up()
 
     def report_error(self, name: str, error: ImageError) -> None:
-        """Count an image that cannot be read, and show the error."""
+        """Count an image that cannot be read, and show the error; the same error once a minute."""
         self._unreadable += 1
-        self._log.report_error(name, error)
+        now, text = self._clock(), str(error)
+        if text != self._error or now - self._error_at >= SAME_ERROR_SECONDS:
+            self._error, self._error_at = text, now
+            self._log.report_error(name, error)
 
     def _begin(self) -> None:
         self._since = self._clock()
         self._images: Counter[str] = Counter()
         self._novel, self._unreadable = 0, 0
+        self._oldest_ms = 0.0
 
     def _sum_up(self) -> None:
-        self._log.sum_up(
-            {
-                "seconds": round(self._clock() - self._since, 1),
-                "images": sum(self._images.values()),
-                "labels": dict(self._images.most_common()),
-                "novel": self._novel,
-                "unread": self._unreadable,
-            }
-        )
+        summary: dict[str, Any] = {
+            "seconds": round(self._clock() - self._since, 1),
+            "images": sum(self._images.values()),
+            "labels": dict(self._images.most_common()),
+            "novel": self._novel,
+            "unread": self._unreadable,
+        }
+        if self._oldest_ms:
+            summary["oldest_frame_ms"] = round(self._oldest_ms, 1)
+        self._log.sum_up(summary)
         self._begin()
 
 
 class _JsonLines:
     """Prints one JSON object per line, immediately."""
 
-    def show(self, name: str, prediction: Prediction) -> None:
-        print_json(
-            {
-                "source": name,
-                "label": prediction.label,
-                "probability": round(float(prediction.probability), 6),
-                "novelty": round(float(prediction.novelty), 6),
-                "is_novel": bool(prediction.is_novel),
-                "ms": round(prediction.milliseconds["total"], 3),
-            }
-        )
+    def show(self, name: str, prediction: Prediction, age_ms: Optional[float] = None) -> None:
+        line = {
+            "source": name,
+            "label": prediction.label,
+            "probability": round(float(prediction.probability), 6),
+            "novelty": round(float(prediction.novelty), 6),
+            "is_novel": bool(prediction.is_novel),
+            "ms": round(prediction.milliseconds["total"], 3),
+        }
+        print_json(line if age_ms is None else {**line, "age_ms": round(age_ms, 1)})
 
     def report_error(self, name: str, error: ImageError) -> None:
         print_json({"source": name, "error": str(error)})
@@ -133,13 +147,22 @@ class _JsonLines:
 
 
 class _Lines:
-    """Prints one line per image; errors go to standard error."""
+    """Prints one line per image; errors go to standard error, the same one once a minute."""
 
-    def show(self, name: str, prediction: Prediction) -> None:
+    def __init__(self) -> None:
+        self._errors = RepeatedLines(lambda line: echo(line, err=True))
+
+    def __enter__(self) -> _Lines:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._errors.finish()
+
+    def show(self, name: str, prediction: Prediction, age_ms: Optional[float] = None) -> None:
         echo(_line(name, prediction))
 
     def report_error(self, name: str, error: ImageError) -> None:
-        echo(str(error), err=True)
+        self._errors.add(str(error))
 
     def sum_up(self, summary: dict[str, Any]) -> None:
         labels = ", ".join(f"{label} {count:,}" for label, count in summary["labels"].items())
@@ -158,8 +181,10 @@ class _LiveTable:
 
         self._prints_lines = prints_lines
         self._latest: Optional[tuple[str, Prediction]] = None
+        self._age_ms: Optional[float] = None
         self._images: Counter[str] = Counter()
         self._started = time.monotonic()
+        self._errors = RepeatedLines(self._print)
         console = Console()
         self._live = Live(
             console=console,
@@ -173,16 +198,17 @@ class _LiveTable:
         return self
 
     def __exit__(self, *_: Any) -> None:
+        self._errors.finish()
         self._live.stop()
 
-    def show(self, name: str, prediction: Prediction) -> None:
+    def show(self, name: str, prediction: Prediction, age_ms: Optional[float] = None) -> None:
         self._images[prediction.label] += 1
-        self._latest = name, prediction
+        self._latest, self._age_ms = (name, prediction), age_ms
         if self._prints_lines:
             self._print(_line(name, prediction))
 
     def report_error(self, name: str, error: ImageError) -> None:
-        self._print(str(error))
+        self._errors.add(str(error))
 
     def _print(self, line: str) -> None:
         from rich.text import Text
@@ -207,7 +233,8 @@ class _LiveTable:
             table.add_row(*map(Text, cells))
         rate = sum(self._images.values()) / (time.monotonic() - self._started)
         unusual = ", unlike every class" if prediction.is_novel else ""
-        about = f"{name}{unusual}: {prediction.milliseconds['total']:.1f} ms, {rate:.1f} images per second"
+        age = "" if self._age_ms is None else f", frame {self._age_ms:.0f} ms old"
+        about = f"{name}{unusual}: {prediction.milliseconds['total']:.1f} ms, {rate:.1f} images per second{age}"
         return Group(table, Text(for_terminal(about), style="dim"))
 
 

@@ -7,6 +7,7 @@ import importlib
 import os
 import re
 import struct
+import time
 from pathlib import Path
 from typing import Any, List, Optional, Tuple, Union
 
@@ -21,6 +22,8 @@ PACKAGES = {
 """The supported interpreters, the preferred one first: package -> module."""
 
 EDGETPU_LIBRARY = "libedgetpu.so.1"
+RETRY_SECONDS = 60.0
+"""Time between two attempts to use an Edge TPU that failed."""
 MODEL_LIMIT_BYTES = 512 * 1024 * 1024
 
 
@@ -57,6 +60,10 @@ class Engine:
         self.note = ""
         """Why the Edge TPU is not used although there is a model for it; empty otherwise."""
         module, self._package = _load_package()
+        self._module = module
+        self._model = model if edgetpu_model is not None else b""
+        self._threads, self._edgetpu_model = threads, edgetpu_model
+        self._retry_at = float("inf")
         if edgetpu_model is not None:
             self._use_edgetpu(module, edgetpu_model)
         if self.accelerator == "cpu":
@@ -74,17 +81,70 @@ class Engine:
         return self._frame_shape[0], self._frame_shape[1]
 
     def invoke(self, frame: np.ndarray) -> np.ndarray:
-        """The raw embedding (d,) of a frame, uint8 (height, width, 3) RGB; a new array each time."""
+        """The raw embedding (d,) of a frame, uint8 (height, width, 3) RGB; a new array each time.
+
+        If the Edge TPU fails, e.g. because it was unplugged, the CPU runs this frame and the next ones, `accelerator`
+        and `note` change, and the Edge TPU is tried again every `RETRY_SECONDS`.
+        Raises EngineError if the CPU cannot run the model either.
+        """
         if frame.shape != self._frame_shape or frame.dtype != np.uint8:
             raise EngineError(
                 f"a frame must be uint8 {self._frame_shape}, received {frame.dtype} {frame.shape}; "
                 "convert it with Preprocess.frame"
             )
+        if time.monotonic() >= self._retry_at:
+            self._return_to_edgetpu()
+        try:
+            return self._run(frame)
+        except (RuntimeError, ValueError, OSError) as error:
+            if self.accelerator == "cpu":
+                raise EngineError(f"the interpreter cannot run the model: {_one_line(error)}") from error
+            self._fall_back(error)
+        return self.invoke(frame)
+
+    def _run(self, frame: np.ndarray) -> np.ndarray:
         interpreter = self._interpreter
         interpreter.set_tensor(self._input_index, frame[np.newaxis])
         interpreter.invoke()
         embedding: np.ndarray = interpreter.get_tensor(self._output_index).reshape(-1)
         return embedding
+
+    def _fall_back(self, error: Exception) -> None:
+        """Goes on with the CPU twin of a model whose Edge TPU failed."""
+        self.accelerator = "cpu"
+        self._failure_note = (
+            f"runs on the CPU: the Edge TPU failed ({_one_line(error)}); it is tried again every {RETRY_SECONDS:g} s"
+        )
+        self.note = self._failure_note
+        self._retry_at = time.monotonic() + RETRY_SECONDS
+        self._replace(_create(self._module, _read(self._model), self._threads, []))
+
+    def _return_to_edgetpu(self) -> None:
+        """Uses the Edge TPU again if it works; else keeps the CPU."""
+        cpu, frame = self._interpreter, np.zeros(self._frame_shape, np.uint8)
+        self.note = ""
+        self._use_edgetpu(self._module, self._edgetpu_model or b"")
+        if self.accelerator == "edgetpu":
+            try:
+                self._replace(self._interpreter)
+                self._run(frame)
+                self._retry_at = float("inf")
+                return
+            except (RuntimeError, ValueError, OSError, EngineError):
+                self.accelerator = "cpu"
+        self._replace(cpu)
+        self.note, self._retry_at = self._failure_note, time.monotonic() + RETRY_SECONDS
+
+    def _replace(self, interpreter: Any) -> None:
+        """Continues with another interpreter. Raises EngineError if its embedding would mean something else."""
+        before = self._described()
+        self._interpreter = interpreter
+        self._read_details()
+        if self._described() != before:
+            raise EngineError(f"the models for the Edge TPU and the CPU differ: {before} and {self._described()}")
+
+    def _described(self) -> Tuple[Any, ...]:
+        return self._frame_shape, self.output_size, self.output_dtype, float(np.float32(self.scale)), self.zero_point
 
     def require_input_size(self, size: Tuple[int, int]) -> None:
         """Raises EngineError if the model's frame does not have this (height, width)."""

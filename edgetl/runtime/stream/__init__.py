@@ -6,14 +6,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from edgetl.runtime.stream.camera import is_camera, read_camera
+    from edgetl.runtime.stream.camera import CameraFrame, is_camera, read_camera
     from edgetl.runtime.stream.hooks import Hooks
+    from edgetl.runtime.stream.in_hand import PictureInHand
+    from edgetl.runtime.stream.repeated_lines import RepeatedLines
     from edgetl.runtime.stream.sources import IMAGE_EXTENSIONS, Source, find_images, iterate
     from edgetl.runtime.stream.watched_folder import watch
 
 __all__ = [
     "IMAGE_EXTENSIONS",
+    "CameraFrame",
     "Hooks",
+    "PictureInHand",
+    "RepeatedLines",
     "Source",
     "find_images",
     "is_camera",
@@ -24,7 +29,10 @@ __all__ = [
 
 _HOMES = {
     "IMAGE_EXTENSIONS": "sources",
+    "CameraFrame": "camera",
     "Hooks": "hooks",
+    "PictureInHand": "in_hand",
+    "RepeatedLines": "repeated_lines",
     "Source": "sources",
     "find_images": "sources",
     "is_camera": "camera",

@@ -15,6 +15,7 @@ from typing import Callable, Dict, List, Optional, Sequence, Tuple, Type
 
 from edgetl.errors import OptionError
 from edgetl.runtime.inference.classifier import Prediction
+from edgetl.runtime.stream.repeated_lines import RepeatedLines
 from edgetl.text import for_process
 
 TIMEOUT_SECONDS = 30.0
@@ -33,7 +34,8 @@ class Hooks:
 
     Each command runs at most once at a time and for at most `timeout_s` seconds. While it runs, the next image of its
     label waits, or is skipped with `skip_while_busy`, which suits a camera. If a command fails or takes too long,
-    `on_failure` is called with one line, from another thread.
+    `on_failure` is called with one line, from another thread; for the same failure once a minute, with a count.
+    An image that is unlike every class runs no command, unless `on_novel`: the most probable class says nothing then.
     Raises OptionError if a command cannot be split or does not exist.
     """
 
@@ -43,8 +45,11 @@ class Hooks:
         on_failure: Callable[[str], object],
         skip_while_busy: bool = False,
         timeout_s: float = TIMEOUT_SECONDS,
+        on_novel: bool = False,
     ) -> None:
-        self._hooks = [_Hook(label, command, on_failure, timeout_s) for label, command in commands]
+        self._failures = RepeatedLines(on_failure)
+        self._hooks = [_Hook(label, command, self._failures, timeout_s) for label, command in commands]
+        self._on_novel = on_novel
         self._waits = not skip_while_busy
 
     @property
@@ -64,9 +69,12 @@ class Hooks:
         finally:
             for hook in self._hooks:
                 hook.kill()
+            self._failures.finish()
 
     def fire(self, source: str, prediction: Prediction) -> None:
         """Starts the commands of the image's label."""
+        if prediction.is_novel and not self._on_novel:
+            return
         for hook in self._hooks:
             if hook.label == prediction.label:
                 hook.fire(source, prediction, self._waits)
@@ -75,10 +83,10 @@ class Hooks:
 class _Hook:
     """The command of one label; `_free` is locked while it runs, so that it runs at most once at a time."""
 
-    def __init__(self, label: str, command: str, on_failure: Callable[[str], object], timeout_s: float) -> None:
+    def __init__(self, label: str, command: str, failures: RepeatedLines, timeout_s: float) -> None:
         self.label = label
         self._command = _split(label, command)
-        self._on_failure = on_failure
+        self._failures = failures
         self._timeout_s = timeout_s
         self._free = threading.Lock()
         self._process: Optional[subprocess.Popen[bytes]] = None
@@ -107,7 +115,8 @@ class _Hook:
         try:
             failure = self._failure(command, environment)
             if failure:
-                self._on_failure(f"the command for '{self.label}' {failure}: {shlex.join(command)}")
+                line = f"the command for '{self.label}' {failure}: {shlex.join(command)}"
+                self._failures.add(line, kind=(self.label, failure))
         finally:
             self._free.release()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from io import BufferedReader
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Callable, Iterator, NamedTuple, Optional, cast
 
 from edgetl.errors import DataError
 from edgetl.runtime.inference.preprocess import ImageSource
-from edgetl.runtime.stream.stdin import read_piped
+from edgetl.runtime.stream.stdin import is_image, read_piped
 
 IMAGE_EXTENSIONS = frozenset(
     {
@@ -33,7 +34,7 @@ IMAGE_EXTENSIONS = frozenset(
         ".webp",
     }
 )
-"""The file names that a folder is searched for, in lower case."""
+"""The file names of images, in lower case."""
 
 STANDARD_INPUT = "-"
 
@@ -65,13 +66,46 @@ def iterate(source: str, stdin: Optional[BufferedReader] = None) -> Iterator[Sou
 def find_images(folder: Path, on_error: Optional[Callable[[OSError], object]] = None) -> Iterator[Path]:
     """Yields the images below a folder, without hidden ones, sorted within each folder and without listing all first.
 
-    A folder that cannot be listed is skipped, after a call of `on_error`.
+    An image is a regular file that is named or begins like one. A folder that cannot be listed is skipped, after a call
+    of `on_error`.
     """
+    return (path for path in find_files(folder, on_error) if _is_regular(path) and looks_like_image(path))
+
+
+def find_files(folder: Path, on_error: Optional[Callable[[OSError], object]] = None) -> Iterator[Path]:
+    """Yields what is below a folder and is no folder, without hidden names and those of unfinished downloads."""
     for parent, folders, files in os.walk(folder, onerror=on_error):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_EXTENSIONS:
-                yield Path(parent, name)
+        yield from (Path(parent, name) for name in sorted(files) if not _is_ignored(name))
+
+
+def looks_like_image(path: Path) -> bool:
+    """Whether a regular file has the name of an image, or the first bytes of one."""
+    if path.suffix.lower() in IMAGE_EXTENSIONS:
+        return True
+    try:
+        with open(path, "rb") as file:
+            return is_image(file.read(16))
+    except OSError:
+        return False
+
+
+_UNFINISHED = (".part", ".partial", ".filepart", ".tmp", ".temp", ".crdownload", ".download", ".swp", "~")
+"""Ends of the names that programs give to files that they are still writing, and to backups."""
+
+
+def _is_ignored(name: str) -> bool:
+    return name.startswith(".") or name.lower().endswith(_UNFINISHED)
+
+
+def _is_regular(path: Path) -> bool:
+    """Whether it is a file, or cannot be examined: then reading it says why."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return path.suffix.lower() in IMAGE_EXTENSIONS
 
 
 def _from_pipe(pipe: BufferedReader) -> Iterator[Source]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import stat
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Dict, Iterator, List, Optional, Tuple, Union
 
 from edgetl.errors import DataError
-from edgetl.runtime.stream.sources import Source, find_images
+from edgetl.runtime.stream.sources import Source, find_files, looks_like_image
 
 POLL_SECONDS = 0.5
 SETTLE_SECONDS = 2.0
@@ -66,7 +67,7 @@ class _Sighting:
 
 
 class _Sightings:
-    """The latest known state of every image below a folder."""
+    """The latest known state of every file below a folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -77,13 +78,15 @@ class _Sightings:
         failures: List[OSError] = []
         now = time.monotonic()
         current = {}
-        for path in find_images(self._folder, failures.append):
+        for path in find_files(self._folder, failures.append):
             try:
                 status = path.stat()
             except FileNotFoundError:
                 continue
             except OSError as error:
                 failures.append(error)
+                continue
+            if not stat.S_ISREG(status.st_mode):  # reading a named pipe would wait for ever
                 continue
             current[path] = self._sighting(path, (status.st_size, status.st_mtime_ns), now)
         self._known = {**self._known, **current} if failures else current
@@ -98,7 +101,7 @@ class _Sightings:
         }
         for sighting in complete.values():
             sighting.is_taken = True
-        return list(complete)
+        return [path for path in complete if looks_like_image(path)]
 
     def _sighting(self, path: Path, signature: _Signature, now: float) -> _Sighting:
         known = self._known.get(path)

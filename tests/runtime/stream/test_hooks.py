@@ -43,7 +43,7 @@ def test_a_command_runs_for_its_label_and_no_other(tmp_path: Path, complaints: l
 
 def test_the_details_are_in_the_environment(tmp_path: Path, complaints: list[str]) -> None:
     code = "import os, sys; open(sys.argv[1], 'w').write(repr({k: v for k, v in os.environ.items() if 'EDGETL_' in k}))"
-    with Hooks([("cat", python(code, tmp_path / "record"))], complaints.append) as hooks:
+    with Hooks([("cat", python(code, tmp_path / "record"))], complaints.append, on_novel=True) as hooks:
         hooks.fire("a.jpg", seen("cat", is_novel=True))
     environment = eval((tmp_path / "record").read_text())
     assert (
