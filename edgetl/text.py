@@ -13,6 +13,7 @@ import html
 import json
 import math
 import os
+import re
 import sys
 import unicodedata
 from typing import Any, Optional, TextIO, Tuple, Union
@@ -93,6 +94,14 @@ def from_argument(text: str) -> str:
         return text
 
 
+def for_identifier(name: str) -> str:
+    """A name for an object of another library, e.g. a layer: 1 to 100 ASCII letters, digits and underscores.
+
+    Different names may give the same identifier.
+    """
+    return "n" + re.sub(r"\W", "_", name, flags=re.ASCII)[:99] if not _IDENTIFIER.fullmatch(name) else name
+
+
 def for_systemd(word: str) -> str:
     """A word quoted for systemd.syntax(7), so that nothing in it is expanded as a specifier.
 
@@ -104,6 +113,7 @@ def for_systemd(word: str) -> str:
     return '"' + word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%") + '"'
 
 
+_IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,99}", re.ASCII)
 _JOINERS = "\u200c\u200d"
 """Zero-width characters that spelling needs: Persian and Indic words, and emoji."""
 _HIDDEN = frozenset(["Cc", "Cf", "Cs", "Cn", "Zl", "Zp"])

@@ -16,6 +16,7 @@ import numpy as np
 from edgetl.backbones.blocks import hard_sigmoid, hard_swish, image_input
 from edgetl.backbones.tf_keras_import import tf_keras
 from edgetl.errors import WeightsError
+from edgetl.text import for_identifier
 
 if TYPE_CHECKING:
     from tf_keras import Model
@@ -144,7 +145,7 @@ class _Rebuilding:
         output = self._walk(source, [_Pixels()])
         if isinstance(output, _Pixels) or len(getattr(output, "shape", ())) not in (2, 4):
             raise WeightsError(f"{name} does not turn an image into a vector; choose a model that classifies images")
-        model = tf_keras().Model(self._image, _embedding(output), name=name)
+        model = tf_keras().Model(self._image, _embedding(output), name=for_identifier(name))
         return Rebuilt(model, self._normalization(), self._source_weights)
 
     def _normalization(self) -> Optional[tuple[float, float]]:
@@ -224,7 +225,8 @@ class _Rebuilding:
         return self._image
 
     def _unused(self, name: str) -> str:
-        """`name`, with a number appended if nested models use it twice."""
+        """`name` as an identifier, with a number appended if it is used already."""
+        name = for_identifier(name)
         number, unused = 1, name
         while unused in self._source_weights:
             number += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,5 +77,5 @@ class DatasetReport:
 
 
 def _printable(path: Path) -> str:
-    """A path as text, with question marks for bytes that are not UTF-8."""
-    return str(path).encode("utf-8", "replace").decode("utf-8")
+    """A path as text that UTF-8 can encode; a byte that is not UTF-8 is written as e.g. "\\xe9", so no two are alike."""
+    return os.fspath(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

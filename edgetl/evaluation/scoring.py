@@ -315,10 +315,10 @@ def _result(classifier: Classifier, path: PathLike, label: str, root: Optional[P
 
 
 def _name(path: PathLike, root: Optional[Path]) -> str:
-    """The image's name in the report; bytes that are not UTF-8 become question marks."""
+    """The image's name in the report; bytes that are not UTF-8 stay in it, as lone surrogates."""
     if root is not None and Path(path).is_relative_to(root):
         path = Path(path).relative_to(root)
-    return os.fspath(path).encode("utf-8", "replace").decode("utf-8")
+    return os.fspath(path)
 
 
 def _per_class(confusion: np.ndarray, labels: Sequence[str], how: str) -> tuple[ClassResult, ...]:

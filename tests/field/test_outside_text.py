@@ -12,14 +12,17 @@ import sqlite3
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from edgetl import text
+from edgetl import backbones, text
 from edgetl.bundle import look_alike
+from edgetl.data import write_digits
 from edgetl.errors import LearningError, OptionError
 from edgetl.runtime import Learner
 
@@ -333,8 +336,61 @@ def test_every_verb_prints_through_the_functions_that_escape() -> None:
     for path in (package / "cli").glob("*.py"):
         if path.name != "console.py":
             source = path.read_text(encoding="utf-8")
-            assert not re.search(r"click\.(echo|secho|style)\(|\bprint\(|std(out|err)\.write\(", source), path
+            assert not re.search(r"click\.(echo|secho|style)\(|(?<![\w.])print\(|std(out|err)\.write\(", source), path
     for path in package.rglob("*.py"):
         assert not re.search(
             r"add_(row|column)\(f?\"[^\"]*\{|console\.print\(f?\"", path.read_text(encoding="utf-8")
         ), path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("locale", ["gbk", "C"])
+def test_a_build_from_awkward_names_ends_with_its_report(tmp_path: Path, locale: str) -> None:
+    labels = {"0": "日本 −é", "1": "100% [b]{y}<i>", "7": "Ünï:smile:" + "x" * 60}
+    digits = write_digits(tmp_path / "digits")
+    for digit, label in labels.items():
+        for split in ("train", "test"):
+            folder = tmp_path / "photos" / split / label
+            folder.mkdir(parents=True)
+            for number, photo in enumerate(sorted((digits / split / digit).iterdir())[:12]):
+                name = os.fsdecode(b"\xe9\xfe%d<\x1b[31m\n.png" % number)
+                (folder / name).write_bytes(photo.read_bytes())
+        for wrong in (b"bad\xff\x9b.png", b"bad\xfe\x9b.png"):
+            (tmp_path / "photos" / "train" / label / os.fsdecode(wrong)).write_bytes(b"no picture")
+    options = ("--target", "rpi4", "--fine-tune", "off", "--input-size", "64", "--no-float-reference")
+    done = edgetl(tmp_path, "build", "--data", "photos", "-o", "made", *options, env=LOCALES[locale])
+    assert done.returncode == 0, done.stderr
+    assert not HIDDEN.search(done.stdout.decode("gbk" if locale == "gbk" else "utf-8"))
+    assert b"6 photos" in done.stdout  # names that differ in such a byte alone are different photos
+    report = json.loads((tmp_path / "made" / "photos-report.json").read_text(encoding="utf-8"))
+    for image in report["evaluation"]["images"]:
+        assert (tmp_path / "photos" / image["source"]).is_file()
+    page = (tmp_path / "made" / "photos-report.html").read_text(encoding="utf-8")
+    assert not HIDDEN.search(page.replace("\t", " "))
+    assert "<i>," not in page
+    assert "data:image/jpeg;base64" in page
+
+
+NAMES = ["höhe 1", "100%\n", "a:b..c", "日本", "x" * 300, "_private", "-dash", "x" * 300 + "y"]
+
+
+@pytest.mark.slow
+def test_a_network_whose_layers_have_any_names_is_a_backbone(tmp_path: Path) -> None:
+    keras = pytest.importorskip("keras")
+    image = x = keras.layers.Input((32, 32, 3))
+    for name in NAMES:
+        x = keras.layers.Conv2D(4, 3, name=name, activation="relu")(x)
+    model = keras.Model(image, keras.layers.GlobalAveragePooling2D()(x), name="net")
+    path = tmp_path / "mein Netz %é [x].keras"
+    model.save(path)
+    with zipfile.ZipFile(path) as archive:
+        assert "höhe 1" in json.dumps(json.loads(archive.read("config.json")), ensure_ascii=False)
+    backbone = backbones.build(backbones.get_backbone(str(path), (0.0, 255.0)))
+    pixels = np.random.default_rng(0).random((2, 32, 32, 3)).astype(np.float32)
+    np.testing.assert_allclose(backbone.predict(pixels, verbose=0), model.predict(pixels, verbose=0), atol=1e-5)
+
+
+def test_a_name_for_a_library_is_short_and_plain() -> None:
+    for name in [*NAMES, *STRANGE, "", "../x", "a/b"]:
+        assert re.fullmatch("[A-Za-z][A-Za-z0-9_]{0,99}", text.for_identifier(name))
+    assert text.for_identifier("block_1") == "block_1"
