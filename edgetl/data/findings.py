@@ -77,5 +77,5 @@ class DatasetReport:
 
 
 def _printable(path: Path) -> str:
-    """A path as text that UTF-8 can encode; a byte that is not UTF-8 is written as e.g. "\\xe9", so no two are alike."""
+    """A path as text that UTF-8 can encode; bytes that are not UTF-8 are written as e.g. "\\xe9"."""
     return os.fspath(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
