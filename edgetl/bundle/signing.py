@@ -15,7 +15,7 @@ import re
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Dict, Mapping, Type, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Type, TypeVar, cast
 
 from edgetl.bundle import Bundle
 from edgetl.durable import make_folder, replace_file
@@ -87,13 +87,16 @@ def distrust_key(identity: str, folder: Path) -> None:
 
 
 def trusted_ids(folder: Path) -> list[str]:
-    """The ids of the keys in a folder of trusted keys; does not need the package cryptography."""
-    return sorted(path.stem for path in folder.glob(f"*{PUBLIC}"))
+    """The ids of the keys in a folder of trusted keys; does not need the package cryptography.
+
+    Raises KeyFileError if the folder exists and cannot be read.
+    """
+    return [path.stem for path in _key_files(folder)]
 
 
 def trusted_keys(folder: Path) -> Dict[str, Ed25519PublicKey]:
-    """The keys in a folder of trusted keys, by id. Raises KeyFileError if one is damaged."""
-    keys = [read_public_key(path) for path in sorted(folder.glob(f"*{PUBLIC}"))]
+    """The keys in a folder of trusted keys, by id. Raises KeyFileError if the folder or a key cannot be read."""
+    keys = [read_public_key(path) for path in _key_files(folder)]
     return {key_id(key): key for key in keys}
 
 
@@ -135,6 +138,19 @@ def verify(bundle: Bundle, keys: Mapping[str, Ed25519PublicKey]) -> int:
 
 
 _ID = re.compile("[0-9a-f]{16}")
+
+
+def _key_files(folder: Path) -> List[Path]:
+    """The files of the public keys in a folder; none if it does not exist. An unreadable folder is not an empty one."""
+    try:
+        return sorted(folder / name for name in os.listdir(folder) if name.endswith(PUBLIC))
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and not os.path.lexists(folder):
+            return []
+        reason = os.strerror(error.errno or 0).lower()
+        raise KeyFileError(
+            f"cannot read the trusted keys in {folder}: {reason}; give this user permission to read the folder"
+        ) from error
 
 
 def _message(bundle: Bundle, sequence: int) -> bytes:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, NoReturn, Optional, Protocol, Tuple
 
 from edgetl.bundle import open_bundle
-from edgetl.bundle.signing import distrust_key, trust_key, trusted_ids
+from edgetl.bundle.signing import trusted_ids
 from edgetl.errors import EdgetlError
 from edgetl.runtime import PROTOCOL
 from edgetl.runtime.device.current_bundle import TeachingResult, bench_running, describe_learned, teach_running
@@ -26,6 +26,7 @@ from edgetl.runtime.device.service import RUN_OPTIONS, follow_log, install_servi
 from edgetl.runtime.device.settings import Settings, read_settings, write_settings
 from edgetl.runtime.device.slots import Slots, default_root
 from edgetl.runtime.device.snapshot import Snapshot, take_snapshot
+from edgetl.runtime.device.trust import add_trusted_key, check_requirement_can_end, remove_trusted_key
 from edgetl.runtime.inference import Replay, replay
 from edgetl.runtime.system import native_stderr_silenced
 from edgetl.text import for_json, for_terminal, never_fail
@@ -100,7 +101,7 @@ def _install(options: argparse.Namespace) -> Installed:
 
 
 def _prove(options: argparse.Namespace) -> Replay:
-    return replay(open_bundle(options.file))
+    return replay(open_bundle(options.file), ignore_latency=options.ignore_latency)
 
 
 def _rollback(options: argparse.Namespace) -> RolledBack:
@@ -108,7 +109,7 @@ def _rollback(options: argparse.Namespace) -> RolledBack:
 
 
 def _status(options: argparse.Namespace) -> Inventory:
-    return take_inventory(options.root)
+    return take_inventory(options.root, options.verify)
 
 
 def _learned(options: argparse.Namespace) -> Answer:
@@ -157,6 +158,10 @@ def _configure(options: argparse.Namespace) -> Settings:
     slots = Slots(options.root)
     with slots.locked():
         changes = {name: value for name, value in vars(options).items() if name in _SETTINGS and value is not None}
+        if "require_signatures" in changes:
+            changes["require_signatures"] = changes["require_signatures"] == "yes"
+            if not changes["require_signatures"]:
+                check_requirement_can_end(slots)
         settings = replace(read_settings(slots.root), **changes)
         if changes:
             write_settings(slots.root, settings)
@@ -167,9 +172,9 @@ def _trust(options: argparse.Namespace) -> TrustedKeys:
     slots = Slots(options.root)
     with slots.locked():
         if options.remove:
-            distrust_key(options.remove, slots.keys)
+            remove_trusted_key(slots, options.remove)
         if options.file:
-            trust_key(options.file, slots.keys)
+            add_trusted_key(slots, options.file)
     return TrustedKeys(tuple(trusted_ids(slots.keys)))
 
 
@@ -226,8 +231,10 @@ def _add_bundle_verbs(add: _Add) -> None:
     command.add_argument("--difference", type=Path, metavar="FILE", help="the statistics' difference, if left out")
     command = add("prove", _prove, "replay a bundle's canaries on this device; changes nothing")
     command.add_argument("file", type=Path, metavar="FILE")
+    command.add_argument("--ignore-latency", action="store_true", help="do not apply the bundle's time limit")
     add("rollback", _rollback, "return to the previous bundle")
-    add("status", _status, "show what runs, what is stored, and what the machine is")
+    command = add("status", _status, "show what runs, what is stored, and what the machine is")
+    command.add_argument("--verify", action="store_true", help="also verify each signature and replay each canary")
 
 
 def _add_learning_verbs(add: _Add) -> None:
@@ -264,6 +271,7 @@ def _add_settings_verbs(add: _Add) -> None:
     command.add_argument("--command-seconds", type=float, help="time limit of these commands")
     command.add_argument("--probation-seconds", type=float, help="time after a switch in which a failure goes back")
     command.add_argument("--slots", type=int, help="the number of bundles to keep")
+    command.add_argument("--require-signatures", choices=["yes", "no"], help="whether only signed bundles are accepted")
     command = add("trust", _trust, "add or remove a trusted key, and list them; then only signed bundles are accepted")
     command.add_argument("file", type=Path, nargs="?", metavar="NAME.pub")
     command.add_argument("--remove", metavar="ID", help="no longer trust this key")

@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Optional
 
 from edgetl.durable import replace_file
-from edgetl.errors import InstallError
+from edgetl.errors import EdgetlError, InstallError
+from edgetl.runtime.device.ages import boot_id
+from edgetl.runtime.device.proof import prove_slot
 from edgetl.runtime.device.service import require_service, restart_service
 from edgetl.runtime.device.settings import Settings, read_settings
 from edgetl.runtime.device.slots import Slot, Slots
@@ -41,7 +43,7 @@ def announce_switch(settings: Settings, slots: Slots) -> None:
 
 def begin_probation(slots: Slots, slot: Slot, seconds: float) -> None:
     """Starts the probation of a slot, which takes effect once that slot is the current one. Raises StorageError."""
-    _write(slots, _Probation(slot.digest, _boot_id(), time.monotonic(), seconds))
+    _write(slots, _Probation(slot.digest, boot_id(), time.monotonic(), seconds))
 
 
 def probation_seconds_left(slots: Slots) -> float:
@@ -58,8 +60,8 @@ def check_running(slots: Slots) -> None:
     current, probation = slots.current, _read(slots)
     if current is None:
         raise InstallError(f"nothing is installed in {slots.root}; install a bundle first")
-    if probation and probation.boot != _boot_id():
-        _write(slots, replace(probation, boot=_boot_id(), since=time.monotonic()))
+    if probation and probation.boot != boot_id():
+        _write(slots, replace(probation, boot=boot_id(), since=time.monotonic()))
     on_probation = bool(probation and probation.seconds_left)
     try:
         settings = read_settings(slots.root)
@@ -82,12 +84,19 @@ def watch_probation(slots: Slots) -> None:
 def go_back(slots: Slots, failed: Slot, reason: str) -> None:
     """Returns from a failed slot to the previous one, unless another process has done so.
 
-    Always raises InstallError, with the reason and the outcome.
+    The failed bundle goes on running unless the previous one is whole, proves itself, and is signed where the device
+    requires it. Always raises InstallError, with the reason and the outcome.
     """
     if slots.previous is None:
         raise InstallError(f"{reason}; there is no previous bundle to go back to")
     with slots.locked():
-        if slots.current == failed:
+        if slots.current == failed and slots.previous is not None:
+            try:
+                prove_slot(slots, slots.previous)
+            except EdgetlError as error:
+                raise InstallError(
+                    f"{reason}; the device keeps this bundle, because the previous one cannot run: {error}"
+                ) from error
             slots.rollback()
     with contextlib.suppress(InstallError):  # the reason for the rollback is what the user needs to see
         announce_switch(read_settings(slots.root), slots)
@@ -108,7 +117,7 @@ class _Probation:
 
     @property
     def seconds_left(self) -> float:
-        passed = time.monotonic() - self.since if self.boot == _boot_id() else 0.0
+        passed = time.monotonic() - self.since if self.boot == boot_id() else 0.0
         return max(0.0, self.seconds - passed)
 
 
@@ -124,14 +133,6 @@ def _read(slots: Slots) -> Optional[_Probation]:
 
 def _write(slots: Slots, probation: _Probation) -> None:
     replace_file(slots.root / PROBATION, json.dumps(asdict(probation)).encode())
-
-
-def _boot_id() -> str:
-    """Differs between two boots of the machine."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return ""
 
 
 def _run(purpose: str, command: str, bundle: Path, seconds: float) -> None:

@@ -6,17 +6,13 @@ A refusal, a failure or a crash leaves the former bundle running as before, or t
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import subprocess
-import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple, Union
 
 from edgetl.bundle import Bundle, open_bundle, write_bundle
-from edgetl.bundle.signing import trusted_keys, verify
-from edgetl.errors import BundleError, CanaryError, InstallError, SignatureError
+from edgetl.errors import BundleError, InstallError
 from edgetl.learners import apply_difference
 from edgetl.runtime.device.health import (
     announce_switch,
@@ -25,15 +21,15 @@ from edgetl.runtime.device.health import (
     go_back,
     watch_probation,
 )
+from edgetl.runtime.device.proof import prove, prove_slot
 from edgetl.runtime.device.settings import Settings, read_settings
 from edgetl.runtime.device.slots import Slot, Slots
 from edgetl.runtime.device.state_migration import Migration, migrate, migrate_back
+from edgetl.runtime.device.trust import check_sequence, check_signature, record_sequence
 from edgetl.runtime.inference import Replay
 
 ANY_TARGET = "generic"
 """The target of bundles that run anywhere."""
-PROOF_SECONDS = 600
-"""Time limit of the canaries; a bundle that takes longer counts as hanging."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +90,8 @@ def install(
     The source may leave out entries that the slots contain already; it may leave out the statistics if `difference`
     is a file from which they can be computed (`edgetl.learners.difference`). What the running bundle was taught moves
     to the new one, unless `fresh`. With a health check or a service, the new bundle is watched until its probation
-    ends. A device that trusts keys accepts only bundles that one of them signed, and none older than the running one
-    unless `allow_downgrade`.
+    ends. A device that requires signatures accepts only bundles that a trusted key signed, and none older than those
+    that have run there, unless `allow_downgrade`.
 
     Raises:
         BundleError: the source is not a complete bundle.
@@ -105,9 +101,9 @@ def install(
         StorageError: the disk is full or not writable.
     """
     slots = Slots(root)
-    with slots.locked():
+    with slots.locked(in_use=[Path(source), *([difference] if difference else [])]):
         settings, former = read_settings(slots.root), slots.current
-        bundle, is_stored = _admit(source, slots, settings, allow_downgrade, difference)
+        bundle, is_stored, sequence = _admit(source, slots, settings, allow_downgrade, difference)
         with _filled_slot(slots, bundle, is_stored) as filled:
             replay = prove(filled.bundle)
             moved = Migration() if fresh else migrate(former, filled, bundle=bundle)
@@ -117,6 +113,8 @@ def install(
             if settings.health_check or settings.run_options:
                 begin_probation(slots, slot, settings.probation_seconds)
             slots.switch(slot)
+        if sequence is not None:
+            record_sequence(slots, sequence, allow_downgrade)
         removed = slots.prune(settings.slots)
     if slot != former:
         _announce_or_go_back(slots, settings, slot)
@@ -141,33 +139,18 @@ def rollback(root: Union[str, os.PathLike[str]]) -> RolledBack:
     """Returns to the previous bundle and what it was taught, and teaches it the pictures taught since.
 
     Corrections of pictures that both bundles were taught stay with the bundle that is left, until it is pruned.
-    Raises InstallError if there is no previous bundle.
+    The running bundle is kept unless the previous one is whole, proves itself, and is signed where the device requires
+    it.
+    Raises InstallError if there is no previous bundle, or CanaryError, BundleError or SignatureError if it may not run.
     """
     slots = Slots(root)
     with slots.locked():
+        if slots.previous is not None:
+            prove_slot(slots, slots.previous)
         left, slot = slots.current, slots.rollback()
     announce_switch(read_settings(slots.root), slots)
     moved = migrate_back(left, slot)
     return RolledBack(slot.digest, str(slots.running), moved.pictures, moved.lost, moved.fault)
-
-
-def prove(bundle: Path) -> Replay:
-    """Replays the canaries in a process of their own, because a model can crash or hang the interpreter.
-
-    The process opens the bundle from the disk, which proves what was written there.
-    Raises CanaryError if they do not answer, or not as on the host that built the bundle.
-    """
-    command = [sys.executable, "-m", "edgetl.runtime", "prove", str(bundle), "--json"]
-    try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=PROOF_SECONDS)
-    except subprocess.TimeoutExpired:
-        raise CanaryError(f"the model did not answer within {PROOF_SECONDS} seconds; build a smaller one") from None
-    if done.returncode < 0:
-        raise CanaryError(f"the model crashed the interpreter (signal {-done.returncode}); build it for this device")
-    if done.returncode:
-        complaint = done.stderr.decode(errors="replace").strip().splitlines() or ["it printed nothing"]
-        raise CanaryError(complaint[-1].partition("edgetl: ")[2] or complaint[-1])
-    return Replay.from_dict(json.loads(done.stdout))
 
 
 def _admit(
@@ -176,18 +159,19 @@ def _admit(
     settings: Settings,
     allow_downgrade: bool,
     difference: Optional[Path],
-) -> Tuple[Bundle, bool]:
+) -> Tuple[Bundle, bool, Optional[int]]:
     """Opens the source and refuses all that can be refused before a byte is written.
 
-    Returns the bundle, and whether its slot already contains it, undamaged and with the same signature.
+    Returns the bundle; whether its slot already contains it, undamaged and with the same signature; and its sequence
+    number, None if the device requires no signatures.
     """
     stored = _StoredBundles(slots)
     bundle = open_bundle(source, _AvailableContents(stored, difference))
     _check_target(bundle, stored, settings)
-    _check_signature(bundle, slots, stored, allow_downgrade)
+    sequence = _check_signature(slots, bundle, allow_downgrade)
     slots.require_space(_size_bytes(bundle, slots.current))
     held = stored.open(slots.of(bundle.digest))
-    return bundle, held is not None and held.signature == bundle.signature
+    return bundle, held is not None and held.signature == bundle.signature, sequence
 
 
 class _StoredBundles:
@@ -271,19 +255,12 @@ def _check_target(bundle: Bundle, stored: _StoredBundles, settings: Settings) ->
         )
 
 
-def _check_signature(bundle: Bundle, slots: Slots, stored: _StoredBundles, allow_downgrade: bool) -> None:
-    keys = trusted_keys(slots.keys)
-    if not keys:
-        return
-    sequence = verify(bundle, keys)
-    lowest = 0
-    with contextlib.suppress(SignatureError):  # the running bundle may be older than the first trusted key
-        lowest = verify(stored.current, keys) if stored.current else 0
-    if sequence < lowest and not allow_downgrade:
-        raise InstallError(
-            f"'{bundle.manifest.name}' was signed as number {sequence}, and number {lowest} runs here; sign a newer "
-            "one, go back with rollback, or allow it: --allow-downgrade"
-        )
+def _check_signature(slots: Slots, bundle: Bundle, allow_downgrade: bool) -> Optional[int]:
+    """Returns the bundle's sequence number; None if the device requires no signatures."""
+    sequence = check_signature(slots, bundle)
+    if sequence is not None and not allow_downgrade:
+        check_sequence(slots, bundle, sequence)
+    return sequence
 
 
 def _size_bytes(bundle: Bundle, former: Optional[Slot]) -> int:

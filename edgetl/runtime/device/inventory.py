@@ -12,8 +12,9 @@ from typing import Any, Dict, Optional, Tuple, Union
 from edgetl import __version__
 from edgetl.bundle import open_bundle
 from edgetl.bundle.signing import trusted_ids
-from edgetl.errors import EdgetlError, InstallError
+from edgetl.errors import EdgetlError, InstallError, IntegrityError
 from edgetl.runtime.device.health import probation_seconds_left
+from edgetl.runtime.device.proof import prove_slot
 from edgetl.runtime.device.service import ServiceState, describe_service
 from edgetl.runtime.device.settings import Settings, read_settings
 from edgetl.runtime.device.slots import Slot, Slots
@@ -50,7 +51,7 @@ class DamagedBundle:
     digest: str
     taught: bool
     fault: str
-    """Why it cannot be opened."""
+    """Why it cannot be opened or, if it was verified, why it may not run."""
 
     def to_dict(self) -> Dict[str, Any]:
         """The description as a JSON object."""
@@ -113,10 +114,14 @@ class Inventory:
         }
 
 
-def take_inventory(root: Union[str, os.PathLike[str]]) -> Inventory:
-    """Describes the device of a root. Raises OptionError if its settings cannot be read."""
+def take_inventory(root: Union[str, os.PathLike[str]], verify: bool = False) -> Inventory:
+    """Describes the device of a root.
+
+    With `verify`, a bundle also counts as damaged if it has no valid signature where the device requires one, or if its
+    canaries fail. Raises OptionError or KeyFileError if the settings or the trusted keys cannot be read.
+    """
     slots = Slots(root)
-    stored, settings = tuple(_describe(slot) for slot in slots.all()), read_settings(slots.root)
+    stored, settings = tuple(_describe(slots, slot, verify) for slot in slots.all()), read_settings(slots.root)
     return Inventory(
         root=str(slots.root),
         running=next((slot for slot in stored if slots.current and slot.digest == slots.current.digest), None),
@@ -131,9 +136,13 @@ def take_inventory(root: Union[str, os.PathLike[str]]) -> Inventory:
     )
 
 
-def _describe(slot: Slot) -> Union[StoredBundle, DamagedBundle]:
+def _describe(slots: Slots, slot: Slot, verify: bool) -> Union[StoredBundle, DamagedBundle]:
     try:
         bundle = open_bundle(slot.bundle)
+        if bundle.digest != slot.digest:
+            raise IntegrityError(f"it contains another bundle, {bundle.digest}; install the right one again")
+        if verify:
+            prove_slot(slots, slot)
     except EdgetlError as error:
         return DamagedBundle(slot.digest, slot.state.is_dir(), str(error))
     manifest = bundle.manifest

@@ -1,4 +1,4 @@
-"""Reads and writes the settings of a device: its target, its health check, how many bundles it keeps."""
+"""Reads and writes the settings of a device, for example its target, its health check and what it trusts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ FILE = "settings.json"
 COMMAND_LIMIT_SECONDS = 3600
 PROBATION_LIMIT_SECONDS = 86400
 SLOTS_LIMIT = 100
-_TYPES = {type(None): (str, type(None)), str: (str,), int: (int,), float: (int, float)}
+_TYPES = {type(None): (str, type(None)), str: (str,), int: (int,), float: (int, float), bool: (bool,)}
+_KINDS = {type(None): "text", str: "text", bool: "true or false"}
 """The types that a setting accepts, by the type of its default."""
 
 
@@ -36,13 +37,17 @@ class Settings:
     """How many bundles are kept, including the running and the previous one."""
     run_options: str = ""
     """The options that the service passes to `edgetl run`; empty if there is no service."""
+    require_signatures: bool = False
+    """Whether only bundles signed by a trusted key run. The first trusted key sets it; removing keys does not clear it.
+    A device that trusts keys requires signatures in any case."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if isinstance(value, bool) or not isinstance(value, _TYPES[type(field.default)]):
-                kind = "text" if isinstance(field.default, (str, type(None))) else "a number"
-                raise OptionError(f"invalid setting {field.name}: expected {kind}, received {value!r}")
+            kind = type(field.default)
+            if (isinstance(value, bool) and kind is not bool) or not isinstance(value, _TYPES[kind]):
+                expected = _KINDS.get(kind, "a number")
+                raise OptionError(f"invalid setting {field.name}: expected {expected}, received {value!r}")
         if not 0 < self.command_seconds <= COMMAND_LIMIT_SECONDS:
             raise OptionError(
                 f"invalid setting command_seconds: expected more than 0 and at most {COMMAND_LIMIT_SECONDS}, "

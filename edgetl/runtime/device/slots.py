@@ -5,8 +5,11 @@
     ROOT/slots/DIGEST/         bundle.edgetl, and bundle.state with what it was taught
     ROOT/incoming/             files that a host is sending
     ROOT/outgoing/             files for a host to fetch
-    ROOT/keys/ID.pub           trusted keys; without any, every bundle is accepted
+    ROOT/keys/ID.pub           trusted keys
     ROOT/settings.json         the device's settings
+    ROOT/sequences.json        the sequence number that signed bundles have reached
+    ROOT/order.json            digests in the order in which they were made current, the newest last
+    ROOT/ages.json             how long each file in ROOT/incoming has not changed
     ROOT/lock                  locked by the process that changes any of this
 
 A slot is filled under a hidden name and renamed when it is complete and proven. One rename switches the bundle.
@@ -16,21 +19,22 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import shutil
-import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterator, List, Optional, Union
+from typing import Iterator, List, Optional, Sequence, Union
 
-from edgetl.durable import storage_error, sync_folder
+from edgetl.durable import replace_file, storage_error, sync_folder
 from edgetl.errors import InstallError, StorageError
+from edgetl.runtime.device.ages import UnchangedFor
 
 CURRENT, PREVIOUS = "current", "previous"
 BUNDLE, STATE = "bundle.edgetl", "bundle.state"
 INCOMING, OUTGOING = "incoming", "outgoing"
 INCOMING_SECONDS = 7 * 86400
-"""After this time, a partly received file is removed."""
+"""After this time without a change, counted while the machine is on, a received file is removed."""
 RESERVE_BYTES = 4 * 1024 * 1024
 """Disk space that must remain free after a new slot was added."""
 
@@ -96,19 +100,22 @@ class Slots:
         return self.root / "keys"
 
     def all(self) -> List[Slot]:
-        """Every slot, the newest first."""
+        """Every slot, the one that was last made current first, whatever the clock said then."""
+        order = {digest: place for place, digest in enumerate(self._order())}
         folders = [path for path in self._folder.glob("[!.]*") if path.is_dir()]
-        return [Slot(path) for path in sorted(folders, key=lambda path: -path.stat().st_mtime_ns)]
+        folders.sort(key=lambda path: (order.get(path.name, -1), path.stat().st_mtime_ns), reverse=True)
+        return [Slot(path) for path in folders]
 
     def of(self, digest: str) -> Slot:
         """The slot for a bundle's digest. It may not exist."""
         return Slot(self._folder / digest)
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, in_use: Sequence[Path] = ()) -> Iterator[None]:
         """Locks the root against changes by other processes; creates it if missing, and removes leftovers.
 
-        The lock ends with its process, even after a crash. Raises InstallError if another process holds it.
+        The lock ends with its process, even after a crash. `in_use` are received files to keep, however old they are.
+        Raises InstallError if another process holds it.
         """
         with _as_storage_error(self.root):
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -118,7 +125,7 @@ class Slots:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise InstallError(f"another install is running in {self.root}; try again when it is done") from None
-            self._clear_leftovers()
+            self._clear_leftovers(in_use)
             yield
         finally:
             os.close(handle)
@@ -151,6 +158,7 @@ class Slots:
         """Makes a slot the current one, and the current one the previous one."""
         if self.current is not None and self.current != slot:
             self._link(PREVIOUS, self.current)
+        self._record_order(slot)
         self._link(CURRENT, slot)
 
     def rollback(self) -> Slot:
@@ -191,14 +199,29 @@ class Slots:
             os.replace(hidden, self.root / name)
             sync_folder(self.root)
 
-    def _clear_leftovers(self) -> None:
+    def _order(self) -> List[str]:
+        try:
+            return [str(digest) for digest in json.loads((self.root / _ORDER).read_bytes())]
+        except (OSError, ValueError, TypeError, RecursionError):
+            return []
+
+    def _record_order(self, slot: Slot) -> None:
+        older = [digest for digest in self._order() if digest != slot.digest and self.of(digest).folder.is_dir()]
+        replace_file(self.root / _ORDER, json.dumps([*older, slot.digest]).encode())
+
+    def _clear_leftovers(self, in_use: Sequence[Path]) -> None:
         """Removes what a killed install left behind, and abandoned uploads."""
         for folder in self._folder.glob(".*"):
             shutil.rmtree(folder, ignore_errors=True)
-        for path in (self.root / INCOMING).glob("*"):
-            with contextlib.suppress(OSError):
-                if path.stat().st_mtime < time.time() - INCOMING_SECONDS:
+        ages = UnchangedFor(self.root / _AGES)
+        kept = {os.path.realpath(path) for path in in_use}
+        for path in ages.older_than(INCOMING_SECONDS, (self.root / INCOMING).glob("*")):
+            if os.path.realpath(path) not in kept:
+                with contextlib.suppress(OSError):
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+_ORDER, _AGES = "order.json", "ages.json"
 
 
 @contextlib.contextmanager

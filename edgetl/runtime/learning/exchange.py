@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Callable, Dict, FrozenSet, Iterator, List, Mapping, NamedTuple, Optional, Tuple, Union
+from typing import Callable, Dict, FrozenSet, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Tuple, Union
 
 from edgetl.bundle import (
     CANARIES,
@@ -25,7 +26,7 @@ from edgetl.bundle import (
     open_bundle,
     pack,
 )
-from edgetl.errors import IntegrityError, LearningError
+from edgetl.errors import ImageError, IntegrityError, LearningError
 from edgetl.learners import LastLayer, Statistics
 from edgetl.runtime.inference.bundle_entries import last_layer_entries
 from edgetl.runtime.inference.canaries import updated_canaries
@@ -85,7 +86,7 @@ def convert(
 ) -> Contribution:
     """Convert a contribution to the bundle with this identity.
 
-    If the bundle has another backbone, only pictures with a thumbnail are kept, and embedded again.
+    If the bundle has another backbone, only pictures with an intact thumbnail are kept, and embedded again.
 
     Args:
         contribution: what to convert.
@@ -109,10 +110,16 @@ def convert(
             f"{contribution.source} is a patch for another backbone, which this one cannot use; merge the state folder "
             "that it was exported from instead: pictures taught with --thumbnails are embedded again"
         )
-    converted = tuple(
-        picture._replace(embedding=embed(picture.thumbnail)) for picture in contribution.pictures if picture.thumbnail
-    )
+    converted = tuple(_embedded(contribution.pictures, embed))
     return replace(contribution, shipped={}, pictures=converted, lost=len(contribution.pictures) - len(converted))
+
+
+def _embedded(pictures: Iterable[Picture], embed: Callable[[bytes], bytes]) -> Iterator[Picture]:
+    """The pictures with an intact thumbnail, embedded again; the others are skipped."""
+    for picture in pictures:
+        if picture.thumbnail:
+            with contextlib.suppress(ImageError):
+                yield picture._replace(embedding=embed(picture.thumbnail))
 
 
 def merge_drafts(contribution: Contribution, projection: Projection, device: str) -> Iterator[Draft]:
