@@ -72,7 +72,7 @@ def test_an_obstacle_is_one_line(
 def test_a_device_without_python_gets_the_command_that_installs_it(
     transport: SshTransport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transport, "_execute", lambda _: Answer(127, "", "sh: 1: python3: not found"))
+    monkeypatch.setattr(transport, "_execute", lambda *_: Answer(127, "", "sh: 1: python3: not found"))
     with pytest.raises(DeviceError, match="board has no python3; install it there: sudo apt install python3"):
         probe_machine(transport)
 
