@@ -25,15 +25,15 @@ class AnsweringTransport(Transport):
         super().__init__("board", None)
         self._answer = Answer(code, output, errors)
 
-    def _run(self, arguments: Sequence[str]) -> Answer:
+    def _run(self, arguments: Sequence[str], seconds: float = 60.0) -> Answer:
         return self._answer
 
     def _stream(self, arguments: Sequence[str]) -> Generator[str, None, Answer]:
         yield from ()
         return self._answer
 
-    def _held_bytes(self, name: str) -> int:
-        return 0
+    def _held(self, name: str) -> tuple[int, str]:
+        return 0, ""
 
     def _append(self, name: str, held: int, blocks: Iterator[bytes]) -> None: ...
 
