@@ -9,6 +9,7 @@ from typing import Any, Optional, Union
 from edgetl.deployment.answers import DeviceInventory
 from edgetl.deployment.provisioning.environment import (
     Machine,
+    camera_advice,
     obstacles,
     own_environment,
     probe_machine,
@@ -57,7 +58,9 @@ def diagnose(transport: Transport) -> Diagnosis:
     """
     machine = probe_machine(require_ssh(transport))
     device = None if transport.is_bare else inventory(transport)
-    obstructed = {} if device else obstacles(machine)
+    obstructed = obstacles(machine)
+    if device:  # it needs no space and no packages any more
+        obstructed = {subject: fault for subject, fault in obstructed.items() if subject == "home"}
     findings = (*_check_machine(machine, obstructed), *_check_edgetl(machine, device, obstructed, transport.where))
     return Diagnosis(transport.where, machine, device, findings, is_usable=not obstructed)
 
@@ -80,11 +83,19 @@ def _check_machine(machine: Machine, obstructed: dict[str, str]) -> Iterator[Che
     yield CheckResult("system", system)
     yield CheckResult("memory", f"{machine.memory_bytes / 1e6:,.0f} MB")
     yield CheckResult("free space", f"{machine.free_bytes / 1e6:,.0f} MB", obstructed.get("free space", ""))
+    yield CheckResult("home", "unusable" if machine.home_fault else "writable", obstructed.get("home", ""))
     yield CheckResult("Python", ".".join(map(str, machine.python)), obstructed.get("Python", ""))
     if machine.is_32_bit_arm:
         packages = ", ".join(sorted(machine.packages)) or "none"
         yield CheckResult("packages", packages, obstructed.get("packages", ""))
+    yield _check_camera(machine)
     yield _check_edgetpu(machine)
+
+
+def _check_camera(machine: Machine) -> CheckResult:
+    return CheckResult(
+        "camera library", machine.environment_camera or machine.camera or "missing", camera_advice(machine)
+    )
 
 
 def _check_edgetpu(machine: Machine) -> CheckResult:

@@ -60,11 +60,24 @@ class Machine:
     packages: tuple[str, ...]
     """Which of numpy and PIL the operating system provides."""
     environment: Optional[str]
-    """Digest of its edgetl environment; None if it has none."""
+    """Digest of its edgetl environment; None if it has none that runs."""
     edgetpus: int
     """Number of Edge TPUs that are plugged in."""
     edgetpu_runtime: Optional[str]
     """Version string of libedgetpu; None if it is not installed."""
+    camera: Optional[str] = None
+    """The operating system's camera library, "picamera2" or "cv2"; None if it has neither."""
+    environment_camera: Optional[str] = None
+    """The camera library that the edgetl environment can load."""
+    numpy: Optional[str] = None
+    """The version of the operating system's numpy."""
+    home_fault: str = ""
+    """Why nothing can be installed in the home; empty if it can."""
+
+    @property
+    def misses_camera(self) -> bool:
+        """Whether the environment cannot load the camera library that the device has."""
+        return self.camera is not None and self.environment_camera is None
 
     @property
     def is_32_bit_arm(self) -> bool:
@@ -125,7 +138,7 @@ def own_environment() -> str:
 
 def obstacles(machine: Machine) -> dict[str, str]:
     """What prevents the installation of edgetl: messages by subject, each to be read after the name of the device."""
-    found = {}
+    found = {"home": machine.home_fault} if machine.home_fault else {}
     python, minimum = _dotted(machine.python), _dotted(OLDEST_PYTHON)
     if machine.python < OLDEST_PYTHON:
         found["Python"] = f"has Python {python}; edgetl needs {minimum} or newer there"
@@ -142,6 +155,15 @@ def obstacles(machine: Machine) -> dict[str, str]:
     return found
 
 
+def camera_advice(machine: Machine) -> str:
+    """What to do so that `edgetl run --source camera` finds a camera library; empty if it does."""
+    if machine.camera is None and machine.environment_camera is None:
+        return "for --source camera: sudo apt install python3-picamera2 (Raspberry Pi) or python3-opencv, then prepare"
+    if machine.environment is not None and machine.misses_camera:  # an environment to come will see it
+        return "edgetl cannot load it; update its environment: edgetl prepare HOST"
+    return ""
+
+
 def prepare(transport: Transport, progress: Optional[Progress] = None) -> Prepared:
     """Install the environment of this edgetl on a device, unless it has it.
 
@@ -155,18 +177,23 @@ def prepare(transport: Transport, progress: Optional[Progress] = None) -> Prepar
         raise DeviceError(f"{device.where} {obstacle}")
     with tempfile.TemporaryDirectory(prefix="edgetl-") as folder:
         digest = _digest(_pack_own_wheel(Path(folder)))
-        if machine.environment == digest:
+        if machine.environment == digest and not machine.misses_camera:
             return Prepared(device.where, False, digest, machine)
         _download(machine, Path(folder), device.where)
         wheels = sorted(Path(folder).glob("*.whl"))
         names = [device.send(wheel, FOLDER, progress) for wheel in wheels]
         sent_bytes = sum(wheel.stat().st_size for wheel in wheels)
-    device.run_module(unpack, FOLDER, digest, str(int(machine.is_32_bit_arm)), *names)
+    device.run_module(unpack, FOLDER, digest, str(int(_needs_system_packages(machine))), *names)
     for name in names:
         device.remove(name)
     device.use_environment()
     inventory(device)  # it must answer before it counts as prepared
     return Prepared(device.where, True, digest, machine, sent_bytes)
+
+
+def _needs_system_packages(machine: Machine) -> bool:
+    """Whether the environment must see the operating system's packages: numpy and Pillow, or the camera library."""
+    return machine.is_32_bit_arm or machine.camera is not None
 
 
 def _digest(own_wheel: Path) -> str:
@@ -179,6 +206,7 @@ def _download(machine: Machine, folder: Path, where: str) -> None:
     if machine.python < (3, 11):
         packages.append("tomli")
     requirements = [*(["--no-deps"] if machine.is_32_bit_arm else []), *map(_requirement, packages)]
+    requirements += _numpy_range(machine)
     minor = int(machine.glibc.split(".")[1]) if machine.glibc.startswith("2.") else 17
     tags = [f"manylinux_2_{version}_{machine.architecture}" for version in range(minor, 16, -1)]
     platforms = [word for tag in (*tags, f"manylinux2014_{machine.architecture}") for word in ("--platform", tag)]
@@ -191,6 +219,13 @@ def _download(machine: Machine, folder: Path, where: str) -> None:
             f"cannot get the wheels for {where} ({machine.architecture}, Python {_dotted(machine.python)}): "
             f"{errors[-1]}"
         )
+
+
+def _numpy_range(machine: Machine) -> list[str]:
+    """The major version of numpy for which the system's camera library was compiled."""
+    if machine.is_32_bit_arm or machine.camera is None or machine.numpy is None:
+        return []
+    return ["numpy<2" if machine.numpy.startswith("1.") else "numpy>=2"]
 
 
 def _requirement(package: str) -> str:

@@ -9,16 +9,26 @@ import json
 import os
 import platform
 import shutil
+import subprocess
 import sys
+import tempfile
 
 EDGETPU_LIBRARY = "libedgetpu.so.1"
 EDGETPU_USB_IDS = {("1a6e", "089a"), ("18d1", "9302")}
 """Vendor and product of the Coral USB Accelerator, before and after its first use (from Coral's udev rules)."""
+RUNS_EDGETL = (
+    "import edgetl.runtime.__main__, numpy, PIL; from edgetl.runtime.inference import interpreters; interpreters()"
+)
+"""Fails in an environment that an upgrade of the operating system has broken."""
+CAMERAS = ("picamera2", "cv2")
+TRIAL_SECONDS = 120
 
 
 def probe(folder: str) -> dict[str, object]:
     """The fields of `edgetl.deployment.provisioning.Machine`; `folder` is edgetl's folder, relative to the home."""
     link = os.path.join(folder, "python")
+    place = _existing(folder)
+    works = os.path.islink(link) and _runs(link, RUNS_EDGETL)
     return {
         "python": sys.version_info[:2],
         "architecture": platform.machine(),
@@ -26,12 +36,68 @@ def probe(folder: str) -> dict[str, object]:
         "system": _system(),
         "board": _board(),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        "free_bytes": shutil.disk_usage(".").free,
+        "free_bytes": shutil.disk_usage(place).free,
         "packages": [name for name in ("numpy", "PIL") if importlib.util.find_spec(name)],
-        "environment": os.path.basename(os.readlink(link)) if os.path.islink(link) and os.path.exists(link) else None,
+        "environment": os.path.basename(os.readlink(link)) if works else None,
+        "environment_camera": next((name for name in CAMERAS if works and _runs(link, f"import {name}")), None),
+        "camera": next((name for name in CAMERAS if importlib.util.find_spec(name)), None),
+        "numpy": _numpy_version(),
+        "home_fault": _home_fault(place),
         "edgetpus": _edgetpus(),
         "edgetpu_runtime": _edgetpu_runtime(),
     }
+
+
+def _existing(folder: str) -> str:
+    """The folder in which edgetl's folder is or would be created."""
+    while folder and not os.path.isdir(folder):
+        folder = os.path.dirname(folder)
+    return folder or "."
+
+
+def _runs(link: str, code: str) -> bool:
+    """Whether the environment's Python runs this code."""
+    try:
+        done = subprocess.run(
+            [os.path.join(link, "bin", "python"), "-c", code],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=TRIAL_SECONDS,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
+
+
+def _numpy_version() -> object:
+    """The version of the operating system's numpy, against which its camera library was compiled."""
+    from importlib import metadata
+
+    try:
+        return metadata.version("numpy")
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _home_fault(place: str) -> str:
+    """Why nothing can be installed in a folder of the home; empty if a program can be written and run there."""
+    home = os.path.expanduser("~")
+    if not os.path.isdir(home):
+        return f"has no home folder {home}; create it there"
+    try:
+        with tempfile.TemporaryDirectory(prefix=".edgetl-", dir=place) as trial:
+            program = os.path.join(trial, "program")
+            with open(program, "w") as file:
+                file.write("#!/bin/sh\nexit 0\n")
+            os.chmod(program, 0o700)
+            try:
+                subprocess.run([program], stdin=subprocess.DEVNULL, check=True)
+            except (OSError, subprocess.CalledProcessError):
+                return f"does not run programs from {os.path.abspath(place)}; mount it without noexec there"
+    except OSError as error:
+        return f"cannot write {os.path.abspath(place)}: {error.strerror or error}; make it writable there"
+    return ""
 
 
 def _system() -> object:

@@ -64,7 +64,7 @@ def test_a_diagnosis_changes_nothing(server: Server, tmp_path: Path) -> None:
 def test_on_a_new_device_the_diagnosis_says_what_a_deployment_installs(
     bare: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(diagnosis, "probe_machine", lambda _: machine())
+    monkeypatch.setattr(diagnosis, "probe_machine", lambda _: machine(camera="picamera2"))
     found = diagnosed(bare)
     assert found.device is None
     assert found.is_usable
@@ -79,6 +79,6 @@ def test_a_diagnosis_reports_all_obstacles_at_once(bare: Server, monkeypatch: py
     monkeypatch.setattr(diagnosis, "probe_machine", lambda _: machine(**changes))
     found = diagnosed(bare)
     assert not found.is_usable
-    assert set(advice(found)) == {"free space", "packages", "interpreter", "Edge TPU"}
+    assert set(advice(found)) == {"free space", "packages", "interpreter", "camera library", "Edge TPU"}
     monkeypatch.setattr(diagnosis, "probe_machine", lambda _: machine(python=(3, 7)))
     assert "Python" in advice(diagnosed(bare))
