@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Mapping, Optional, Union
 
 from edgetl.bundle import Bundle
-from edgetl.errors import EdgetlError
+from edgetl.errors import EdgetlError, StorageError
 from edgetl.runtime.device.slots import Slot
 from edgetl.runtime.learning import JOURNAL_FILE, Learner, read_contribution
 
@@ -60,4 +60,9 @@ def migrate_back(left: Optional[Slot], slot: Optional[Slot]) -> Migration:
 def _taught_labels(slot: Slot) -> Mapping[str, str]:
     if not (slot.state / JOURNAL_FILE).is_file():
         return {}
-    return {picture.origin: picture.label for picture in read_contribution(slot.state).pictures}
+    try:
+        pictures = read_contribution(slot.state).pictures
+    except StorageError:
+        with Learner(str(slot.bundle), slot.state):  # sets a damaged journal aside and recovers what can be read
+            pictures = read_contribution(slot.state).pictures if (slot.state / JOURNAL_FILE).is_file() else ()
+    return {picture.origin: picture.label for picture in pictures}

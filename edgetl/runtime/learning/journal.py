@@ -18,6 +18,7 @@ from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Seq
 from edgetl.durable import sync_folder
 from edgetl.errors import LearningError, StorageError
 from edgetl.runtime.learning.projection import Row
+from edgetl.runtime.learning.recovery import recover_if_damaged
 from edgetl.text import for_sqlite, from_sqlite
 
 JOURNAL_FILE = "journal.sqlite"
@@ -59,17 +60,26 @@ class Journal:
 
     Args:
         folder: the state folder.
-        identity: what the state belongs to; see `state.identity_of`. Without it, an existing state is opened as it is.
+        identity: what the state belongs to; see `state.identity_of`. With it, a damaged journal is set aside, and its
+            readable rows are recovered. Without it, an existing state is opened as it is.
+        embedding_bytes: the size of a raw embedding of the bundle, if it is known.
 
     Raises:
         StorageError: the journal cannot be written, or is damaged.
         LearningError: the state belongs to another bundle; or, without `identity`, the folder has no state.
     """
 
-    def __init__(self, folder: Union[str, os.PathLike[str]], identity: Optional[Mapping[str, str]] = None) -> None:
+    def __init__(
+        self,
+        folder: Union[str, os.PathLike[str]],
+        identity: Optional[Mapping[str, str]] = None,
+        embedding_bytes: Optional[int] = None,
+    ) -> None:
         self.folder = Path(folder)
         self.path = self.folder / JOURNAL_FILE
         self._identity = None if identity is None else {"format": _FORMAT, "device": os.urandom(8).hex(), **identity}
+        if self._identity is not None:
+            recover_if_damaged(self.path, _SCHEMA, self._identity, embedding_bytes)
         self._lock = threading.RLock()
         self._stack = contextlib.ExitStack()
         self._is_open = self._is_writable = False

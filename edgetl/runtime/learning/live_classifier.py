@@ -71,7 +71,7 @@ class LiveLastLayer:
         if projection.is_as_shipped:
             return None
         data = self._state.journal.kept(_LAYER, projection.position)
-        with contextlib.suppress(IntegrityError):
+        with contextlib.suppress(IntegrityError):  # it is solved again
             return unpack_layer(data) if data is not None else None
         return None
 

@@ -9,6 +9,8 @@ import threading
 from pathlib import Path
 from typing import Callable, Dict, List, Optional, Sequence, Tuple, Union
 
+import numpy as np
+
 from edgetl.bundle import MODEL, Bundle
 from edgetl.runtime.learning.exchange import shipped_origins
 from edgetl.runtime.learning.journal import Draft, Journal
@@ -32,7 +34,10 @@ class State:
     def __init__(self, bundle: Bundle, folder: Optional[Union[str, os.PathLike[str]]] = None) -> None:
         self.bundle = bundle
         self.identity = identity_of(bundle)
-        self.journal = Journal(state_folder(bundle.path) if folder is None else folder, self.identity)
+        embedding = bundle.manifest.embedding
+        embedding_bytes = embedding["size"] * np.dtype(embedding["dtype"]).itemsize
+        folder = state_folder(bundle.path) if folder is None else folder
+        self.journal = Journal(folder, self.identity, embedding_bytes)
         self.live_statistics = LiveStatistics(bundle, self.journal.embeddings)
         self.lock = threading.RLock()
         self.own_position = -1

@@ -292,10 +292,16 @@ def test_steps_are_ordered_by_id_whatever_the_clock_says(
 
 
 @pytest.mark.parametrize("content", [b"not a database at all" * 99, b"SQLite format 3\0" + bytes(5000)])
-def test_a_damaged_journal_is_reported_in_one_line(teachable: Path, tmp_path: Path, content: bytes) -> None:
+def test_a_damaged_journal_is_set_aside_and_reported_in_one_line(
+    teachable: Path, tmp_path: Path, content: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / JOURNAL_FILE).write_bytes(content)
-    with pytest.raises(StorageError, match=r"journal\.sqlite: the file is damaged; restore it"):
-        Learner(teachable, state=tmp_path).history()
+    with Learner(teachable, state=tmp_path, threads=1) as learner:
+        assert learner.history() == []
+        assert learner.classifier().predict(frame("red")).label == "red"
+    assert (tmp_path / "journal.damaged-1.sqlite").read_bytes() == content
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("edgetl: ")]
+    assert "was damaged" in line
 
 
 def test_a_damaged_last_layer_is_solved_again(taught: Path, teachable: Path) -> None:
