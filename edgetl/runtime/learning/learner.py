@@ -33,6 +33,7 @@ from edgetl.runtime.learning.journal import Draft
 from edgetl.runtime.learning.live_classifier import LiveClassifier, LiveLastLayer
 from edgetl.runtime.learning.observation_log import ObservationLog
 from edgetl.runtime.learning.projection import ACCEPT, ADAPT, PROPOSE, RESET, SPANNED, TEACH, Projection
+from edgetl.runtime.learning.recovery import recoveries
 from edgetl.runtime.learning.results import HistoryEntry, Status, Step
 from edgetl.runtime.learning.state import MakeDrafts, State
 from edgetl.runtime.stream.sources import Source
@@ -262,6 +263,10 @@ class Learner:
                 halvings=projection.halvings,
                 spanned=projection.spanned,
                 drift=self.drift(),
+                set_aside=tuple(
+                    f"{recovery.file}: {recovery.fault}; {recovery.rows} rows were recovered"
+                    for recovery in recoveries(self.folder)
+                ),
             )
 
     def drift(self) -> Drift:

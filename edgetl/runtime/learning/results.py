@@ -109,10 +109,12 @@ class Status:
     spanned: Tuple[str, ...]
     """The labels of the classes that, by an adaptation, hold under old and new conditions alike."""
     drift: Drift
+    set_aside: Tuple[str, ...] = ()
+    """One line for each damaged journal that was set aside."""
 
     def to_dict(self) -> Dict[str, Any]:
         """Return a dictionary for JSON."""
-        lists = {name: list(getattr(self, name)) for name in ("labels", "forgotten_classes", "spanned")}
+        lists = {name: list(getattr(self, name)) for name in ("labels", "forgotten_classes", "spanned", "set_aside")}
         return {**vars(self), **lists, "drift": self.drift.to_dict()}
 
 
