@@ -18,7 +18,7 @@ import click
 from edgetl import __version__
 from edgetl.cli.console import echo
 from edgetl.errors import EdgetlError, MissingExtraError
-from edgetl.runtime.system import native_stderr_silenced
+from edgetl.runtime.system import native_stderr_silenced, open_standard_streams
 from edgetl.text import never_fail
 
 # Set before numpy is loaded. edgetl works on several pictures at a time; on busy cores, OpenBLAS's own threads spin
@@ -126,6 +126,7 @@ def cli() -> None:
 
 def main(arguments: Optional[list[str]] = None) -> NoReturn:
     """Run the command line. An expected error becomes one line on stderr and an exit code."""
+    open_standard_streams()
     never_fail(sys.stdout)
     never_fail(sys.stderr)
     if not sys.warnoptions:  # packages warn their programmers, not our users

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Union
 
 from edgetl.progress import Progress
@@ -23,7 +23,9 @@ PIPE_WIDTH = 200
 def echo(*lines: str, err: bool = False) -> None:
     """Print lines on standard output, or standard error: each argument is one line, whatever it contains."""
     stream = sys.stderr if err else sys.stdout
-    if stream is not None:  # it is None if the descriptor was closed
+    if stream is None:  # the descriptor was closed
+        return
+    with suppress(OSError) if err else nullcontext():  # where standard error is full or closed, the work goes on
         stream.write("".join(f"{for_terminal(line, stream.encoding)}\n" for line in lines))
         stream.flush()
 
@@ -47,7 +49,11 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
     for row in rows:
         table.add_row(*map(_cell, row))
     console = Console()
-    Console(width=console.width if console.is_terminal else PIPE_WIDTH).print(table)
+    wide = console if console.is_terminal else Console(width=PIPE_WIDTH)
+    with wide.capture() as printed:  # rich itself would exit with code 1 where the reader has closed the pipe
+        wide.print(table)
+    sys.stdout.write(printed.get())
+    sys.stdout.flush()
 
 
 def is_unicode(console: Console) -> bool:
@@ -65,7 +71,7 @@ def _cell(content: Cell) -> Text:
 @contextmanager
 def show_progress() -> Iterator[Progress]:
     """Show a progress bar for each step on stderr if it is a terminal, else nothing."""
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():
         yield lambda step, done, total: None
         return
     from rich.console import Console

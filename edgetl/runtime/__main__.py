@@ -9,7 +9,9 @@ by which a host recognises an older device.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Callable, Dict, List, NoReturn, Optional, Protocol, Tuple
@@ -28,7 +30,7 @@ from edgetl.runtime.device.slots import Slots, default_root
 from edgetl.runtime.device.snapshot import Snapshot, take_snapshot
 from edgetl.runtime.device.trust import add_trusted_key, check_requirement_can_end, remove_trusted_key
 from edgetl.runtime.inference import Replay, replay
-from edgetl.runtime.system import native_stderr_silenced
+from edgetl.runtime.system import native_stderr_silenced, open_standard_streams
 from edgetl.text import for_json, for_terminal, never_fail
 
 USAGE_ERROR = 64
@@ -48,6 +50,7 @@ Verb = Callable[[argparse.Namespace], Optional[Answer]]
 def main(arguments: Optional[List[str]] = None) -> int:
     """Runs one verb; returns the exit code."""
     words = sys.argv[1:] if arguments is None else arguments
+    open_standard_streams()
     never_fail(sys.stdout)
     never_fail(sys.stderr)
     options = _parse(words)
@@ -56,11 +59,30 @@ def main(arguments: Optional[List[str]] = None) -> int:
         with native_stderr_silenced():
             answer = verb(options)
     except EdgetlError as error:
-        sys.stderr.write(f"edgetl: {for_terminal(' '.join(str(error).split()), sys.stderr.encoding)}\n")
+        _complain(str(error))
         return error.exit_code
-    if answer is not None:
-        sys.stdout.write(_json_line(answer.to_dict()) if options.json else _lines(answer.to_dict()))
+    if answer is None:
+        return 0
+    return _print(_json_line(answer.to_dict()) if options.json else _lines(answer.to_dict()))
+
+
+def _print(text: str) -> int:
+    """Writes an answer to standard output; returns the exit code. A reader that has closed the pipe is no error."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        # What is still buffered would fail again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            _complain(f"the verb is done, but its answer cannot be written: {error.strerror or error}; free some space")
+            return EdgetlError.exit_code
     return 0
+
+
+def _complain(message: str) -> None:
+    with suppress(OSError):  # where standard error is full or closed, only the exit code is left
+        sys.stderr.write(f"edgetl: {for_terminal(' '.join(message.split()), sys.stderr.encoding)}\n")
 
 
 @dataclass(frozen=True)

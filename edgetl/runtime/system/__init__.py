@@ -15,6 +15,7 @@ from edgetl.runtime.system.machine import (
 from edgetl.runtime.system.memory import available_memory
 from edgetl.runtime.system.native_stderr import native_stderr_silenced
 from edgetl.runtime.system.packages import Package, list_packages
+from edgetl.runtime.system.standard_streams import open_standard_streams
 
 __all__ = [
     "DATA_FOLDERS",
@@ -31,6 +32,7 @@ __all__ = [
     "native_stderr_silenced",
     "notify_alive",
     "notify_ready",
+    "open_standard_streams",
     "temperature",
     "throttling",
 ]

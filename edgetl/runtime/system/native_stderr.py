@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Iterator, TextIO
 
 
@@ -30,7 +30,8 @@ def native_stderr_silenced() -> Iterator[None]:
             os.dup2(null.fileno(), 2)
         yield
     finally:
-        sys.stderr.flush()
+        with suppress(OSError):  # a full disk must not hide the error that is reported next
+            sys.stderr.flush()
         os.dup2(saved, 2)
         sys.stderr = python_stderr
         os.close(saved)
