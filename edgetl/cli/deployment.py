@@ -62,7 +62,7 @@ def deploy(
     from edgetl.bundle import open_bundle
     from edgetl.deployment import RolloutOptions, deploy_each, install_service
     from edgetl.deployment import deploy as deploy_bundle
-    from edgetl.deployment.provisioning import camera_advice
+    from edgetl.deployment.provisioning import camera_advice, probe_machine, require_ssh
     from edgetl.deployment.provisioning import prepare as prepare_device
 
     open_bundle(bundle)  # report a damaged bundle before a device is reached or changed
@@ -77,10 +77,10 @@ def deploy(
 
         def deploy_to(one: str) -> Deployed:
             with reach(one, len(where) == 1, **options) as transport:
-                if transport.is_bare:
-                    advice = camera_advice(prepare_device(transport, progress).machine)
-                    if serves and advice:
-                        click.echo(f"{one}: {advice}", err=True)
+                machine = prepare_device(transport, progress).machine if transport.is_bare else None
+                if serves and "/" not in one:
+                    advice = camera_advice(machine or probe_machine(require_ssh(transport)))
+                    echo(*([f"{one}: {advice}"] if advice else []), err=True)
                 done = deploy_bundle(bundle, transport, fresh, allow_downgrade, whole, progress)
                 return replace(done, service=install_service(transport)) if serves else done
 

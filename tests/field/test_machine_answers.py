@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from edgetl.deployment.transport import base, read_json_object
 from edgetl.errors import DeviceError, OptionError
 from tests.deployment.server import Server, serving
 from tests.emulation.tools import or_skip
+from tests.runtime.device.installing import Releases
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +56,9 @@ def write_shell(path: Path, lines: str) -> None:
         "echo oops >&2; head -c 100000 /dev/zero",
         "printf '\\377\\376 bytes\\n'",
         'echo "$@"',
+        "(sleep 0.2; echo late; sleep 0.4; echo later) &",
     ],
-    ids=["lines", "no-line-end", "flood", "not-utf-8", "echo-of-the-command"],
+    ids=["lines", "no-line-end", "flood", "not-utf-8", "echo-of-the-command", "late"],
 )
 def test_what_the_login_shell_prints_is_not_taken_for_an_answer(
     board: Server, shell: Path, tmp_path: Path, greeting: str
@@ -192,6 +196,48 @@ def test_a_flood_is_given_up(board: Server, tmp_path: Path) -> None:
         pytest.raises(DeviceError, match="board printed more than 32 MiB"),
     ):
         transport.call("status")
+
+
+@pytest.mark.parametrize(
+    "printed",
+    [
+        'hello\n{"a": 2, "protocol": 1}\n',
+        '{"a": 2, "protocol": 1}late\n',
+        '{"a": 2, "protocol": 1}\n{"note": "from a process in the background"}\n',
+        'odd {\n{"a": 2}late\n',
+    ],
+)
+def test_the_answer_is_found_among_what_other_processes_print(printed: str) -> None:
+    assert read_json_object("board", printed) == {"a": 2}
+
+
+@pytest.mark.parametrize(
+    ("lines", "cause"),
+    [
+        ("HostName nohost.invalid", "the name nohost.invalid is unknown.*; check"),
+        ("HostName 127.0.0.1\n    Port {closed}", "127.0.0.1 refuses connections on port {closed}; check that it"),
+        ("HostName 127.0.0.1\n    Port {silent}\n    ConnectTimeout 1", "no answer within 1 s; check that it is on"),
+    ],
+    ids=["unknown name", "refused", "silent"],
+)
+def test_each_fault_of_the_network_has_its_own_next_step(tmp_path: Path, lines: str, cause: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        closed = free.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        ports = {"closed": closed, "silent": server.getsockname()[1]}
+        (tmp_path / "config").write_text(f"Host board\n    {lines.format(**ports)}\n")
+        with pytest.raises(DeviceError, match=f"^cannot reach board: {cause.format(**ports)}") as refused:
+            connect("board", ssh_config=tmp_path / "config")
+    assert "Errno" not in str(refused.value)
+    assert "has arrived" not in str(refused.value)
+
+
+def test_a_deployment_says_before_the_service_starts_that_there_is_no_camera_library(
+    board: Server, releases: Releases, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "edgetl", "deploy", releases.first, "board", "--service", "--root", tmp_path]
+    done = subprocess.run([*command, "--ssh-config", board.config], capture_output=True, text=True)
+    assert done.stderr.startswith("board: for --source camera: sudo apt install python3-picamera2"), done.stderr
 
 
 @pytest.mark.parametrize("text", ["NaN", '{"a": NaN}', "[" * 100_000, "[]", '{"protocol": 1.5}', '{"protocol": true}'])

@@ -10,6 +10,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -171,16 +172,29 @@ def read_json_object(where: str, text: str) -> dict[str, Any]:
     Raises:
         DeviceError: the text is not a JSON object, or the device speaks a newer protocol.
     """
-    try:
-        content = json.loads(text, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError):
-        content = None
-    if not isinstance(content, dict):
+    content = _find_object(text)
+    if content is None:
         raise DeviceError(f"{where} gave an unreadable answer: {excerpt(text)}; update edgetl there: {PREPARE}")
     protocol = content.pop("protocol", PROTOCOL)  # devices before protocol 1 do not state it
     if type(protocol) is not int or protocol > PROTOCOL:
         raise DeviceError(f"{where}: edgetl is newer there than here (protocol {protocol!r}); update edgetl here")
     return content
+
+
+def _find_object(text: str) -> Optional[dict[str, Any]]:
+    """The JSON object that a text is, else the last that begins a line, one with a protocol version first.
+
+    What a start-up file left running in the background may print before, after and behind it.
+    """
+    with suppress(ValueError, RecursionError):
+        content = json.loads(text, parse_constant=_refuse_constant)
+        return content if isinstance(content, dict) else None
+    decoder, found = json.JSONDecoder(parse_constant=_refuse_constant), []
+    for line in reversed(text.splitlines()):
+        with suppress(ValueError, RecursionError):
+            content, _ = decoder.raw_decode(line)
+            found += [content] if isinstance(content, dict) else []
+    return next((one for one in found if "protocol" in one), found[0] if found else None)
 
 
 def too_slow(where: str, seconds: float) -> DeviceError:

@@ -322,7 +322,7 @@ class SshTransport(Transport):
             password = self._ask_password(f"password for {self.where}: ")
             options = {**options, "password": password}
         except (asyncssh.Error, OSError, ValueError, asyncio.TimeoutError) as error:
-            raise self._broken(_cause(error, login), name) from None
+            raise _unreachable(name, _cause(error, login)) from None
         try:
             return await self._authenticate(login, options, login.accepts_any)
         except asyncssh.HostKeyNotVerifiable:
@@ -330,7 +330,7 @@ class SshTransport(Transport):
         except asyncssh.PermissionDenied:
             raise _denied(name, login, locked) from None
         except (asyncssh.Error, OSError, ValueError, asyncio.TimeoutError) as error:
-            raise self._broken(_cause(error, login), name) from None
+            raise _unreachable(name, _cause(error, login)) from None
 
     async def _authenticate(
         self, login: Login, options: dict[str, Any], any_key: bool = False
@@ -384,7 +384,7 @@ class SshTransport(Transport):
             anonymous = {name: value for name, value in options.items() if name not in ("connect_timeout",)}
             key = await asyncio.wait_for(asyncssh.get_server_host_key(**anonymous), seconds)
         except (asyncssh.Error, OSError, ValueError, asyncio.TimeoutError) as problem:
-            raise self._broken(_cause(problem, login), name) from None
+            raise _unreachable(name, _cause(problem, login)) from None
         if key is None:
             raise _unknown_key(name) from None
         if login.known_hosts:
@@ -399,11 +399,15 @@ class SshTransport(Transport):
         except (asyncssh.Error, OSError, ValueError, asyncio.TimeoutError) as error:
             raise self._broken(" ".join(str(error).split())[:200]) from None
 
-    def _broken(self, reason: str, name: Optional[str] = None) -> DeviceError:
+    def _broken(self, reason: str) -> DeviceError:
         return DeviceError(
-            f"cannot reach {name or self.where}: {reason or 'no answer'}; check that it is on, then run the command "
+            f"cannot reach {self.where}: {reason or 'no answer'}; check that it is on, then run the command "
             "again: what has arrived is kept"
         )
+
+
+def _unreachable(name: str, cause: str) -> DeviceError:
+    return DeviceError(f"cannot reach {name}: {cause}")
 
 
 def _octal(character: str) -> str:
@@ -457,11 +461,15 @@ def _changed_key(name: str, host: str, port: int, login: Login, reason: str) -> 
 
 
 def _cause(error: Exception, login: Login) -> str:
-    """Why a connection failed, in words that say which of the usual causes it is."""
+    """Why a connection failed, in words that say which of the usual causes it is, and the next step."""
     if isinstance(error, asyncio.TimeoutError):
-        return f"no answer within {login.connect_timeout or CONNECT_SECONDS} s"
+        seconds = login.connect_timeout or CONNECT_SECONDS
+        return f"no answer within {seconds} s; check that it is on and in this network"
     if isinstance(error, ConnectionRefusedError):
-        return f"{login.host} refuses connections on port {login.port}"
+        return f"{login.host} refuses connections on port {login.port}; check that it is on and SSH is enabled"
+    if isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN:
+        return f"the name {login.host} is unknown: no name server answers; check this machine's network"
     if isinstance(error, socket.gaierror):
-        return f"the name {login.host} is unknown"
-    return " ".join(str(error).split())[:200]
+        return f"the name {login.host} is unknown; check the spelling, or use its IP address"
+    reason = " ".join(str(error).split())[:200] or "no answer"
+    return f"{reason}; check that {login.host} is on, and that its port {login.port} is that of an SSH server"
