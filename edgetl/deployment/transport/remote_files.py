@@ -32,11 +32,11 @@ def append(name: str, held: int) -> dict[str, object]:
     os.makedirs(os.path.dirname(name) or ".", exist_ok=True)
     with open(name, "r+b" if held else "wb", buffering=0) as file:
         file.seek(held)
+        file.truncate()  # not at the end: after a broken connection, an earlier call may still write what it received
         sys.stdout.write(READY)
         sys.stdout.flush()
         for block in iter(lambda: os.read(0, BLOCK_BYTES), b""):
             file.write(block)
-        file.truncate()
         os.fsync(file.fileno())
         return {"size": file.tell()}
 

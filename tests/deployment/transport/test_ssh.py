@@ -187,7 +187,7 @@ def test_a_transfer_resumes_where_the_connection_broke(server: Server, tmp_path:
     progress: list[int] = []
     with reach(server) as transport:
         sent = transport.send(tmp_path / "file", root, lambda step, done, total: progress.append(done))
-    assert progress[0] == held
+    assert held <= progress[0] < len(content)  # the device may have written what it had received for a moment longer
     assert Path(sent).read_bytes() == content
 
 
