@@ -16,6 +16,7 @@ SYSTEM = (
     "base-files",
     "base-passwd",
     "bash",
+    "dash",
     "coreutils",
     "findutils",
     "grep",

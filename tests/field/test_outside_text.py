@@ -135,7 +135,7 @@ def test_a_command_gets_the_bytes_of_the_name_and_the_label_as_utf_8(folder: Pat
     script = folder / "hook"
     script.write_text('#!/bin/sh\nprintf "%s\\0%s\\0%s\\0" "$1" "$EDGETL_SOURCE" "$EDGETL_LABEL" >> called\n')
     script.chmod(0o755)
-    hook = ("--on-label", LABEL, "./hook {source}")
+    hook = ("--on-novel", "--on-label", LABEL, "./hook {source}")
     done = edgetl(folder, "run", "colours.edgetl", "--source", "photos", *hook, env=LOCALES[locale])
     assert done.returncode == 0, done.stderr
     parts = (folder / "called").read_bytes().split(b"\0")[:-1]
@@ -144,7 +144,9 @@ def test_a_command_gets_the_bytes_of_the_name_and_the_label_as_utf_8(folder: Pat
 
 
 def test_a_failing_command_is_reported_without_its_escapes(folder: Path) -> None:
-    done = edgetl(folder, "run", "colours.edgetl", "--source", "photos", "--on-label", "red", "false {source}")
+    done = edgetl(
+        folder, "run", "colours.edgetl", "--source", "photos", "--on-novel", "--on-label", "red", "false {source}"
+    )
     assert done.returncode == 0
     assert b"\x1b" not in done.stderr
     assert b"caf\\xe9" in done.stderr

@@ -183,7 +183,8 @@ def _is_intact(row: Tuple[Any, ...], embedding_bytes: Optional[int]) -> bool:
     return (
         all(isinstance(value, int) and value > 0 for value in (number, step))
         and all(isinstance(value, str) for value in (time, kind))
-        and all(value is None or isinstance(value, str) for value in (label, former, origin, source))
+        and all(value is None or isinstance(value, str) for value in (label, former, origin))
+        and (source is None or isinstance(source, (str, bytes)))  # bytes: a file name that is not UTF-8
         and (subject is None or isinstance(subject, int))
         and (thumbnail is None or isinstance(thumbnail, bytes))
         and (label is None or is_label(label))
