@@ -16,7 +16,6 @@ SYSTEM = (
     "base-files",
     "base-passwd",
     "bash",
-    "dash",
     "coreutils",
     "findutils",
     "grep",

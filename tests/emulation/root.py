@@ -87,6 +87,9 @@ def _do_as_the_scripts_would(folder: Path, machine: Machine) -> None:
     for path, lines in ACCOUNTS.items():
         master = folder / "usr/share/base-passwd" / f"{Path(path).name}.master"
         (folder / path).write_text(master.read_text() + lines)
+    shell = folder / "usr/bin/sh"
+    if (folder / "usr/bin/bash").exists() and not shell.is_symlink():
+        shell.symlink_to("bash")
     libraries = folder / "usr/lib" / machine.libraries
     for name in ("blas", "lapack"):
         if (libraries / name).exists():
